@@ -1,0 +1,3 @@
+from crystalformer_rl.cli import main
+
+main()

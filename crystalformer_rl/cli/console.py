@@ -1,0 +1,41 @@
+"""What commands say on the terminal: progress bars on a terminal, a summary in words or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
+out_option = click.option("--out", required=True, type=click.Path(), help="File to write.")
+
+
+def progress(total: int, what: str, unit: str = "crystal") -> tqdm:
+    """A progress bar on standard error, shown only on a terminal."""
+    return tqdm(total=total, desc=what, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+
+def say(summary: dict[str, Any], words: str, as_json: bool) -> None:
+    """Print the summary: `words` for people, the dictionary with --json."""
+    click.echo(json.dumps(summary, sort_keys=True) if as_json else words)
+
+
+def status_counts(statuses: list[str]) -> dict[str, int]:
+    """How often each status occurs, `ok` first, then by count."""
+    counts: dict[str, int] = {}
+    for status in statuses:
+        counts[status] = counts.get(status, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (item[0] != "ok", -item[1], item[0])))
+
+
+def count_words(statuses: list[str]) -> str:
+    """`250 ok, 6 overlapping_atoms`."""
+    return ", ".join(f"{n} {status}" for status, n in status_counts(statuses).items())
+
+
+Advance = Callable[[int], Any]
+"""How long-running functions report progress: called with the number of items just finished."""

@@ -1,0 +1,1 @@
+"""What a crystal is: elements, symmetry tables, tokens, structure to tokens and back."""

@@ -1,0 +1,142 @@
+"""From a crystal to its space group, Wyckoff sites and conventional lattice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from crystalformer_rl.crystal.lattice import constrain_lattice, lattice_parameters
+from crystalformer_rl.crystal.structure import Crystal, crystal_status
+from crystalformer_rl.crystal.tokens import MAX_SITES, Sites, decode, orbit, sort_sites
+from crystalformer_rl.crystal.wyckoff import wyckoff_table
+
+SYMPREC = 0.01
+"""Å; how far an atom may be from its symmetric place. The value the published tokens were made with."""
+
+_COORDINATE_TOLERANCE = 1e-4
+
+
+class EncodeError(Exception):
+    """A crystal has no token form; `status` is one of `artifacts.STATUSES`."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def symmetrize(crystal: Crystal, symprec: float = SYMPREC) -> Sites:
+    """Space group, sites and lattice of `crystal` in the standard setting, any number of sites.
+
+    The positions are those of the idealized crystal: moved by at most about `symprec` Å
+    to where the symmetry puts them. Raises EncodeError.
+    """
+    status = crystal_status(crystal)
+    if status != "ok":
+        raise EncodeError(status)
+    g, standard = _standard_cell(crystal, symprec)
+    letters, elements, coords = [], [], []
+    for representatives, z in _orbits(g, standard):
+        letter, representative = _wyckoff_site(g, representatives)
+        letters.append(letter)
+        elements.append(z)
+        coords.append(representative)
+    sites = sort_sites(g, letters, elements, coords, constrain_lattice(g, lattice_parameters(standard.lattice)))
+    if not _same_atoms(decode(sites), standard):
+        raise EncodeError("not_reproduced")
+    return sites
+
+
+def encode(
+    crystals: Iterable[Crystal | None], symprec: float = SYMPREC, advance: Callable[[int], object] | None = None
+) -> list[tuple[Sites | None, str]]:
+    """`symmetrize` for each crystal with at most 20 sites; the status says why a row has none."""
+    results: list[tuple[Sites | None, str]] = []
+    for crystal in crystals:
+        results.append(_encode_one(crystal, symprec))
+        if advance is not None:
+            advance(1)
+    return results
+
+
+def _encode_one(crystal: Crystal | None, symprec: float) -> tuple[Sites | None, str]:
+    if crystal is None:
+        return None, "upstream_failed"
+    try:
+        sites = symmetrize(crystal, symprec)
+    except EncodeError as error:
+        return None, error.status
+    return (None, "too_many_sites") if len(sites) > MAX_SITES else (sites, "ok")
+
+
+def _standard_cell(crystal: Crystal, symprec: float) -> tuple[int, Crystal]:
+    """Space group and idealized conventional cell in the standard setting."""
+    import moyopy
+
+    cell = moyopy.Cell(crystal.lattice.tolist(), (crystal.frac_coords % 1.0).tolist(), crystal.atomic_numbers.tolist())
+    # The search can be caught between two groups at one tolerance; a tighter one decides.
+    for tolerance in (symprec, symprec / 3, symprec / 10, symprec / 100):
+        try:
+            found = moyopy.MoyoDataset(cell, symprec=tolerance, setting=moyopy.Setting.standard())
+        except Exception as error:  # moyopy raises its own kinds from Rust, with no common base
+            if not isinstance(error, ValueError | RuntimeError) and "Moyo" not in type(error).__name__:
+                raise
+            continue
+        standard = found.std_cell
+        return found.number, Crystal(np.array(standard.numbers), np.array(standard.positions) % 1.0, np.array(standard.basis))
+    raise EncodeError("no_symmetry")
+
+
+def _orbits(g: int, crystal: Crystal) -> list[tuple[np.ndarray, int]]:
+    """The atoms of the conventional cell grouped by symmetry: ((M, 3) points, atomic number)."""
+    table = wyckoff_table()
+    general = table.n_letters(g)
+    left = np.ones(len(crystal), bool)
+    groups = []
+    for i in range(len(crystal)):
+        if not left[i]:
+            continue
+        images = orbit(g, general, crystal.frac_coords[i])
+        delta = crystal.frac_coords[None] - images[:, None]
+        near = np.abs(delta - np.rint(delta)).max(-1) < 10 * _COORDINATE_TOLERANCE
+        members = left & near.any(0) & (crystal.atomic_numbers == crystal.atomic_numbers[i])
+        groups.append((crystal.frac_coords[members], int(crystal.atomic_numbers[i])))
+        left &= ~members
+    return groups
+
+
+def _wyckoff_site(g: int, points: np.ndarray) -> tuple[int, np.ndarray]:
+    """Letter and canonical representative of an orbit.
+
+    Of the points that satisfy the standard form, the first by (x, y, z) is taken, so that
+    one crystal has one description.
+    """
+    table = wyckoff_table()
+    for letter in range(1, table.n_letters(g) + 1):
+        if table.multiplicity(g, letter) != len(points):
+            continue
+        first = table.operations(g, letter)[0]
+        images = points @ first[:, :3].T + first[:, 3]
+        delta = images - points
+        fits = np.abs(delta - np.rint(delta)).max(1) < _COORDINATE_TOLERANCE
+        if fits.any():
+            exact = _wrap(images[fits] - np.rint(delta[fits]))
+            exact = _wrap(exact @ first[:, :3].T + first[:, 3])
+            return letter, exact[np.lexsort(np.round(exact, 6).T[::-1])[0]]
+    raise EncodeError("no_wyckoff_representative")
+
+
+def _wrap(coords: np.ndarray) -> np.ndarray:
+    """Into [0, 1); what rounding left just below 1 becomes 0."""
+    wrapped = coords % 1.0
+    return np.where(wrapped > 1.0 - 1e-9, 0.0, wrapped)
+
+
+def _same_atoms(a: Crystal, b: Crystal) -> bool:
+    """Whether two crystals in one frame have the same atoms, within the tolerance."""
+    if len(a) != len(b):
+        return False
+    delta = a.frac_coords[:, None] - b.frac_coords[None]
+    near = np.abs(delta - np.rint(delta)).max(-1) < 20 * _COORDINATE_TOLERANCE
+    near &= a.atomic_numbers[:, None] == b.atomic_numbers[None]
+    return bool(near.any(1).all() and near.any(0).all())

@@ -1,0 +1,153 @@
+"""Read crystals from whatever people have: Parquet, CIF, folders, CSV with CIFs, anything ASE reads."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import CRYSTALS, STATUS, make_table, read_table
+from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystal_status, crystals_from_table
+from crystalformer_rl.errors import InputError
+
+_CSV_ID_COLUMNS = ("id", "material_id")
+
+
+def read_crystals(paths: Sequence[str | Path], *, allow_empty: bool = False) -> pa.Table:
+    """A crystals table with `status`, and the further columns of Parquet input, from one or several sources.
+
+    A crystal that cannot be read keeps its row, with the status that says why. A file that
+    cannot be read at all raises InputError, as do ids that occur twice.
+    """
+    tables = [_read_one(Path(path), allow_empty) for path in paths]
+    if len(tables) == 1:
+        table = tables[0]
+    else:
+        table = pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="default")
+    ids = table.column("id").to_pylist()
+    if len(set(ids)) != len(ids):
+        twice = next(name for i, name in enumerate(ids) if name in ids[:i])
+        raise InputError(f"{', '.join(map(str, paths))}: the id '{twice}' occurs twice; make ids unique over all files.")
+    return table
+
+
+def _read_one(path: Path, allow_empty: bool) -> pa.Table:
+    if path.is_dir():
+        return _from_folder(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; check the path, or run the stage that writes it.")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _from_parquet(path, allow_empty)
+    if suffix == ".csv":
+        return _from_csv(path)
+    return _from_structures(path, *_read_structures(path))
+
+
+def _from_parquet(path: Path, allow_empty: bool) -> pa.Table:
+    required = [column for column in CRYSTALS if column.name != "formula"]
+    table = read_table(path, required, allow_empty=allow_empty)
+    if table.column("id").null_count:
+        raise InputError(f"{path}, column 'id': {table.column('id').null_count} rows have none; name every crystal.")
+    crystals, statuses = crystals_from_table(table)
+    formulas = [c.formula if c is not None and s == "ok" else None for c, s in zip(crystals, statuses, strict=True)]
+    if "formula" not in table.column_names:
+        table = table.append_column(CRYSTALS[1].field(), pa.array(formulas, pa.string()))
+    return _with_status(table, statuses)
+
+
+def _with_status(table: pa.Table, statuses: list[str]) -> pa.Table:
+    array = pa.array(statuses, pa.string())
+    if "status" in table.column_names:
+        return table.set_column(table.column_names.index("status"), STATUS.field(), array)
+    return table.append_column(STATUS.field(), array)
+
+
+def _from_folder(folder: Path) -> pa.Table:
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".cif")
+    if not files:
+        raise InputError(f"{folder} holds no .cif files; give a folder with at least one, or a table.")
+    ids, crystals, statuses = [], [], []
+    for file in files:
+        try:
+            found, names = _read_structures(file)
+        except InputError:
+            found, names = [None], [file.stem]
+        ids += names
+        crystals += found
+        statuses += ["unreadable" if c is None else crystal_status(c) for c in found]
+    return _table(ids, crystals, statuses)
+
+
+def _from_csv(path: Path) -> pa.Table:
+    csv.field_size_limit(sys.maxsize)
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a readable CSV ({error}); save it as UTF-8 with commas.") from error
+    if not rows:
+        raise InputError(f"{path} holds no rows; give a table with at least one crystal.")
+    if "cif" not in rows[0]:
+        raise InputError(f"{path} has no column 'cif'; it has {', '.join(map(str, rows[0]))}.")
+    id_column = next((name for name in _CSV_ID_COLUMNS if name in rows[0]), None)
+    ids = [row[id_column] if id_column else f"{path.stem}-{i}" for i, row in enumerate(rows)]
+    crystals = [_parse_cif(row["cif"] or "") for row in rows]
+    return _table(ids, crystals, ["unreadable" if c is None else crystal_status(c) for c in crystals])
+
+
+def _read_structures(path: Path) -> tuple[list[Crystal | None], list[str]]:
+    if path.suffix.lower() == ".cif":
+        crystal = _parse_cif(path.read_text(encoding="utf-8", errors="replace"))
+        if crystal is None:
+            raise InputError(f"{path} is no CIF that holds an ordered crystal; correct the file or leave it out.")
+        return [crystal], [path.stem]
+    return _read_with_ase(path)
+
+
+def _parse_cif(text: str) -> Crystal | None:
+    """The first structure of a CIF, or None where there is none or its sites are shared by elements."""
+    from pymatgen.io.cif import CifParser
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            structure = CifParser.from_str(text).parse_structures(primitive=False)[0]
+        # The parser meets arbitrary text; whatever it raises means that this is no readable CIF.
+        except Exception:
+            return None
+    if not structure.is_ordered:
+        return None
+    numbers = np.array([site.specie.Z for site in structure])
+    return Crystal(numbers, np.array(structure.frac_coords), np.array(structure.lattice.matrix))
+
+
+def _read_with_ase(path: Path) -> tuple[list[Crystal | None], list[str]]:
+    import ase.io
+
+    try:
+        images: Any = ase.io.read(path, index=":")
+    # ASE's readers raise whatever their format's parser raises.
+    except Exception as error:
+        reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+        raise InputError(f"{path} is no file of crystals that can be read ({reason}); give Parquet, CIF, CSV or a format of ASE.") from error
+    if not images:
+        raise InputError(f"{path} holds no structures; give a file with at least one crystal.")
+    crystals: list[Crystal | None] = [Crystal(a.numbers, a.get_scaled_positions(wrap=False) if a.cell.rank == 3 else a.positions * np.nan,
+                                              np.array(a.cell)) for a in images]  # fmt: skip
+    return crystals, [path.stem] if len(images) == 1 else [f"{path.stem}-{i}" for i in range(len(images))]
+
+
+def _from_structures(path: Path, crystals: list[Crystal | None], ids: list[str]) -> pa.Table:
+    return _table(ids, crystals, ["unreadable" if c is None else crystal_status(c) for c in crystals])
+
+
+def _table(ids: list[str], crystals: list[Crystal | None], statuses: list[str]) -> pa.Table:
+    kept = [c if s == "ok" else None for c, s in zip(crystals, statuses, strict=True)]
+    return make_table((*CRYSTALS, STATUS), {"id": ids, **crystal_columns(kept), "status": statuses})

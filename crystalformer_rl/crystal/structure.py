@@ -1,0 +1,114 @@
+"""A crystal in the plainest terms: atomic numbers, fractional coordinates, lattice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from crystalformer_rl.crystal.elements import reduced_formula
+
+SHORTEST_DISTANCE = 0.5
+"""Å; two atoms nearer than this are one mistake, not a bond."""
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """A periodic crystal.
+
+    atomic_numbers: (N,) int; frac_coords: (N, 3) float; lattice: (3, 3) float, row vectors in Å.
+    """
+
+    atomic_numbers: np.ndarray
+    frac_coords: np.ndarray
+    lattice: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.atomic_numbers)
+
+    @property
+    def volume(self) -> float:
+        """Å³."""
+        return float(abs(np.linalg.det(self.lattice)))
+
+    @property
+    def formula(self) -> str:
+        return reduced_formula(self.atomic_numbers)
+
+
+def crystal_status(crystal: Crystal) -> str:
+    """`ok`, or the status that names why this cannot be a crystal (distances aside)."""
+    if len(crystal) == 0:
+        return "empty_crystal"
+    numbers = np.asarray(crystal.atomic_numbers)
+    if numbers.min() < 1 or numbers.max() > 118:
+        return "unknown_element"
+    if not np.all(np.isfinite(crystal.lattice)) or crystal.volume < 0.1 * len(crystal):
+        return "bad_lattice"
+    if not np.all(np.isfinite(crystal.frac_coords)):
+        return "bad_coordinates"
+    return "ok"
+
+
+def crystal_columns(crystals: Sequence[Crystal | None]) -> dict[str, list[Any]]:
+    """The columns formula, atomic_numbers, frac_coords, lattice of the crystals table; None gives nulls."""
+    return {
+        "formula": [c.formula if c is not None and len(c) else None for c in crystals],
+        "atomic_numbers": [None if c is None else np.asarray(c.atomic_numbers).tolist() for c in crystals],
+        "frac_coords": [None if c is None else np.asarray(c.frac_coords, float).ravel().tolist() for c in crystals],
+        "lattice": [None if c is None else np.asarray(c.lattice, float).ravel().tolist() for c in crystals],
+    }
+
+
+def crystals_from_table(table: pa.Table) -> tuple[list[Crystal | None], list[str]]:
+    """The crystals of a crystals table and a status for each row; None where the row holds none.
+
+    A row whose own `status` is not ok keeps that status. Lengths that do not fit
+    together are `bad_coordinates` or `bad_lattice`.
+    """
+    columns: Iterable[Any] = zip(
+        *(table.column(name).to_pylist() for name in ("atomic_numbers", "frac_coords", "lattice")), strict=True
+    )
+    given = table.column("status").to_pylist() if "status" in table.column_names else ["ok"] * table.num_rows
+    crystals: list[Crystal | None] = []
+    statuses: list[str] = []
+    for (numbers, coords, lattice), status in zip(columns, given, strict=True):
+        crystal, found = _crystal_of_row(numbers, coords, lattice)
+        crystals.append(crystal)
+        statuses.append(status if status not in (None, "ok") else found)
+    return crystals, statuses
+
+
+def _crystal_of_row(numbers: Any, coords: Any, lattice: Any) -> tuple[Crystal | None, str]:
+    if not numbers:
+        return None, "empty_crystal"
+    if lattice is None or len(lattice) != 9 or any(x is None for x in lattice):
+        return None, "bad_lattice"
+    if any(z is None for z in numbers):
+        return None, "unknown_element"
+    if coords is None or len(coords) != 3 * len(numbers) or any(x is None for x in coords):
+        return None, "bad_coordinates"
+    crystal = Crystal(np.array(numbers, int), np.array(coords, float).reshape(-1, 3), np.array(lattice, float).reshape(3, 3))
+    return crystal, crystal_status(crystal)
+
+
+def shortest_distance(crystal: Crystal) -> float:
+    """The shortest distance (Å) between two atoms or an atom and its own image.
+
+    The images within one cell of a Minkowski-reduced-enough lattice are searched;
+    the range grows with the obliqueness of the cell so that none is missed below
+    the shortest lattice vector.
+    """
+    lattice = np.asarray(crystal.lattice, float)
+    heights = crystal.volume / np.linalg.norm(np.cross(np.roll(lattice, -1, 0), np.roll(lattice, -2, 0)), axis=1)
+    reach = min(4.0, float(np.linalg.norm(lattice, axis=1).min()))
+    spans = [np.arange(-k, k + 1) for k in np.minimum(np.ceil(reach / heights) + 1, 6).astype(int)]
+    images = np.stack(np.meshgrid(*spans, indexing="ij"), -1).reshape(-1, 3)
+    frac = np.asarray(crystal.frac_coords, float) % 1.0
+    delta = frac[:, None, None] - frac[None, :, None] + images
+    distances = np.linalg.norm(delta @ lattice, axis=-1)
+    same = np.eye(len(crystal), dtype=bool)[:, :, None] & np.all(images == 0, axis=-1)
+    return float(distances[~same].min())

@@ -1,0 +1,1 @@
+"""The generative policy: network, likelihood, cached sampler, checkpoints, pretraining. JAX; never torch."""

@@ -1,0 +1,88 @@
+"""Crystals to train on: held-out formulas apart, minibatches of equal length without padding work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from crystalformer_rl.artifacts import read_table
+from crystalformer_rl.crystal.elements import reduced_formula
+from crystalformer_rl.crystal.split import held_out
+from crystalformer_rl.crystal.tokens import Sites, sites_from_table
+from crystalformer_rl.crystal.wyckoff import wyckoff_table
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.policy.batch import TokenBatch, make_batch
+
+#: Longest crystal of each bucket, in sites. Lengths up to six cover most crystals exactly.
+BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
+
+
+class Dataset(NamedTuple):
+    """Crystals to train on and crystals of held-out formulas."""
+
+    training: list[Sites]
+    held_out: list[Sites]
+
+
+class Minibatch(NamedTuple):
+    """A batch of constant size; `weight` is 1 for a crystal and 0 for a row that fills up."""
+
+    tokens: TokenBatch
+    weight: Float[np.ndarray, " b"]
+
+
+def load_dataset(path: str | Path, n_max: int) -> Dataset:
+    """Read a tokens table, split by reduced formula. Crystals of more than n_max − 1 sites are an InputError."""
+    crystals = [s for s in sites_from_table(read_table(path), str(path)) if s is not None]
+    too_long = sum(len(s) >= n_max for s in crystals)
+    if too_long:
+        raise InputError(f"{path}: {too_long} crystals have more than {n_max - 1} sites; leave them out or raise n_max.")
+    parts: dict[bool, list[Sites]] = {False: [], True: []}
+    for sites in crystals:
+        parts[held_out(sites_formula(sites))].append(sites)
+    if not parts[False]:
+        raise InputError(f"{path} holds no crystal to train on; give a larger table.")
+    return Dataset(parts[False], parts[True])
+
+
+def sites_formula(sites: Sites) -> str:
+    """Reduced formula of a crystal given by its sites."""
+    multiplicities = wyckoff_table().multiplicities[sites.space_group, sites.wyckoff]
+    return reduced_formula(np.repeat(sites.elements, multiplicities))
+
+
+def space_group_counts(crystals: Sequence[Sites]) -> list[int]:
+    """How many crystals each of the 230 space groups has."""
+    return np.bincount([s.space_group for s in crystals], minlength=231)[1:].tolist()
+
+
+def minibatches(crystals: Sequence[Sites], size: int, seed: tuple[int, ...] | None) -> Iterator[Minibatch]:
+    """One pass over `crystals` in batches of `size`, each from one bucket.
+
+    The order depends on `seed` alone; None keeps the order given. The last batch of a bucket
+    is filled up with rows of weight 0, so that one compiled step serves a bucket.
+    """
+    lengths = np.array([len(s) for s in crystals])
+    bucket = np.searchsorted(BUCKETS, lengths)
+    random = None if seed is None else np.random.default_rng(seed)
+    batches = []
+    for number in np.unique(bucket):
+        members = np.flatnonzero(bucket == number)
+        if random is not None:
+            members = random.permutation(members)
+        batches += [(number, members[start : start + size]) for start in range(0, len(members), size)]
+    for i in np.arange(len(batches)) if random is None else random.permutation(len(batches)):
+        number, members = batches[i]
+        rows = np.concatenate([members, np.full(size - len(members), members[0])])
+        weight = (np.arange(size) < len(members)).astype(np.float32)
+        yield Minibatch(make_batch([crystals[j] for j in rows], BUCKETS[number] + 1), weight)
+
+
+def count_batches(crystals: Sequence[Sites], size: int) -> int:
+    """How many batches `minibatches` gives."""
+    bucket = np.searchsorted(BUCKETS, [len(s) for s in crystals])
+    return int(sum(-(-n // size) for n in np.bincount(bucket) if n))

@@ -1,0 +1,113 @@
+"""Mixture densities of coordinates (von Mises) and lattice (Gaussian): parameters, log-density, sampling."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from crystalformer_rl.policy.shape import Likelihood
+
+
+class VonMisesMixture(NamedTuple):
+    """Mixture over the angle (x − ½)·2π. log_weights, location, kappa: (*n, Kx)."""
+
+    log_weights: Float[Array, "*n k"]
+    location: Float[Array, "*n k"]
+    kappa: Float[Array, "*n k"]
+
+
+class GaussianMixture(NamedTuple):
+    """Mixture over the six scaled lattice parameters. log_weights (*n, Kl); mean, sigma: (*n, Kl, 6)."""
+
+    log_weights: Float[Array, "*n k"]
+    mean: Float[Array, "*n k 6"]
+    sigma: Float[Array, "*n k 6"]
+
+
+def coordinate_mixture(output: Float[Array, "*n o"], components: int, temperature: float | Array = 1.0) -> VonMisesMixture:
+    """Read a coordinate's mixture off a raw output. Temperature flattens the weights and the concentrations."""
+    logits, location, raw = jnp.split(output[..., : 3 * components], 3, axis=-1)
+    return VonMisesMixture(jax.nn.log_softmax(logits / temperature), location, jax.nn.softplus(raw) / temperature)
+
+
+def lattice_mixture(
+    output: Float[Array, "*n o"], start: int, components: int, temperature: float | Array = 1.0
+) -> GaussianMixture:
+    """Read the lattice mixture off a raw output, from index `start`. Temperature widens it by its square root."""
+    logits, mean, raw = jnp.split(output[..., start : start + 13 * components], [components, 7 * components], axis=-1)
+    mean, raw = (part.reshape(*output.shape[:-1], components, 6) for part in (mean, raw))
+    sigma = (jax.nn.softplus(raw) + 1e-3) * jnp.sqrt(temperature)
+    return GaussianMixture(jax.nn.log_softmax(logits / temperature), mean, sigma)
+
+
+def coordinate_log_density(mixture: VonMisesMixture, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Log-density of the angle (x − ½)·2π; no Jacobian for the change to x."""
+    delta = (x[..., None] - 0.5) * (2 * jnp.pi) - mixture.location
+    # κ(cos δ − 1) in the form that keeps its digits for sharp peaks; i0e carries the e^κ.
+    exponent = -2 * mixture.kappa * jnp.square(jnp.sin(delta / 2))
+    log_density = exponent - jnp.log(2 * jnp.pi * jax.scipy.special.i0e(mixture.kappa))
+    return jax.nn.logsumexp(mixture.log_weights + log_density, axis=-1)
+
+
+def lattice_log_density(
+    mixture: GaussianMixture, l: Float[Array, "*n 6"], free: Bool[Array, "*n 6"], likelihood: Likelihood
+) -> Float[Array, "*n"]:
+    """Log-density of the free lattice parameters, jointly or one by one (see `PolicyShape`)."""
+    z = (l[..., None, :] - mixture.mean) / mixture.sigma
+    log_normal = -0.5 * (jnp.square(z) + jnp.log(2 * jnp.pi)) - jnp.log(mixture.sigma)
+    if likelihood == "normalized":
+        joint = jnp.where(free[..., None, :], log_normal, 0.0).sum(-1)
+        return jax.nn.logsumexp(mixture.log_weights + joint, axis=-1)
+    each = jax.nn.logsumexp(mixture.log_weights[..., None] + log_normal, axis=-2)
+    return jnp.where(free, each, 0.0).sum(-1)
+
+
+def sample_coordinate(key: PRNGKeyArray, mixture: VonMisesMixture) -> Float[Array, ""]:
+    """One coordinate in [0, 1) from a mixture without batch axes."""
+    component_key, angle_key = jax.random.split(key)
+    k = jax.random.categorical(component_key, mixture.log_weights)
+    angle = mixture.location[k] + sample_von_mises(angle_key, mixture.kappa[k])
+    return wrap(angle / (2 * jnp.pi) + 0.5)
+
+
+def wrap(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Into [0, 1); rounding can leave exactly 1, which is 0."""
+    wrapped = x - jnp.floor(x)
+    return jnp.where(wrapped >= 1.0, 0.0, wrapped)
+
+
+def sample_lattice(key: PRNGKeyArray, mixture: GaussianMixture) -> Float[Array, " 6"]:
+    """Six scaled lattice parameters from a mixture without batch axes: one component for all six."""
+    component_key, value_key = jax.random.split(key)
+    k = jax.random.categorical(component_key, mixture.log_weights)
+    return mixture.mean[k] + mixture.sigma[k] * jax.random.normal(value_key, (6,), mixture.mean.dtype)
+
+
+def sample_von_mises(key: PRNGKeyArray, kappa: Float[Array, ""]) -> Float[Array, ""]:
+    """One angle in [−π, π] around 0 by rejection from a wrapped Cauchy.
+
+    D. J. Best and N. I. Fisher, J. R. Stat. Soc. C 28, 152 (1979), with every difference of
+    nearly equal numbers rewritten, so that concentrations of 10⁶ keep their digits in float32.
+    """
+    kappa = jnp.maximum(kappa, 1e-4)
+    root = jnp.sqrt(1 + 4 * kappa**2)
+    gap = (jnp.sqrt(2 * (1 + root)) - 1 - 1 / (root + 2 * kappa)) / (2 * kappa)  # 1 − ρ
+    excess = gap**2 / (2 * jnp.maximum(1 - gap, 1e-12))  # r − 1
+
+    def propose(state: tuple[PRNGKeyArray, Array, Array]) -> tuple[PRNGKeyArray, Array, Array]:
+        key, u_key, v_key, s_key = jax.random.split(state[0], 4)
+        half = 0.5 * jnp.pi * jax.random.uniform(u_key, (), kappa.dtype)
+        one_minus_z = 2 * jnp.square(jnp.sin(half))
+        # 1 − f with f = (1 + r z)/(r + z) the cosine of the proposed angle
+        one_minus_f = excess * one_minus_z / (2 + excess - one_minus_z)
+        c = kappa * (excess + one_minus_f)
+        v = jax.random.uniform(v_key, (), kappa.dtype, minval=jnp.finfo(kappa.dtype).tiny)
+        accepted = (c * (2 - c) > v) | (jnp.log(c / v) + 1 - c >= 0)
+        angle = 2 * jnp.arcsin(jnp.sqrt(jnp.clip(one_minus_f / 2, 0, 1)))
+        return key, jnp.where(jax.random.bernoulli(s_key), angle, -angle), accepted
+
+    start = (key, jnp.zeros((), kappa.dtype), jnp.zeros((), bool))
+    return jax.lax.while_loop(lambda state: ~state[2], propose, start)[1]

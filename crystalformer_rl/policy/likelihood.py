@@ -1,0 +1,67 @@
+"""Log-probability of crystals under a policy, in its four parts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from crystalformer_rl.policy.batch import TokenBatch, symmetry_arrays
+from crystalformer_rl.policy.constraints import Behaviour, element_log_probs, first_letter_log_probs, next_letter_log_probs
+from crystalformer_rl.policy.densities import coordinate_log_density, coordinate_mixture, lattice_log_density, lattice_mixture
+from crystalformer_rl.policy.transformer import Policy
+
+
+class LogProb(NamedTuple):
+    """Log-probabilities (nats) of B crystals: Wyckoff letters, free coordinates, elements, free lattice parameters."""
+
+    w: Float[Array, " b"]
+    xyz: Float[Array, " b"]
+    a: Float[Array, " b"]
+    l: Float[Array, " b"]
+
+    @property
+    def total(self) -> Float[Array, " b"]:
+        return self.w + self.xyz + self.a + self.l
+
+
+def log_prob(
+    policy: Policy,
+    batch: TokenBatch,
+    behaviour: Behaviour | None = None,
+    *,
+    dropout: float = 0.0,
+    key: PRNGKeyArray | None = None,
+) -> LogProb:
+    """Log-probability of each crystal of `batch`, given its space group.
+
+    With a `behaviour`, the renormalized likelihood under its masks and temperature: the one with
+    which a run that used it samples.
+    """
+    shape, tables = policy.shape, symmetry_arrays()
+    temperature = 1.0 if behaviour is None else behaviour.temperature
+    outputs = policy.outputs(batch.g, batch.w, batch.a, batch.x, dropout=dropout, key=key)
+    groups = jnp.broadcast_to(batch.g[:, None], batch.w.shape)
+
+    first = first_letter_log_probs(policy.first_logits(batch.g), batch.g, behaviour)
+    later = next_letter_log_probs(outputs[:, :-1, 4, : shape.wyck_types], groups[:, 1:], batch.w[:, :-1], behaviour)
+    w = _pick(first, batch.w[:, 0]) + _pick(later, batch.w[:, 1:]).sum(-1)
+
+    elements = element_log_probs(outputs[..., 0, : shape.atom_types], batch.w, behaviour)
+    a = _pick(elements, batch.a).sum(-1)
+
+    mixture = coordinate_mixture(outputs[..., 1:4, :], shape.Kx, temperature)
+    counted = jnp.asarray(tables.independent if shape.likelihood == "normalized" else tables.free)[groups, batch.w]
+    density = coordinate_log_density(mixture, batch.x)
+    xyz = jnp.where(counted & (batch.w > 0)[..., None], density, 0.0).sum((-1, -2))
+
+    end = jnp.argmax(batch.w == 0, axis=-1)
+    at_end = jnp.take_along_axis(outputs[..., 0, :], end[:, None, None], axis=1)[:, 0]
+    lattice = lattice_mixture(at_end, shape.atom_types, shape.Kl, temperature)
+    free = jnp.asarray(tables.free_lattice)[batch.g]
+    return LogProb(w, xyz, a, lattice_log_density(lattice, batch.l, free, shape.likelihood))
+
+
+def _pick(log_probs: Float[Array, "*n k"], index: Array) -> Float[Array, "*n"]:
+    return jnp.take_along_axis(log_probs, index[..., None], axis=-1)[..., 0]
