@@ -39,10 +39,6 @@ class Behaviour(NamedTuple):
         return Behaviour(jnp.float32(temperature), jnp.float32(top_p), jnp.asarray(allowed))
 
 
-PLAIN = None
-"""The policy itself: no masks of a run, temperature 1."""
-
-
 def first_letter_log_probs(
     logits: Float[Array, "*n wyck"], g: Int[Array, "*n"], behaviour: Behaviour | None
 ) -> Float[Array, "*n wyck"]:
@@ -70,6 +66,11 @@ def next_letter_log_probs(
     log_probs = _masked(log_probs, ends | (current_ > 0))
     log_probs = _masked(log_probs, letters <= jnp.asarray(tables.letters)[g][..., None])
     return _narrow(log_probs, behaviour)
+
+
+def only_padding(log_probs: Float[Array, "*n wyck"]) -> Float[Array, "*n wyck"]:
+    """What replaces a letter's log-probabilities at the last place of a sequence, where it must end."""
+    return jnp.broadcast_to(jnp.where(jnp.arange(log_probs.shape[-1]) == 0, 0.0, FORBIDDEN), log_probs.shape)
 
 
 def element_log_probs(

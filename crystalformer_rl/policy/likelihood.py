@@ -8,7 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from crystalformer_rl.policy.batch import TokenBatch, symmetry_arrays
-from crystalformer_rl.policy.constraints import Behaviour, element_log_probs, first_letter_log_probs, next_letter_log_probs
+from crystalformer_rl.policy.constraints import (
+    Behaviour,
+    element_log_probs,
+    first_letter_log_probs,
+    next_letter_log_probs,
+    only_padding,
+)
 from crystalformer_rl.policy.densities import coordinate_log_density, coordinate_mixture, lattice_log_density, lattice_mixture
 from crystalformer_rl.policy.transformer import Policy
 
@@ -46,6 +52,8 @@ def log_prob(
 
     first = first_letter_log_probs(policy.first_logits(batch.g), batch.g, behaviour)
     later = next_letter_log_probs(outputs[:, :-1, 4, : shape.wyck_types], groups[:, 1:], batch.w[:, :-1], behaviour)
+    if shape.likelihood == "normalized" and batch.w.shape[1] == shape.n_max:
+        later = later.at[:, -1].set(only_padding(later[:, -1]))
     w = _pick(first, batch.w[:, 0]) + _pick(later, batch.w[:, 1:]).sum(-1)
 
     elements = element_log_probs(outputs[..., 0, : shape.atom_types], batch.w, behaviour)

@@ -15,9 +15,9 @@ class PolicyShape:
     """Sizes of the network; the names are those of the published configuration files.
 
     `likelihood` says what is counted. `normalized`: the density that is sampled, one mixture component
-    for all six lattice parameters and only coordinates that are independent. `published`: each lattice
-    parameter sums over the components by itself, and a coordinate that the ones before it determine
-    (y in (x, 2x, z)) counts too.
+    for all six lattice parameters, only coordinates that are independent, and an end that is certain at the last
+    place. `published`: each lattice parameter sums over the components by itself, a coordinate that the
+    ones before it determine (y in (x, 2x, z)) counts too, and a sequence may run out of places.
     """
 
     Nf: int = 5

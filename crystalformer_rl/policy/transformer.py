@@ -136,11 +136,12 @@ class Policy(eqx.Module):
         """Token A: space group, element."""
         return self.inputs[1](jnp.concatenate([self.g_embedding[g - 1], self.a_embedding[a]], -1))
 
-    def embed_x(self, axis: int, g: Int[Array, "*n"], x: Float[Array, "*n"]) -> Float[Array, "*n d"]:
-        """Token X, Y or Z (`axis` 0, 1, 2): space group, harmonics of the coordinate."""
+    def embed_x(self, axis: int | Int[Array, ""], g: Int[Array, "*n"], x: Float[Array, "*n"]) -> Float[Array, "*n d"]:
+        """Token X, Y or Z (`axis` 0, 1, 2, traced or not): space group, harmonics of the coordinate."""
         angles = 2 * jnp.pi * x[..., None] * jnp.arange(1, self.shape.Nf + 1, dtype=x.dtype)
         waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(*x.shape, 2 * self.shape.Nf)
-        return self.inputs[2 + axis](jnp.concatenate([self.g_embedding[g - 1], waves], -1))
+        linear = jax.tree.map(lambda *leaves: jnp.stack(leaves)[axis], *self.inputs[2:])
+        return linear(jnp.concatenate([self.g_embedding[g - 1], waves], -1))
 
     def outputs(
         self,

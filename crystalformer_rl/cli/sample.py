@@ -1,0 +1,72 @@
+"""`crystalformer-rl sample`."""
+
+from __future__ import annotations
+
+import click
+
+from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.policy_options import ManyValues, allowed_elements, sample_columns, space_group_weights
+
+
+@click.command("sample", cls=ManyValues)
+@click.option("--policy", "policy_path", required=True, type=click.Path(), help="Our .safetensors or a published .pkl.")
+@click.option("--n", required=True, type=click.IntRange(min=1), help="How many crystals.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Crystal i depends on the seed and i alone.")
+@click.option("--offset", default=0, show_default=True, type=click.IntRange(min=0), help="Number of the first crystal.")
+@click.option("--space-group", type=click.IntRange(1, 230), multiple=True, help="Only these, each alike.  [default: as in training]")
+@click.option("--space-groups-from", type=click.Path(), help="Draw space groups as often as in this table of tokens.")
+@click.option("--elements", multiple=True, help="Only these elements: --elements Na Cl.")
+@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Below 1: more of the likely.")
+@click.option("--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Letters and elements from the likeliest that hold this much.")
+@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(min=1), help="Speed and memory only; the crystals stay the same.")
+@out_option
+@json_option
+def command(
+    policy_path: str,
+    n: int,
+    seed: int,
+    offset: int,
+    space_group: tuple[int, ...],
+    space_groups_from: str | None,
+    elements: tuple[str, ...],
+    temperature: float,
+    top_p: float,
+    batch_size: int,
+    out: str,
+    as_json: bool,
+) -> None:
+    """Sample N crystals from a policy.
+
+    The table has a row a crystal: the crystal in its conventional cell (Å), its tokens, its
+    log-probability under the policy (`log_prob`) and under the masks and temperature of this run
+    (`behaviour_log_prob`), nats. A sequence that is no crystal keeps its row, with a `status`.
+
+    \b
+    Example:
+      crystalformer-rl sample --policy policy.safetensors --n 100 --seed 1 --space-group 225 221 --out samples.parquet
+    """
+    from crystalformer_rl.artifacts import SAMPLES, make_table, provenance, write_table
+    from crystalformer_rl.policy.checkpoint import load_policy
+    from crystalformer_rl.policy.constraints import Behaviour
+    from crystalformer_rl.policy.sampler import sample
+
+    policy, card = load_policy(policy_path)
+    weights = space_group_weights(space_group, space_groups_from, card, policy_path)
+    behaviour = Behaviour.make(temperature, top_p, allowed_elements(elements))
+    with progress(n, "sample") as bar:
+        samples = sample(policy, seed, range(offset, offset + n), weights, behaviour, batch_size=batch_size, advance=bar.update)
+    columns = sample_columns([f"s{seed}-{i}" for i in range(offset, offset + n)], samples)
+    parameters = {
+        "n": n,
+        "seed": seed,
+        "offset": offset,
+        "space_groups": list(space_group),
+        "elements": list(elements),
+        "temperature": temperature,
+        "top_p": top_p,
+    }
+    inputs = [policy_path] + ([space_groups_from] if space_groups_from else [])
+    write_table(out, make_table(SAMPLES, columns), provenance("sample", parameters, inputs))
+    statuses = columns["status"]
+    words = f"Sampled {n} crystals: {count_words(statuses)}. Samples: {out}"
+    say({"n": n, "status": status_counts(statuses), "out": out}, words, as_json)
