@@ -279,19 +279,6 @@ CANDIDATES = (
     Column("cif", pa.string(), "", "the relaxed crystal as the text of a CIF file"),
 )
 
-#: One policy update a row.
-UPDATES = (
-    Column("round", pa.int64(), "", "round of fine-tuning, from 1"),
-    Column("update", pa.int64(), "", "update within the round, from 1"),
-    Column("reward_mean", _f, "", "mean reward of the crystals of this update"),
-    Column("reward_std", _f, "", "their standard deviation"),
-    Column("stable_fraction", _f, "", "crystals at most 0.1 eV/atom above the hull, of all sampled"),
-    Column("kl", _f, "nat", "Kullback-Leibler divergence from the base policy, estimated on these crystals"),
-    Column("entropy", _f, "nat", "entropy of the policy, estimated on these crystals"),
-    Column("unique_fraction", _f, "", "distinct crystals, of all sampled"),
-    Column("evaluations", pa.int64(), "", "evaluations of the potential so far"),
-    Column("failed_fraction", _f, "", "crystals with no reward of their own, of all sampled"),
-)
 
 REFERENCE = (
     *CRYSTALS_AND_TOKENS,
@@ -327,9 +314,10 @@ def digest_json(value: Any) -> str:
 def provenance(stage: str, parameters: Mapping[str, Any], inputs: Iterable[str | Path] = (), **more: Any) -> dict[str, Any]:
     """What made a file: the stage, its parameters and their digest, inputs' digests, versions.
 
-    Inputs are recorded by file name and content (files of one name with their folder's
-    name before it), never by their place on the disk, so that two clones write the same bytes. `more` holds what a stage must say
-    besides, such as `potential={...}`; a value of None is left out.
+    Inputs are recorded by file name and content (files of one name with their folders'
+    names before it), never by their place on the disk, so that two clones write the same
+    bytes. `more` holds what a stage must say besides, such as `potential={...}`; a value of
+    None is left out.
     """
     versions = {"crystalformer_rl": __version__, "python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
@@ -346,10 +334,23 @@ def provenance(stage: str, parameters: Mapping[str, Any], inputs: Iterable[str |
 
 
 def _digests(paths: Iterable[str | Path]) -> dict[str, str]:
-    found = [Path(path) for path in paths]
-    names = [path.name for path in found]
-    labels = [path.name if names.count(path.name) == 1 else f"{path.absolute().parent.name}/{path.name}" for path in found]
-    return {label: sha256(path) for label, path in zip(labels, found, strict=True)}
+    """Digests by file name, each with as many folders before it as tell files of one name apart."""
+    found = list(dict.fromkeys(Path(path) for path in paths))
+    return {_label(path, found): _digest(path) for path in found}
+
+
+def _label(path: Path, others: list[Path]) -> str:
+    for depth in range(1, len(path.parts)):
+        if sum(other.parts[-depth:] == path.parts[-depth:] for other in others) == 1:
+            return "/".join(path.parts[-depth:])
+    return str(path)
+
+
+def _digest(path: Path) -> str:
+    """Of a file; of a folder, over the names and digests of the CIF files in it."""
+    if path.is_dir():
+        return digest_json({file.name: sha256(file) for file in path.glob("*.cif")})
+    return sha256(path)
 
 
 @contextlib.contextmanager
@@ -413,8 +414,9 @@ def read_table(path: str | Path, required: Iterable[Column] = (), *, allow_empty
             try:
                 table = table.set_column(index, column.field(), table.column(index).cast(column.type))
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                found = table.schema.field(index).type
                 raise InputError(
-                    f"{path}, column '{column.name}': expected {column.type}, found {table.schema.field(index).type}; convert it."
+                    f"{path}, column '{column.name}': expected {column.type}, found {found}; convert it."
                 ) from error
     if not allow_empty and table.num_rows == 0:
         raise InputError(f"{path} holds no rows; give a table with at least one crystal.")

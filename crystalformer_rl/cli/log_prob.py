@@ -10,7 +10,9 @@ from crystalformer_rl.cli.console import count_words, json_option, out_option, p
 @click.command("log-prob")
 @click.argument("tokens", type=click.Path())
 @click.option("--policy", "policy_path", required=True, type=click.Path(), help="Our .safetensors or a published .pkl.")
-@click.option("--precision", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Of the arithmetic.")
+@click.option(
+    "--precision", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Of the arithmetic."
+)
 @out_option
 @json_option
 def command(tokens: str, policy_path: str, precision: str, out: str, as_json: bool) -> None:

@@ -43,7 +43,9 @@ def space_group_weights(chosen: tuple[int, ...], table: str | None, card: dict[s
         counts = Counter(rows.column("space_group").to_pylist())
         return [float(counts[g]) for g in range(1, 231)]
     if "space_group_counts" not in card:
-        raise InputError(f"{policy_path} does not say which space groups it was trained on; give --space-group or --space-groups-from.")
+        raise InputError(
+            f"{policy_path} does not say which space groups it was trained on; give --space-group or --space-groups-from."
+        )
     return [float(n) for n in card["space_group_counts"]]
 
 

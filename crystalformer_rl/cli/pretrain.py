@@ -14,7 +14,9 @@ from crystalformer_rl.cli.console import json_option, out_option, progress, say
 @click.argument("tokens", type=click.Path())
 @out_option
 @click.option("--config", type=click.Path(), help="YAML with `shape:` and `training:` sections; see the example below.")
-@click.option("--checkpoint", type=click.Path(), help="Training state, written each epoch and resumed from.  [default: OUT.state]")
+@click.option(
+    "--checkpoint", type=click.Path(), help="Training state, written each epoch and resumed from.  [default: OUT.state]"
+)
 @click.option("--curve", type=click.Path(), help="Learning curve, Parquet.  [default: OUT with .curve.parquet]")
 @json_option
 def command(tokens: str, out: str, config: str | None, checkpoint: str | None, curve: str | None, as_json: bool) -> None:

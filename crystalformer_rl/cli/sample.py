@@ -11,14 +11,36 @@ from crystalformer_rl.cli.policy_options import ManyValues, allowed_elements, sa
 @click.command("sample", cls=ManyValues)
 @click.option("--policy", "policy_path", required=True, type=click.Path(), help="Our .safetensors or a published .pkl.")
 @click.option("--n", required=True, type=click.IntRange(min=1), help="How many crystals.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Crystal i depends on the seed and i alone.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Crystal i depends on the seed and i alone."
+)
 @click.option("--offset", default=0, show_default=True, type=click.IntRange(min=0), help="Number of the first crystal.")
-@click.option("--space-group", type=click.IntRange(1, 230), multiple=True, help="Only these, each alike.  [default: as in training]")
+@click.option(
+    "--space-group", type=click.IntRange(1, 230), multiple=True, help="Only these, each alike.  [default: as in training]"
+)
 @click.option("--space-groups-from", type=click.Path(), help="Draw space groups as often as in this table of tokens.")
 @click.option("--elements", multiple=True, help="Only these elements: --elements Na Cl.")
-@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Below 1: more of the likely.")
-@click.option("--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Letters and elements from the likeliest that hold this much.")
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(min=1), help="Speed and memory only; the crystals stay the same.")
+@click.option(
+    "--temperature",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Below 1: more of the likely.",
+)
+@click.option(
+    "--top-p",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Letters and elements from the likeliest that hold this much.",
+)
+@click.option(
+    "--batch-size",
+    default=64,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Speed and memory only; the crystals stay the same.",
+)
 @out_option
 @json_option
 def command(
@@ -54,7 +76,9 @@ def command(
     weights = space_group_weights(space_group, space_groups_from, card, policy_path)
     behaviour = Behaviour.make(temperature, top_p, allowed_elements(elements))
     with progress(n, "sample") as bar:
-        samples = sample(policy, seed, range(offset, offset + n), weights, behaviour, batch_size=batch_size, advance=bar.update)
+        samples = sample(
+            policy, seed, range(offset, offset + n), weights, behaviour, batch_size=batch_size, advance=bar.update
+        )
     columns = sample_columns([f"s{seed}-{i}" for i in range(offset, offset + n)], samples)
     parameters = {
         "n": n,

@@ -15,7 +15,9 @@ from crystalformer_rl.errors import InputError
 @out_option
 @click.option("--max-atoms", type=click.IntRange(min=1), help="Leave out crystals with more atoms in the cell given.")
 @click.option(
-    "--max-e-above-hull", type=float, help="Leave out crystals above this, eV/atom, or without a value in (dft_)e_above_hull."
+    "--max-e-above-hull",
+    type=float,
+    help="Leave out crystals above this, eV/atom, or without a value in (dft_)e_above_hull.",
 )
 @click.option("--symprec", default=0.01, show_default=True, help="Å; how far atoms may be from their symmetric places.")
 @json_option
@@ -50,11 +52,15 @@ def command(
     parameters = {"max_atoms": max_atoms, "max_e_above_hull": max_e_above_hull, "symprec": symprec}
     files = [path for path in crystals if Path(path).is_file()]
     write_table(out, make_table((*TOKENS, STATUS), columns), provenance("tokenize", parameters, files))
-    summary = {"read": read, "left_out": read - table.num_rows, "rows": table.num_rows, "status": status_counts(statuses), "out": out}
+    summary = {
+        "read": read,
+        "left_out": read - table.num_rows,
+        "rows": table.num_rows,
+        "status": status_counts(statuses),
+        "out": out,
+    }
     words = f"{read} crystals read, {read - table.num_rows} left out by the limits given; of the rest {count_words(statuses)}. Tokens: {out}"
     say(summary, words, as_json)
-
-
 
 
 def _select(table, max_atoms: int | None, max_e_above_hull: float | None, source: str):  # type: ignore[no-untyped-def]

@@ -17,7 +17,7 @@ SYMBOLS = tuple(
     Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er
     Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md
     No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Symbols of the elements 1 to 118: `SYMBOLS[Z - 1]`."""
 
@@ -33,7 +33,7 @@ _ELECTRONEGATIVITY = tuple(
     1.2 1.2 1.1 1.22 1.23 1.24 1.25 1.1 1.27 1.3 1.5 2.36 1.9 2.2 2.2 2.28 2.54 2 1.62 2.33 2.02 2
     2.2 2.2 0.7 0.9 1.1 1.3 1.5 1.38 1.36 1.28 1.3 1.3 1.3 1.3 1.3 1.3 1.3 1.3 1.3 _ _ _ _ _ _ _ _ _
     _ _ _ _ _ _
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 _DIATOMIC = {"H", "N", "O", "F", "Cl"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -73,6 +74,8 @@ def _standard_cell(crystal: Crystal, symprec: float) -> tuple[int, Crystal]:
     """Space group and idealized conventional cell in the standard setting."""
     import moyopy
 
+    # Its notes on cells with several primitive cells are about tables that are not read here.
+    logging.getLogger("moyo").setLevel(logging.ERROR)
     cell = moyopy.Cell(crystal.lattice.tolist(), (crystal.frac_coords % 1.0).tolist(), crystal.atomic_numbers.tolist())
     # The search can be caught between two groups at one tolerance; a tighter one decides.
     for tolerance in (symprec, symprec / 3, symprec / 10, symprec / 100):
@@ -83,7 +86,9 @@ def _standard_cell(crystal: Crystal, symprec: float) -> tuple[int, Crystal]:
                 raise
             continue
         standard = found.std_cell
-        return found.number, Crystal(np.array(standard.numbers), np.array(standard.positions) % 1.0, np.array(standard.basis))
+        return found.number, Crystal(
+            np.array(standard.numbers), np.array(standard.positions) % 1.0, np.array(standard.basis)
+        )
     raise EncodeError("no_symmetry")
 
 

@@ -136,7 +136,9 @@ def _read_with_ase(path: Path) -> tuple[list[Crystal | None], list[str]]:
     # ASE's readers raise whatever their format's parser raises.
     except Exception as error:
         reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
-        raise InputError(f"{path} is no file of crystals that can be read ({reason}); give Parquet, CIF, CSV or a format of ASE.") from error
+        raise InputError(
+            f"{path} is no file of crystals that can be read ({reason}); give Parquet, CIF, CSV or a format of ASE."
+        ) from error
     if not images:
         raise InputError(f"{path} holds no structures; give a file with at least one crystal.")
     crystals: list[Crystal | None] = [Crystal(a.numbers, a.get_scaled_positions(wrap=False) if a.cell.rank == 3 else a.positions * np.nan,

@@ -140,7 +140,7 @@ def sites_from_table(table: pa.Table, source: str) -> list[Sites | None]:
     if missing:
         raise InputError(f"{source} has no column '{missing[0]}', so it is no tokens table; make one with `tokenize`.")
     columns = [table.column(name).to_pylist() for name in names]
-    rows = []
+    rows: list[Sites | None] = []
     for i, row in enumerate(zip(*columns, strict=True)):
         if any(value is None for value in row):
             rows.append(None)

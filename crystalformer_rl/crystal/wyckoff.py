@@ -97,13 +97,6 @@ def atoms_in_cell(g: int, letters: np.ndarray) -> int:
 
 
 @cache
-def primitive_fraction(g: int) -> int:
-    """Lattice points in the conventional cell: 1, 2 (A, C, I), 3 (R) or 4 (F)."""
-    rotations, translations = _general_operations(g)
-    return int((np.abs(rotations - np.eye(3)).max(axis=(1, 2)) == 0).sum())
-
-
-@cache
 def centring_vectors(g: int) -> np.ndarray:
     """(k, 3) lattice points in the conventional cell, the origin first, fractional."""
     rotations, translations = _general_operations(g)

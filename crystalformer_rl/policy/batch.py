@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import DTypeLike
 
 from crystalformer_rl.crystal.lattice import free_lattice_parameters
 from crystalformer_rl.crystal.tokens import Sites
@@ -35,13 +36,13 @@ class SymmetryArrays(NamedTuple):
     first_operation: (231, 28, 3, 4), op₀; free_lattice: (231, 6).
     """
 
-    multiplicities: Int[Array, "231 28"]
-    letters: Int[Array, " 231"]
-    no_freedom: Bool[Array, "231 28"]
-    free: Bool[Array, "231 28 3"]
-    independent: Bool[Array, "231 28 3"]
-    first_operation: Float[Array, "231 28 3 4"]
-    free_lattice: Bool[Array, "231 6"]
+    multiplicities: Int[np.ndarray, "231 28"]
+    letters: Int[np.ndarray, " 231"]
+    no_freedom: Bool[np.ndarray, "231 28"]
+    free: Bool[np.ndarray, "231 28 3"]
+    independent: Bool[np.ndarray, "231 28 3"]
+    first_operation: Float[np.ndarray, "231 28 3 4"]
+    free_lattice: Bool[np.ndarray, "231 6"]
 
 
 @cache
@@ -56,7 +57,7 @@ def symmetry_arrays() -> SymmetryArrays:
             first[g, w] = table.operations(g, w)[0]
     return SymmetryArrays(
         table.multiplicities, table.letters, table.no_freedom, table.free, table.independent, first, free_lattice
-    )  # type: ignore[arg-type]
+    )
 
 
 def scaled_lattice(sites: Sites) -> np.ndarray:
@@ -65,7 +66,7 @@ def scaled_lattice(sites: Sites) -> np.ndarray:
     return np.concatenate([lengths, np.radians(sites.lattice_parameters[3:])])
 
 
-def make_batch(crystals: Sequence[Sites], places: int | None = None, dtype: type = np.float32) -> TokenBatch:
+def make_batch(crystals: Sequence[Sites], places: int | None = None, dtype: DTypeLike = np.float32) -> TokenBatch:
     """Pad crystals to `places` sites (by default one more than the longest has)."""
     longest = max(len(s) for s in crystals)
     places = longest + 1 if places is None else places
@@ -73,9 +74,9 @@ def make_batch(crystals: Sequence[Sites], places: int | None = None, dtype: type
         raise ValueError(f"{longest} sites do not fit in {places} places with one of padding")
     size = len(crystals)
     w, a = np.zeros((size, places), np.int32), np.zeros((size, places), np.int32)
-    x = np.zeros((size, places, 3), dtype)
+    x: np.ndarray = np.zeros((size, places, 3), dtype)
     for i, sites in enumerate(crystals):
         w[i, : len(sites)], a[i, : len(sites)], x[i, : len(sites)] = sites.wyckoff, sites.elements, sites.frac_coords
     g = np.array([s.space_group for s in crystals], np.int32)
-    l = np.array([scaled_lattice(s) for s in crystals], dtype)
+    l: np.ndarray = np.array([scaled_lattice(s) for s in crystals], dtype)
     return TokenBatch(*(jnp.asarray(array) for array in (g, w, a, x, l)))

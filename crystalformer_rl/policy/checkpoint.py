@@ -20,6 +20,7 @@ from crystalformer_rl.policy.shape import PolicyShape
 from crystalformer_rl.policy.transformer import Policy
 
 FORMAT = "crystalformer_rl policy 1"
+_METADATA_KEY = "crystalformer_rl"
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -46,16 +47,16 @@ def fill_arrays(tree: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
         name = ".".join(_part(p) for p in path)
         if name not in arrays or arrays[name].shape != leaf.shape:
             found = "missing" if name not in arrays else f"of shape {arrays[name].shape}"
-            raise InputError(f"{source}: array '{name}' is {found}, expected {leaf.shape}; the file is damaged or of another version.")
+            raise InputError(
+                f"{source}: array '{name}' is {found}, expected {leaf.shape}; the file is damaged or of another version."
+            )
         leaves.append(jnp.asarray(arrays[name]))
     return jax.tree_util.tree_unflatten(structure, leaves)
 
 
 def save_policy(path: str | Path, policy: Policy, card: dict[str, Any]) -> None:
     """Write weights, shape and `card` (how the policy was made; JSON values) whole or not at all."""
-    metadata = {"format": FORMAT, "shape": _json(policy.shape.to_dict()), "card": _json(card)}
-    with atomic_path(path) as temporary:
-        save_file(named_arrays(policy), temporary, metadata)
+    write_safetensors(path, named_arrays(policy), {"format": FORMAT, "shape": policy.shape.to_dict(), "card": card})
 
 
 def load_policy(path: str | Path) -> tuple[Policy, dict[str, Any]]:
@@ -65,23 +66,30 @@ def load_policy(path: str | Path) -> tuple[Policy, dict[str, Any]]:
         return load_published(path), {}
     arrays, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
-        raise InputError(f"{path} is a safetensors file but no policy of this package; give one that `pretrain` or `finetune` wrote.")
-    shape = PolicyShape.from_dict(json.loads(metadata["shape"]), str(path))
+        raise InputError(
+            f"{path} is a safetensors file but no policy of this package; give one that `pretrain` or `finetune` wrote."
+        )
+    shape = PolicyShape.from_dict(metadata["shape"], str(path))
     blank = eqx.filter_eval_shape(Policy.init, jax.random.key(0), shape)
-    return fill_arrays(blank, arrays, str(path)), json.loads(metadata["card"])
+    return fill_arrays(blank, arrays, str(path)), metadata["card"]
 
 
-def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays and header metadata. Raises InputError for a missing or damaged file."""
+def write_safetensors(path: str | Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    """Write arrays and JSON metadata, whole or not at all, the same bytes every time."""
+    # One key: the format keeps several in no order, and two runs would differ.
+    header = {_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+    with atomic_path(path) as temporary:
+        save_file(arrays, temporary, header)
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and metadata (empty for a file of other origin). Raises InputError for a missing or damaged file."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path, or fetch or train a policy first.")
     try:
         with safe_open(path, framework="numpy") as stored:
-            return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return arrays, json.loads((stored.metadata() or {}).get(_METADATA_KEY, "{}"))
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is no whole safetensors file ({error}); get it again.") from error
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

@@ -15,7 +15,12 @@ from crystalformer_rl.policy.constraints import (
     next_letter_log_probs,
     only_padding,
 )
-from crystalformer_rl.policy.densities import coordinate_log_density, coordinate_mixture, lattice_log_density, lattice_mixture
+from crystalformer_rl.policy.densities import (
+    coordinate_log_density,
+    coordinate_mixture,
+    lattice_log_density,
+    lattice_mixture,
+)
 from crystalformer_rl.policy.transformer import Policy
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,16 +12,13 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
-from safetensors.numpy import save_file
 
-from crystalformer_rl.artifacts import atomic_path
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.batch import TokenBatch
-from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_safetensors
+from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_safetensors, write_safetensors
 from crystalformer_rl.policy.dataset import Dataset, count_batches, minibatches
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.shape import PolicyShape
@@ -71,10 +67,13 @@ Report = Callable[[EpochRecord], None]
 def make_optimizer(settings: PretrainSettings, steps: int) -> optax.GradientTransformation:
     """AdamW with gradient clipping, linear warm-up and cosine decay to a hundredth."""
     warmup = min(settings.warmup_steps, max(1, steps // 10))
-    rate = optax.warmup_cosine_decay_schedule(0.0, settings.learning_rate, warmup, max(steps, warmup + 1), settings.learning_rate / 100)
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, settings.learning_rate, warmup, max(steps, warmup + 1), settings.learning_rate / 100
+    )
     decayed = partial(jax.tree.map, lambda leaf: leaf.ndim >= 2)
     return optax.chain(
-        optax.clip_by_global_norm(settings.gradient_clip), optax.adamw(rate, weight_decay=settings.weight_decay, mask=decayed)
+        optax.clip_by_global_norm(settings.gradient_clip),
+        optax.adamw(rate, weight_decay=settings.weight_decay, mask=decayed),
     )
 
 
@@ -104,7 +103,7 @@ def pretrain(
     key = jax.random.key(settings.seed)
     policy = Policy.init(key, shape)
     state = TrainingState(policy, policy, optimizer.init(eqx.filter(policy, eqx.is_array)), jnp.zeros((), jnp.int32))
-    best, curve = policy, []
+    best, curve = policy, list[EpochRecord]()
     if checkpoint is not None and checkpoint.exists():
         state, best, curve = _restore(checkpoint, state, shape, settings)
     train_step = _make_train_step(optimizer, settings)
@@ -171,19 +170,20 @@ def _mean_nll(evaluate: Callable[..., Array], policy: Policy, crystals: list[Sit
 def _save(
     path: Path, state: TrainingState, best: Policy, curve: list[EpochRecord], shape: PolicyShape, settings: PretrainSettings
 ) -> None:
-    metadata = {"shape": json.dumps(shape.to_dict()), "settings": json.dumps(asdict(settings)), "curve": json.dumps(curve)}
-    with atomic_path(path) as temporary:
-        save_file({k: np.ascontiguousarray(v) for k, v in named_arrays((state, best)).items()}, temporary, metadata)
+    metadata = {"shape": shape.to_dict(), "settings": asdict(settings), "curve": curve}
+    write_safetensors(path, named_arrays((state, best)), metadata)
 
 
 def _restore(
     path: Path, blank: TrainingState, shape: PolicyShape, settings: PretrainSettings
 ) -> tuple[TrainingState, Policy, list[EpochRecord]]:
     arrays, metadata = read_safetensors(path)
-    if json.loads(metadata.get("shape", "{}")) != shape.to_dict() or json.loads(metadata.get("settings", "{}")) != asdict(settings):
-        raise InputError(f"{path} was made with another shape or other settings; remove it to start afresh, or restore the config.")
+    if metadata.get("shape") != shape.to_dict() or metadata.get("settings") != asdict(settings):
+        raise InputError(
+            f"{path} was made with another shape or other settings; remove it to start afresh, or restore the config."
+        )
     state, best = fill_arrays((blank, blank.policy), arrays, str(path))
-    return state, best, [EpochRecord(*row) for row in json.loads(metadata["curve"])]
+    return state, best, [EpochRecord(*row) for row in metadata["curve"]]
 
 
 def tokens_in(crystals: list[Sites]) -> int:

@@ -100,16 +100,34 @@ def read_arrays(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the path or fetch the checkpoint.") from None
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path} is refused: it holds {error}, which no published checkpoint needs; do not trust it.") from error
-    except (EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, MemoryError, OSError) as error:
-        raise InputError(f"{path} is no whole CrystalFormer checkpoint ({type(error).__name__}: {error}); get it again.") from error
+        raise InputError(
+            f"{path} is refused: it holds {error}, which no published checkpoint needs; do not trust it."
+        ) from error
+    except (
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        ImportError,
+        MemoryError,
+        OSError,
+    ) as error:
+        raise InputError(
+            f"{path} is no whole CrystalFormer checkpoint ({type(error).__name__}: {error}); get it again."
+        ) from error
     params = content.get("params") if isinstance(content, dict) else None
     if not isinstance(params, Mapping):
-        raise InputError(f"{path} has no 'params', so it is no CrystalFormer checkpoint; give an epoch_NNNNNN.pkl of version 0.4.")
+        raise InputError(
+            f"{path} has no 'params', so it is no CrystalFormer checkpoint; give an epoch_NNNNNN.pkl of version 0.4."
+        )
     try:
         return {module: {name: a.value for name, a in arrays.items()} for module, arrays in params.items()}
     except AttributeError:
-        raise InputError(f"{path}: 'params' holds something else than arrays; give an epoch_NNNNNN.pkl of version 0.4.") from None
+        raise InputError(
+            f"{path}: 'params' holds something else than arrays; give an epoch_NNNNNN.pkl of version 0.4."
+        ) from None
 
 
 def load_published(path: str | Path) -> Policy:
@@ -127,7 +145,9 @@ def load_published(path: str | Path) -> Policy:
             f"{path} lacks the array {error}, so it is of another architecture than CrystalFormer 0.4; convert another file."
         ) from None
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} has arrays that do not fit together ({error}); it is no CrystalFormer 0.4 checkpoint.") from None
+        raise InputError(
+            f"{path} has arrays that do not fit together ({error}); it is no CrystalFormer 0.4 checkpoint."
+        ) from None
 
 
 def _config_beside(path: Path) -> dict[str, Any]:

@@ -93,7 +93,9 @@ def sample_batch(
     return TokenBatch(g, end.w, end.a, end.x, end.l), end.log_prob
 
 
-def _write_site(policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behaviour: Behaviour, state: SampleState) -> SampleState:
+def _write_site(
+    policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behaviour: Behaviour, state: SampleState
+) -> SampleState:
     """Write one site of every sequence: letter, then element (or the lattice, where the sequence ends), then coordinates."""
     shape = policy.shape
     site_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, state.place), 6))(keys)
@@ -112,7 +114,9 @@ def _write_site(policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behavio
     a, a_log_prob = _choose(site_keys[:, 1], element_log_probs(output[:, : shape.atom_types], w, behaviour))
     output, cache = policy.step(policy.embed_a(g, a), position + 1, cache)
 
-    def write_coordinate(carry: tuple[Array, Array, Array, Cache], axis: Int[Array, ""]) -> tuple[tuple[Array, Array, Array, Cache], None]:
+    def write_coordinate(
+        carry: tuple[Array, Array, Array, Cache], axis: Int[Array, ""]
+    ) -> tuple[tuple[Array, Array, Array, Cache], None]:
         x, density_so_far, output, cache = carry
         value, density = _draw_coordinate(policy, site_keys[:, 2 + axis], g, w, x, axis, behaviour, output)
         output, cache = policy.step(policy.embed_x(axis, g, value), position + 2 + axis, cache)
@@ -120,7 +124,9 @@ def _write_site(policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behavio
 
     nothing = jnp.zeros((w.shape[0], 4), output.dtype)
     # Scanned, not unrolled: the program is half as long and compiles in half the time.
-    (x, x_log_prob, output, cache), _ = jax.lax.scan(write_coordinate, (nothing[:, :3], nothing[:, 3], output, cache), jnp.arange(3))
+    (x, x_log_prob, output, cache), _ = jax.lax.scan(
+        write_coordinate, (nothing[:, :3], nothing[:, 3], output, cache), jnp.arange(3)
+    )
 
     site_log_prob = jnp.where(w > 0, w_log_prob + a_log_prob + x_log_prob, w_log_prob + l_log_prob)
     return SampleState(

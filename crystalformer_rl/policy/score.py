@@ -17,7 +17,11 @@ _PARTS = ("log_prob_w", "log_prob_xyz", "log_prob_a", "log_prob_l", "log_prob")
 
 
 def log_probs_of(
-    policy: Policy, crystals: Sequence[Sites | None], *, batch_size: int = 128, advance: Callable[[int], object] | None = None
+    policy: Policy,
+    crystals: Sequence[Sites | None],
+    *,
+    batch_size: int = 128,
+    advance: Callable[[int], object] | None = None,
 ) -> tuple[dict[str, list[float | None]], list[str]]:
     """The columns of `artifacts.LOG_PROBS` (nats) and a status for each crystal; None where there is none."""
     columns: dict[str, list[float | None]] = {name: [None] * len(crystals) for name in _PARTS}
@@ -30,7 +34,7 @@ def log_probs_of(
     bounds = [b for b in BUCKETS if b < limit] + [limit]
     bucket = np.array([np.searchsorted(bounds, len(s)) if s is not None else -1 for s in crystals])
     for number, longest in enumerate(bounds):
-        members = [i for i in np.flatnonzero(bucket == number) if statuses[i] == "ok"]
+        members = [int(i) for i in np.flatnonzero(bucket == number) if statuses[i] == "ok"]
         for start in range(0, len(members), batch_size):
             chosen = members[start : start + batch_size]
             filled = chosen + [chosen[0]] * (batch_size - len(chosen))

@@ -59,5 +59,7 @@ class PolicyShape:
         known = {field.name for field in fields(PolicyShape)}
         for key in values:
             if key not in known:
-                raise InputError(f"{source}: '{key}' is no field of a policy's shape; the fields are {', '.join(sorted(known))}.")
+                raise InputError(
+                    f"{source}: '{key}' is no field of a policy's shape; the fields are {', '.join(sorted(known))}."
+                )
         return PolicyShape(**values)

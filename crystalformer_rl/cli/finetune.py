@@ -1,0 +1,171 @@
+"""`crystalformer-rl finetune`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crystalformer_rl.cli.console import json_option, progress, say
+from crystalformer_rl.errors import InputError
+
+if TYPE_CHECKING:
+    from crystalformer_rl.crystal.tokens import Sites
+    from crystalformer_rl.finetune.loop import Update
+    from crystalformer_rl.finetune.rollout import Score, Scores
+    from crystalformer_rl.potential.client import PotentialWorker
+    from crystalformer_rl.rewards import StabilityReward
+
+
+@click.command("finetune")
+@click.option(
+    "--policy", "policy_path", required=True, type=click.Path(), help="Policy to go on from: the base, or the last round's."
+)
+@click.option("--state", type=click.Path(), help="State of the round before; not in round 1.")
+@click.option("--base-policy", required=True, type=click.Path(), help="Pretrained policy that the KL term counts from.")
+@click.option("--reference", required=True, type=click.Path(), help="Reference that spans the hull, in the same potential.")
+@click.option("--potential", default="chgnet", show_default=True, help="Potential that gives the energies.")
+@click.option(
+    "--round", "round_number", default=1, show_default=True, type=click.IntRange(min=1), help="Number of this round."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the run; the same in all rounds."
+)
+@click.option(
+    "--config", type=click.Path(), help="YAML or JSON with the settings of fine-tuning (section `finetune` of config.yaml)."
+)
+@click.option("--out", required=True, type=click.Path(), help="Folder for the round's files.")
+@json_option
+def command(
+    policy_path: str,
+    state: str | None,
+    base_policy: str,
+    reference: str,
+    potential: str,
+    round_number: int,
+    seed: int,
+    config: str | None,
+    out: str,
+    as_json: bool,
+) -> None:
+    """One round of fine-tuning: sample, score by energy above hull (unrelaxed), update, several times over.
+
+    Writes policy.safetensors, state.safetensors (what the next round goes on from), rollouts.parquet
+    (every crystal sampled, with energy, e_above_hull and reward) and updates.parquet (one row an
+    update: reward, stable fraction, KL, entropy …) into OUT. A round that was killed and is run
+    again gives the same files.
+
+    \b
+    Example, the first two rounds:
+      crystalformer-rl finetune --policy base.safetensors --base-policy base.safetensors \\
+          --reference reference.parquet --out round_1
+      crystalformer-rl finetune --policy round_1/policy.safetensors --state round_1/state.safetensors \\
+          --base-policy base.safetensors --reference reference.parquet --round 2 --out round_2
+    """
+    from crystalformer_rl.artifacts import provenance, sha256, write_table
+    from crystalformer_rl.cli.policy_options import space_group_weights
+    from crystalformer_rl.config import FinetuneConfig, load_section
+    from crystalformer_rl.finetune.loop import run_round
+    from crystalformer_rl.finetune.record import rollouts_table, update_row, updates_table
+    from crystalformer_rl.finetune.state import first_state, load_state, save_state
+    from crystalformer_rl.hull import Hull, check_same_potential
+    from crystalformer_rl.policy.checkpoint import load_policy, save_policy
+    from crystalformer_rl.potential.client import PotentialWorker
+    from crystalformer_rl.rewards import StabilityReward
+
+    settings = load_section(config, "finetune") if config else FinetuneConfig()
+    if (state is None) != (round_number == 1):
+        raise InputError(
+            "Round 1 starts without --state, every later round needs the state of the round before; set both to match."
+        )
+    base, card = load_policy(base_policy)
+    policy, _ = load_policy(policy_path)
+    if policy.shape != base.shape:
+        raise InputError(
+            f"{policy_path} and {base_policy} have different shapes; the policy must stem from the base policy."
+        )
+    base_digest = sha256(base_policy)
+    if state is None:
+        start = first_state(policy, settings.learning_rate)
+    else:
+        start = load_state(state, policy, settings.learning_rate, round_number, base_digest, sha256(policy_path))
+    source = None if "space_group_counts" in card else reference
+    weights = space_group_weights((), source, card, base_policy)
+    hull = Hull.from_reference(reference)
+    with PotentialWorker(potential) as worker, progress(settings.updates, f"round {round_number}", "update") as bar:
+        check_same_potential(f"the potential {potential}", worker.identity, reference, hull.identity)
+
+        def updated(update: Update) -> None:
+            row = update_row(update, round_number)
+            bar.update(1)
+            bar.set_postfix(
+                reward=f"{row['reward_mean']:.3f}", stable=f"{row['stable_fraction']:.2f}", kl=f"{row['kl']:.2f}"
+            )
+            click.echo(_words(row), err=True)
+
+        end, updates = run_round(start, base, settings, make_score(worker, StabilityReward(hull)), weights, seed, updated)
+        identity = worker.identity
+
+    folder = Path(out)
+    inputs = [policy_path, base_policy, reference] + ([state] if state else [])
+    parameters = {"round": round_number, "seed": seed, **settings.model_dump(mode="json", exclude={"rounds"})}
+    made_by = provenance("finetune", parameters, inputs, potential=identity)
+    write_table(folder / "rollouts.parquet", rollouts_table(updates, round_number, seed), made_by)
+    write_table(folder / "updates.parquet", updates_table(updates, round_number), made_by)
+    tuned = {**card, "space_group_counts": [int(w) for w in weights], "finetuned_by": made_by, "updates": end.updates}
+    save_policy(folder / "policy.safetensors", end.policy, tuned)
+    save_state(folder / "state.safetensors", end, round_number, base_digest, sha256(folder / "policy.safetensors"))
+    last = update_row(updates[-1], round_number)
+    words = f"Round {round_number} done after {end.updates} updates: {_words(last)} Files: {out}"
+    say({**last, "out": out}, words, as_json)
+
+
+def make_score(worker: PotentialWorker, reward: StabilityReward) -> Score:
+    """The score of a batch: energies from the worker, distances to the hull, rewards."""
+    from crystalformer_rl.finetune.rollout import Scores
+
+    def score(sites: Sequence[Sites | None], statuses: Sequence[str]) -> Scores:
+        import numpy as np
+
+        table = _crystals_table(sites, statuses)
+        energies = worker.energies(table)
+        energy, found = energies.column("energy").to_pylist(), energies.column("status").to_pylist()
+        scored = reward.score(table.column("atomic_numbers").to_pylist(), energy, found)
+        column = {name: scored.column(name).to_pylist() for name in scored.column_names}
+        return Scores(
+            reward=np.array(column["reward"], float),
+            energy=np.array([np.nan if e is None else e for e in energy], float),
+            formation_energy=_floats(column["formation_energy"]),
+            e_above_hull=_floats(column["e_above_hull"]),
+            suspect=np.array([bool(s) for s in column["suspect"]]),
+            status=column["status"],
+            evaluations=sum(s is not None for s in sites),
+        )
+
+    return score
+
+
+def _crystals_table(sites: Sequence[Sites | None], statuses: Sequence[str]) -> Any:
+    """Crystals in their primitive cells, the cheapest for a potential."""
+    from crystalformer_rl.artifacts import CRYSTALS, STATUS, make_table
+    from crystalformer_rl.crystal.structure import crystal_columns
+    from crystalformer_rl.crystal.tokens import primitive
+
+    columns = crystal_columns([None if s is None else primitive(s) for s in sites])
+    ids = [str(i) for i in range(len(sites))]
+    return make_table((*CRYSTALS, STATUS), {"id": ids, **columns, "status": list(statuses)})
+
+
+def _floats(values: list[float | None]) -> Any:
+    import numpy as np
+
+    return np.array([np.nan if v is None else v for v in values], float)
+
+
+def _words(row: dict[str, Any]) -> str:
+    return (
+        f"update {row['update']}: reward {row['reward_mean']:.3f} eV/atom, stable {row['stable_fraction']:.0%}, KL {row['kl']:.2f} nats, "
+        f"entropy {row['entropy']:.1f} nats, unique {row['unique_fraction']:.0%}, failed {row['failed_fraction']:.0%}."
+    )

@@ -1,0 +1,123 @@
+"""All that the stages say of one policy's crystals, joined into one table, a row a crystal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import EVALUATED, OK, make_table
+from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystals_from_table, shortest_distance
+from crystalformer_rl.discovery.charge import charge_balanced
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.hull import SUSPECT_BELOW
+
+STABLE_BELOW = 0.1
+"""eV/atom above the hull; the bound under which the literature calls a generated crystal stable."""
+
+_Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageTables:
+    """The tables of the stages on the same crystals; `properties` may be absent."""
+
+    relaxed: pa.Table
+    hull: pa.Table
+    novelty: pa.Table
+    properties: pa.Table | None = None
+
+
+def evaluated(crystals: pa.Table, stages: StageTables, policy: str, stable_below: float = STABLE_BELOW) -> pa.Table:
+    """The EVALUATED table: rows of `crystals` (as sampled) in their order, joined with the stages' by id.
+
+    `stable_below`: eV/atom. A crystal is stable where it is at most that far above the
+    hull and not suspect (more than 0.1 eV/atom below it). Its `status` is that of the
+    first stage that failed. Raises InputError where ids repeat or the tables hold
+    different crystals.
+    """
+    ids = unique_ids(crystals, "the crystals")
+    relaxed = rows_in_order(stages.relaxed, ids, "relaxed")
+    hull = rows_in_order(stages.hull, ids, "hull")
+    novelty = rows_in_order(stages.novelty, ids, "novelty")
+    properties = rows_in_order(stages.properties, ids, "properties") if stages.properties is not None else [{} for _ in ids]
+    given = crystals.select([name for name in crystals.column_names if name in _FROM_SAMPLE]).to_pylist()
+    found, statuses = crystals_from_table(crystals)
+    rows = []
+    for i, name in enumerate(ids):
+        row: _Row = {"id": name, "policy": policy} | _as_sampled(given[i], found[i], statuses[i])
+        row |= _taken(properties[i]) | _taken(hull[i]) | _taken(novelty[i]) | _taken(relaxed[i])
+        row |= _first_failure([statuses[i], *(table[i].get("status", OK) for table in (relaxed, hull, novelty))])
+        row["properties_status"] = properties[i].get("status")
+        rows.append(row | _judgement(row, stable_below))
+    return make_table(EVALUATED, {column.name: [row.get(column.name) for row in rows] for column in EVALUATED})
+
+
+_FROM_SAMPLE = ("formula", "space_group", "log_prob")
+_STAGES = ("sample", "relax", "hull", "novelty")
+
+
+def unique_ids(table: pa.Table, what: str) -> list[str]:
+    """The ids of a table; InputError where one occurs twice."""
+    ids: list[str] = table.column("id").to_pylist()
+    if len(set(ids)) != len(ids):
+        seen: set[str] = set()
+        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InputError(f"The id '{twice}' occurs twice among {what}; give each crystal an id of its own over all files.")
+    return ids
+
+
+def rows_in_order(table: pa.Table, ids: Sequence[str], what: str) -> list[_Row]:
+    """The rows of a stage's table in the order of `ids`; InputError where it holds other crystals than those."""
+    own = unique_ids(table, f"the rows of the {what} table")
+    missing = next(iter(_only_in(ids, own)), None)
+    strange = next(iter(_only_in(own, ids)), None)
+    if missing is not None:
+        raise InputError(f"The {what} table has no row for crystal '{missing}'; run that stage again on these crystals.")
+    if strange is not None:
+        raise InputError(f"The {what} table has a row '{strange}' that is not among the crystals; give all of its crystals.")
+    by_id = dict(zip(own, table.to_pylist(), strict=True))
+    return [by_id[name] for name in ids]
+
+
+def _only_in(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    other = set(second)
+    return [name for name in first if name not in other]
+
+
+def _taken(row: _Row) -> _Row:
+    """The values that a stage's row contributes; nulls do not overwrite what an earlier stage knew."""
+    return {name: value for name, value in row.items() if value is not None and name not in ("id", "status")}
+
+
+def _as_sampled(given: _Row, crystal: Crystal | None, status: str) -> _Row:
+    row = dict(given)
+    if crystal is not None and status not in ("unknown_element", "bad_lattice", "bad_coordinates"):
+        row["formula"] = crystal.formula
+        row["shortest_distance"] = shortest_distance(crystal)
+        row["charge_balanced"] = charge_balanced(crystal.atomic_numbers)
+    row["valid"] = status == OK and row["shortest_distance"] > SHORTEST_DISTANCE
+    return row
+
+
+def _first_failure(statuses: Sequence[str | None]) -> _Row:
+    """`status` and `failed_stage` from the statuses of the stages in their order."""
+    for stage, status in zip(_STAGES, statuses, strict=True):
+        if status not in (OK, None):
+            return {"status": status, "failed_stage": stage}
+    return {"status": OK, "failed_stage": None}
+
+
+def _judgement(row: _Row, stable_below: float) -> _Row:
+    """Stable before and after relaxation, and S.U.N.; null where a figure they need is missing."""
+    before, after = row.get("e_above_hull_initial"), row.get("e_above_hull")
+    judged: _Row = {}
+    if before is not None:
+        judged["stable_initial"] = -SUSPECT_BELOW <= before <= stable_below
+    if after is not None:
+        judged["stable"] = after <= stable_below and not row.get("suspect")
+    if "stable" in judged and row.get("unique") is not None:
+        judged["sun"] = judged["stable"] and row["unique"] and row["novel"]
+    return judged

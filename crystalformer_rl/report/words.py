@@ -1,0 +1,120 @@
+"""The results in sentences: what was found, how much fine-tuning changed, what to beware of."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from crystalformer_rl.discovery.metrics import difference_interval
+from crystalformer_rl.report.results import Results, Row
+
+_NAMED = 5
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A number with a true minus sign; never minus zero."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def findings(results: Results) -> list[str]:
+    """The outcome in sentences, the most important first."""
+    return [*comparisons(results), *discoveries(results)]
+
+
+def comparisons(results: Results) -> list[str]:
+    """Stability and S.U.N. of each policy, and the change between two."""
+    return [
+        _comparison(results, "stable_initial", f"Stable as sampled ({threshold(results)}, before relaxation)"),
+        _comparison(results, "stable", "Stable after relaxation"),
+        _comparison(results, "sun", "Stable, unique and novel (S.U.N.)"),
+    ]
+
+
+def threshold(results: Results) -> str:
+    """What counts as stable: `at most 0.1 eV/atom above the hull`."""
+    row = results.metrics[results.policies[0]]
+    return f"at most {row['stability_threshold']:g} eV/atom above the hull"
+
+
+def _comparison(results: Results, name: str, what: str) -> str:
+    shares = [
+        f"{policy} {row[f'{name}_count']} of {row['n']} ({percent(row[f'{name}_fraction'])})"
+        for policy, row in results.metrics.items()
+    ]
+    sentence = f"{what}: {', '.join(shares)}"
+    if len(shares) != 2:
+        return sentence + "."
+    first, second = (results.metrics[policy] for policy in results.policies)
+    return f"{sentence}; {change(first, second, name)}."
+
+
+def change(first: Row, second: Row, name: str) -> str:
+    """`1.56 times as many; the difference is +4.0 to +19.3 points (95 %)`."""
+    before, after = first[f"{name}_fraction"], second[f"{name}_fraction"]
+    low, high = difference_interval((first[f"{name}_count"], first["n"]), (second[f"{name}_count"], second["n"]))
+    ratio = f"{after / before:.2f} times as many" if before else ("more" if after else "no change")
+    certain = "" if low > 0 or high < 0 else ", which chance may explain"
+    return f"{ratio}; difference {_points(low)} to {_points(high)} points (95 %){certain}"
+
+
+def _points(fraction: float) -> str:
+    text = signed(100 * fraction, 1)
+    return text if text.startswith("−") else f"+{text}"
+
+
+def discoveries(results: Results) -> list[str]:
+    """How many distinct stable crystals are new, and which new ones rank best."""
+    stable = [row for row in results.candidates if row["stable"]]
+    if not results.candidates:
+        return []
+    verdicts = Counter(row["verdict"] for row in stable)
+    counted = (
+        f"Distinct stable crystals: {len(stable)}, of which {verdicts['new']} new, "
+        f"{verdicts['rediscovered']} rediscovered (held out from pretraining) and {verdicts['retrieved']} retrieved from "
+        "the pretraining set."
+    )
+    new = [row for row in stable if row["verdict"] == "new"][:_NAMED]
+    if not new:
+        return [counted, "No stable crystal is new."]
+    names = ", ".join(
+        f"{row['formula']} (space group {row['space_group']}, {signed(row['e_above_hull'])} eV/atom)" for row in new
+    )
+    return [counted, f"Best new ones by rank: {names}."]
+
+
+def caveats(results: Results) -> list[str]:
+    """What a reader must know before believing the figures."""
+    roles = results.reference_roles
+    entries = sum(roles.values())
+    size = f" ({entries:,} entries, {roles.get('pretraining', 0):,} of them seen in pretraining)" if entries else ""
+    notes = [
+        f"The reference{size} is a part of what is known. A hull built from it misses phases, so that distances are lower "
+        "bounds, and a crystal that is new to it may be known elsewhere. Ratios between policies on one reference are "
+        "sound; absolute S.U.N. figures compare with no other reference's.",
+        "Energies come from a machine-learned potential, not from density-functional theory: candidates are proposals to "
+        "compute.",
+    ]
+    stable = [row for row in results.candidates if row["stable"]]
+    thin = sum(row["hull_support"] is not None and row["hull_support"] < 3 for row in stable)
+    if thin:
+        notes.append(
+            f"{thin} of the {len(stable)} distinct stable crystals compete with fewer than three known compounds in their "
+            "chemical system (hull support): their stability rests on little."
+        )
+    suspects = sum(row["suspect_count"] for row in results.metrics.values())
+    if suspects:
+        notes.append(
+            f"{suspects} crystals lie so far below the hull that a fault of the potential is likelier than a discovery. "
+            "They are marked suspect, count as stable nowhere and stand last in the ranking."
+        )
+    far = sum((row["applicability"] or 0) > 1.5 for row in stable)
+    if far:
+        notes.append(
+            f"Gap and dielectric constants of {far} of the {len(stable)} distinct stable crystals are extrapolated "
+            "(applicability above 1.5)."
+        )
+    return notes

@@ -1,0 +1,271 @@
+"""Novelty against StructureMatcher on all pairs, the roles of the reference, prototypes, and the command."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from discovery_examples import (
+    caesium_chloride,
+    crystal,
+    crystal_table,
+    disguised,
+    doubled,
+    fluorite,
+    perovskite,
+    rock_salt,
+    salt_reference,
+    write_reference,
+    zincblende,
+)
+
+from crystalformer_rl.artifacts import NOVELTY, read_provenance, read_table, write_table
+from crystalformer_rl.cli import cli
+from crystalformer_rl.crystal.encode import symmetrize
+from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
+from crystalformer_rl.crystal.wyckoff import wyckoff_table
+from crystalformer_rl.discovery.known import Known
+from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_structure, to_structure
+from crystalformer_rl.discovery.novelty import crystal_prototype, novelty
+from crystalformer_rl.discovery.prototype import letter_permutations, prototype
+from crystalformer_rl.errors import InputError
+
+STRUCTURES = Path(__file__).parents[2] / "shared" / "data" / "structures.parquet"
+needs_structures = pytest.mark.skipif(not STRUCTURES.is_file(), reason="the shared data (structures.parquet) are not here")
+
+
+@pytest.fixture
+def known(tmp_path):
+    return Known.from_reference(write_reference(tmp_path / "reference.parquet", salt_reference()))
+
+
+def variants() -> list[Crystal]:
+    """Polymorphs and disguises of one formula, and neighbours of other formulas."""
+    base = [rock_salt("Na", "Cl", 5.6), zincblende("Na", "Cl", 6.1), caesium_chloride("Na", "Cl", 3.5)]
+    crystals = list(base)
+    for seed, c in enumerate(base):
+        crystals += [disguised(c, seed), disguised(doubled(c), seed + 10), disguised(c, seed + 20, noise=0.03)]
+        crystals.append(Crystal(c.atomic_numbers, c.frac_coords, c.lattice * np.array([[1.0], [1.0], [1.15]])))
+    crystals += [rock_salt("Cl", "Na", 5.0), rock_salt("Na", "Br", 5.6), fluorite("Na", "Cl"), fluorite("Cl", "Na")]
+    return crystals
+
+
+def matches_by_pymatgen(a: Crystal, b: Crystal) -> bool:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    return bool(StructureMatcher().fit(to_structure(a), to_structure(b)))
+
+
+def matches(a: Crystal, b: Crystal) -> bool:
+    if composition_key(a.atomic_numbers) != composition_key(b.atomic_numbers):
+        return False
+    return same_structure(reduced_structure(a), reduced_structure(b))
+
+
+def test_verdicts_are_those_of_structure_matcher_on_all_pairs():
+    crystals = variants()
+    pairs = list(combinations(crystals, 2))
+    expected = [matches_by_pymatgen(a, b) for a, b in pairs]
+    assert 10 < sum(expected) < len(pairs) - 10  # the pairs try both verdicts
+    assert [matches(a, b) for a, b in pairs] == expected
+
+
+@needs_structures
+def test_verdicts_are_those_of_structure_matcher_on_real_polymorphs():
+    table = pq.read_table(STRUCTURES)
+    counts = table["formula"].value_counts().to_pylist()
+    rich = sorted(c["values"] for c in counts if 3 <= c["counts"] <= 6)[::40][:12]
+    table = table.filter(
+        pc.and_(pc.is_in(table["formula"], pc.cast(rich, table["formula"].type)), pc.less(table["n_atoms"], 21))
+    )
+    crystals = [c for c in crystals_from_table(table)[0] if c is not None]
+    crystals += [disguised(c, i, noise=0.02) for i, c in enumerate(crystals[:12])]
+    same_formula = [(a, b) for a, b in combinations(crystals, 2) if a.formula == b.formula]
+    others = [(a, b) for a, b in combinations(crystals, 2) if a.formula != b.formula][::25]
+    expected = [matches_by_pymatgen(a, b) for a, b in same_formula + others]
+    assert any(expected)
+    assert [matches(a, b) for a, b in same_formula + others] == expected
+
+
+def test_unique_means_that_no_earlier_row_matches(known):
+    crystals = variants()
+    table = novelty(crystal_table(crystals), known)
+    for i, row in enumerate(table.to_pylist()):
+        first = next((j for j in range(i) if matches_by_pymatgen(crystals[i], crystals[j])), None)
+        assert row["unique"] == (first is None)
+        assert row["duplicate_of"] == (None if first is None else f"c{first}")
+
+
+def test_novel_means_that_no_pretraining_structure_matches(known):
+    entries = salt_reference()
+    crystals = [
+        *variants(),
+        perovskite("Sr", "Ti", "O", 3.9, corner="b"),
+        rock_salt("K", "Br", 6.6),
+        rock_salt("Mg", "O", 4.2),
+    ]
+    table = novelty(crystal_table(crystals), known)
+    for c, row in zip(crystals, table.to_pylist(), strict=True):
+        seen = [name for name, (e, role) in entries.items() if role == "pretraining" and matches_by_pymatgen(c, e)]
+        assert row["novel"] == (not seen)
+        if seen:
+            assert row["match_id"] == seen[0]
+            assert row["match_role"] == "pretraining"
+
+
+def test_a_held_out_match_is_a_rediscovery_and_a_hull_only_entry_knows_the_formula_alone(known):
+    table = novelty(crystal_table([rock_salt("K", "Br", 6.6), rock_salt("Mg", "O", 4.2), zincblende("Zn", "S", 5.5)]), known)
+    rediscovered, formula_only, retrieved = table.to_pylist()
+    assert (rediscovered["novel"], rediscovered["rediscovered"]) == (True, True)
+    assert (rediscovered["match_id"], rediscovered["match_role"]) == ("rs-KBr", "held_out")
+    assert (formula_only["novel"], formula_only["rediscovered"], formula_only["known_level"]) == (True, False, "formula")
+    assert formula_only["match_id"] is None
+    assert (retrieved["novel"], retrieved["rediscovered"], retrieved["match_id"]) == (False, False, "zb-ZnS")
+
+
+def test_a_pretraining_match_comes_before_a_held_out_one(tmp_path):
+    entries = {"held": (rock_salt("Na", "Cl"), "held_out"), "seen": (rock_salt("Na", "Cl", 5.7), "pretraining")}
+    known = Known.from_reference(write_reference(tmp_path / "r.parquet", entries))
+    row = novelty(crystal_table([rock_salt("Na", "Cl", 5.5)]), known).to_pylist()[0]
+    assert (row["novel"], row["match_id"]) == (False, "seen")
+
+
+def test_the_ladder_of_what_is_known(known):
+    expected = {
+        "structure": rock_salt("Na", "Cl"),
+        "formula": caesium_chloride("Na", "Cl"),
+        "prototype": perovskite("Ba", "Zr", "O", 4.2, corner="b"),
+        "chemical_system": copper_gold("Zn", "S"),
+        "none": copper_gold("Al", "Au"),
+    }
+    table = novelty(crystal_table(list(expected.values())), known)
+    assert table.column("known_level").to_pylist() == list(expected)
+    assert all(table.column("status").to_pylist()[i] == "ok" for i in range(len(expected)))
+
+
+def copper_gold(a: str, x: str) -> Crystal:
+    """AX3 of the Cu3Au kind, a prototype that the example reference lacks."""
+    return crystal(f"{a} {x} {x} {x}", [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]], np.eye(3) * 3.9)
+
+
+def test_rows_that_failed_keep_their_place_and_status(known):
+    crystals = [None, rock_salt("Na", "Cl"), rock_salt("Na", "Cl"), rock_salt("Na", "Cl")]
+    table = novelty(crystal_table(crystals, statuses=["no_crystal", "exploded", "ok", "ok"]), known)
+    assert table.schema.names == [column.name for column in NOVELTY]
+    assert table.column("id").to_pylist() == ["c0", "c1", "c2", "c3"]
+    assert table.column("status").to_pylist() == ["no_crystal", "exploded", "ok", "ok"]
+    # The failed row is no first occurrence.
+    assert table.column("unique").to_pylist() == [None, None, True, False]
+    assert table.column("novel").to_pylist() == [None, None, False, False]
+
+
+def test_a_crystal_that_the_matcher_cannot_handle_gets_a_status(known, monkeypatch):
+    from pymatgen.core import Structure
+
+    original = Structure.get_primitive_structure
+
+    def fail(self, *args, **kwargs):
+        if "Br" in self.composition:
+            raise ValueError("no primitive cell")
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Structure, "get_primitive_structure", fail)
+    with pytest.raises(MatchError, match="no primitive cell"):
+        reduced_structure(rock_salt("Na", "Br"))
+    table = novelty(crystal_table([rock_salt("Na", "Br"), rock_salt("Na", "Cl")]), known)
+    assert table.column("status").to_pylist() == ["match_failed", "ok"]
+    assert table.column("novel").to_pylist() == [None, False]
+
+
+def test_prototype_does_not_depend_on_origin_or_cell():
+    cases = [perovskite("Sr", "Ti", "O"), zincblende("Zn", "S"), fluorite("Ca", "F"), copper_gold("Al", "Au")]
+    for c in cases:
+        prototypes = {crystal_prototype(disguised(c, seed)) for seed in range(6)}
+        assert len(prototypes) == 1
+        assert None not in prototypes
+    assert crystal_prototype(rock_salt("Na", "Cl")) != crystal_prototype(zincblende("Na", "Cl"))
+    corners = [crystal_prototype(perovskite("Sr", "Ti", "O", corner=corner)) for corner in "ab"]
+    assert corners[0] == corners[1] == crystal_prototype(perovskite("Ba", "Zr", "S"))
+
+
+@needs_structures
+def test_prototype_of_real_crystals_does_not_depend_on_origin_or_cell():
+    table = pq.read_table(STRUCTURES).take(np.random.default_rng(5).choice(13_000, 60, replace=False))
+    for i, c in enumerate(crystals_from_table(table)[0]):
+        if c is None or len(c) > 20:
+            continue
+        first, second = symmetrize(c), symmetrize(disguised(c, i))
+        if first.space_group == second.space_group:  # at the tolerance's edge the group itself may differ
+            assert crystal_prototype(c) == crystal_prototype(disguised(c, i)), c.formula
+
+
+@pytest.mark.parametrize(
+    ("g", "order"),
+    # Orders by hand: P-1 has the affine group over the field of two elements in three dimensions acting on its
+    # eight centres; Pmmm the 48 symmetries of a cube on its corners; F-43m a dihedral group on four sites.
+    [(1, 1), (2, 1344), (47, 48), (216, 8), (221, 2), (225, 2), (227, 2)],
+)
+def test_number_of_equivalent_descriptions(g, order):
+    assert len(letter_permutations(g)) == order
+
+
+def test_letter_permutations_keep_multiplicity_and_form_a_group():
+    table = wyckoff_table()
+    for g in (2, 14, 62, 139, 166, 194, 216, 225):
+        found = set(letter_permutations(g))
+        for images in found:
+            assert sorted(images) == list(range(len(images)))
+            assert all(table.multiplicity(g, w) == table.multiplicity(g, images[w]) for w in range(1, len(images)))
+        sample = sorted(found)[:12]
+        assert all(tuple(a[w] for w in b) in found for a in sample for b in sample)
+
+
+def test_rock_salt_and_its_antitype_are_one_prototype():
+    assert prototype(225, [1, 2], [11, 17]) == prototype(225, [1, 2], [17, 11]) == prototype(225, [2, 1], [3, 9])
+    # Zinc blende takes neighbouring sites of F-43m, rock salt's arrangement in it opposite ones.
+    assert prototype(216, [1, 3], [30, 16]) == prototype(216, [4, 1], [30, 16]) != prototype(216, [1, 2], [30, 16])
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def files(tmp_path):
+    write_table(tmp_path / "a.parquet", crystal_table([rock_salt("Na", "Cl"), None, rock_salt("K", "Br", 6.6)]), {})
+    write_table(tmp_path / "b.parquet", crystal_table([rock_salt("Na", "Cl", 5.7)], ids=["d0"]), {})
+    write_reference(tmp_path / "reference.parquet", salt_reference())
+    return tmp_path
+
+
+def test_command_joins_files_and_repeats_its_bytes(files):
+    inputs = ["novelty", files / "a.parquet", files / "b.parquet", "--reference", files / "reference.parquet", "--out"]
+    result = run(*inputs, files / "n1.parquet", "--json")
+    summary = json.loads(result.output)
+    assert (summary["crystals"], summary["novel"], summary["rediscovered"], summary["unique"]) == (4, 1, 1, 2)
+    run(*inputs, files / "n2.parquet")
+    assert (files / "n1.parquet").read_bytes() == (files / "n2.parquet").read_bytes()
+    table = read_table(files / "n1.parquet", NOVELTY)
+    assert table.column("id").to_pylist() == ["c0", "c1", "c2", "d0"]
+    assert table.column("duplicate_of").to_pylist() == [None, None, None, "c0"]
+    assert set(read_provenance(files / "n1.parquet")["inputs"]) == {"a.parquet", "b.parquet", "reference.parquet"}
+
+
+def test_command_refuses_a_reference_that_cannot_tell_what_is_new(files):
+    table = read_table(files / "reference.parquet")
+    write_table(files / "no_role.parquet", table.drop_columns(["role"]), {})
+    write_table(files / "hull.parquet", table.filter(pc.equal(table["role"], "hull_only")), {})
+    for name, words in (
+        ("no_role", "no column 'role'"),
+        ("hull", "no rows of role 'pretraining'"),
+        ("none", "does not exist"),
+    ):
+        with pytest.raises(InputError, match=words):
+            run("novelty", files / "a.parquet", "--reference", files / f"{name}.parquet", "--out", files / "n.parquet")
+        assert not (files / "n.parquet").exists()

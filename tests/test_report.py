@@ -1,0 +1,266 @@
+"""The page says what the tables say, needs no network, and does without what is missing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from discovery_examples import write_results
+
+from crystalformer_rl.artifacts import CANDIDATES, METRICS, make_table, read_table, write_table
+from crystalformer_rl.cli import cli
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.report.charts import Chart, Scale, histogram
+from crystalformer_rl.report.words import signed
+
+
+class Page(HTMLParser):
+    """What a page holds: tags in order, ids, links, table rows as text; complains of tags that do not close."""
+
+    VOID = frozenset({"meta", "link", "br", "path", "line", "circle", "rect"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.words = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if "script" in self.open or "style" in self.open:
+            return
+        self.words += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def row(self, first: str) -> list[str]:
+        """The first row that begins so, spaces made single."""
+        rows = ([" ".join(cell.split()) for cell in row] for row in self.rows)
+        return next(row for row in rows if row and row[0].startswith(first))
+
+
+def report(folder: Path, out: Path, *more: str):
+    return CliRunner().invoke(cli, ["report", str(folder), "--out", str(out), *more], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return write_results(tmp_path_factory.mktemp("run") / "results", n=60)
+
+
+@pytest.fixture(scope="module")
+def page(results):
+    report(results, results / "report")
+    return Page((results / "report" / "index.html").read_text())
+
+
+def test_the_page_loads_nothing_from_elsewhere(results, page):
+    text = (results / "report" / "index.html").read_text()
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "action", "data"):
+            target = attributes.get(name)
+            assert target is None or target.startswith(("#", "data:")), (tag, target)
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]*", "", text)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_the_page_is_accessible(page):
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("h1") == 1
+    charts = [attributes for tag, attributes in page.tags if tag == "svg" and "chart" in (attributes.get("class") or "")]
+    assert len(charts) == 2 + 6 + 1
+    assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in charts)
+    assert all(attributes.get("scope") in ("col", "row") for tag, attributes in page.tags if tag == "th")
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {(a["href"] or "")[1:] for tag, a in page.tags if tag == "a" and (a["href"] or "").startswith("#")} <= ids
+    assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_metrics_on_the_page_are_those_of_the_table(results, page):
+    base, tuned = read_table(results / "metrics.parquet", METRICS).to_pylist()
+    row = page.row("Stable as sampled")
+    for cell, metrics in zip(row[1:3], (base, tuned), strict=True):
+        assert cell.startswith(f"{metrics['stable_initial_count']} · {100 * metrics['stable_initial_fraction']:.1f} %")
+        assert f"{100 * metrics['stable_initial_low']:.1f} to {100 * metrics['stable_initial_high']:.1f} %" in cell
+    failures = json.loads(base["failures"])
+    assert page.row("sample")[1:3] == ["no_crystal", str(failures["sample"]["no_crystal"])]
+
+
+def test_candidates_on_the_page_are_the_best_of_the_table(results, page):
+    table = read_table(results / "candidates.parquet", CANDIDATES).to_pylist()
+    start = next(i for i, row in enumerate(page.rows) if row and row[0] == "Rank")
+    shown = page.rows[start + 1 : start + 1 + min(50, len(table))]
+    for row, candidate in zip(shown, table, strict=False):
+        assert row[0] == str(candidate["rank"])
+        assert row[1] == candidate["formula"]
+        assert candidate["verdict"] in row[3]
+        assert row[4] == signed(candidate["e_above_hull"])
+    links = [a for tag, a in page.tags if tag == "a" and a.get("download")]
+    assert len(links) == len(shown)
+    assert base64.b64decode(links[0]["href"].split(",", 1)[1]).decode() == table[0]["cif"]
+
+
+def test_the_page_says_how_it_was_made(page):
+    assert page.row("evaluation/base/crystals.parquet")[1] == "evaluate"
+    assert page.row("finetune/round_2/updates.parquet")[2] == "round = 2, seed = 0, tau = 0.1"
+    assert "example (weights 000000000000…, corrections none)" in page.words
+    assert "13 entries, 11 of them seen in pretraining" in page.words
+
+
+def test_summary_in_words(results):
+    output = report(results, results / "report").output
+    assert output == (results / "report" / "summary.txt").read_text()
+    base, tuned = read_table(results / "metrics.parquet", METRICS).to_pylist()
+    assert f"base {base['sun_count']} of 60" in output
+    ratio = tuned["stable_initial_fraction"] / base["stable_initial_fraction"]
+    assert f"{ratio:.2f} times as many" in output
+    stable = [row for row in read_table(results / "candidates.parquet").to_pylist() if row["stable"]]
+    new = [row for row in stable if row["verdict"] == "new"]
+    assert f"Distinct stable crystals: {len(stable)}, of which {len(new)} new" in output
+    assert f"{new[0]['formula']} (space group {new[0]['space_group']}" in output
+    assert str(results / "report" / "index.html") in output.splitlines()[-4]
+    summary = json.loads(report(results, results / "report", "--json").output)
+    assert summary["policies"] == ["base", "tuned"]
+
+
+def test_the_same_results_give_the_same_bytes(results, tmp_path):
+    report(results, tmp_path / "a")
+    report(results, tmp_path / "b")
+    assert (tmp_path / "a" / "index.html").read_bytes() == (tmp_path / "b" / "index.html").read_bytes()
+
+
+def test_an_evaluation_alone_is_enough(results, tmp_path):
+    report(results / "evaluation" / "tuned", tmp_path)
+    page = Page((tmp_path / "index.html").read_text())
+    sections = {a.get("id") for tag, a in page.tags if tag == "section"}
+    assert sections == {"findings", "stability", "properties", "candidates", "metrics", "failures", "caveats", "origin"}
+    assert page.row("Share") == ["Share", "tuned"]
+    assert "times as many" not in page.words
+
+
+@pytest.mark.parametrize(
+    ("gone", "section"),
+    [(["finetune"], "finetuning"), (["candidates.parquet"], None), (["samples", "relaxed", "hull", "resources"], None)],
+)
+def test_what_is_missing_is_left_out(results, tmp_path, gone, section):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    for name in gone:
+        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+    report(folder, tmp_path / "out")
+    sections = {a.get("id") for tag, a in Page((tmp_path / "out" / "index.html").read_text()).tags if tag == "section"}
+    everything = {
+        "findings",
+        "stability",
+        "finetuning",
+        "properties",
+        "candidates",
+        "metrics",
+        "failures",
+        "caveats",
+        "origin",
+    }
+    assert sections == everything - {section}
+
+
+def test_metrics_without_crystals_or_properties(results, tmp_path):
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    shutil.copy(results / "evaluation" / "base" / "metrics.parquet", folder)
+    report(folder, tmp_path / "out")
+    sections = {a.get("id") for tag, a in Page((tmp_path / "out" / "index.html").read_text()).tags if tag == "section"}
+    assert sections == {"findings", "metrics", "failures", "caveats", "origin"}
+
+
+def test_updates_that_lack_columns_or_rows(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    first = folder / "finetune" / "round_1" / "updates.parquet"
+    write_table(first, read_table(first).select(["reward_mean", "kl"]), {})
+    for k in (2, 3, 4):
+        shutil.rmtree(folder / "finetune" / f"round_{k}")
+    report(folder, tmp_path / "out")
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert text.count('<svg class="chart"') == 2 + 2 + 1
+
+
+def test_no_candidates_at_all(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    write_table(folder / "candidates.parquet", make_table(CANDIDATES, {"rank": []}), {})
+    report(folder, tmp_path / "out")
+    assert 'id="candidates"' not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_text_from_tables_is_escaped(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    table = read_table(folder / "candidates.parquet", CANDIDATES)
+    formulas = ['<img src="x">', *table.column("formula").to_pylist()[1:]]
+    write_table(folder / "candidates.parquet", make_table(CANDIDATES, table.to_pydict() | {"formula": formulas}), {})
+    report(folder, tmp_path / "out")
+    assert "<img" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no evaluation"):
+        report(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="is no folder"):
+        report(tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.3, 1.0), (-4e-3, 7e-3), (0, 12345), (-21, -20)])
+def test_ticks_are_round_and_within(low, high):
+    ticks = Scale(low, high, 0, 100).ticks()
+    assert 3 <= len(ticks) <= 8
+    assert low - 1e-9 <= min(ticks)
+    assert max(ticks) <= high + 1e-9
+    steps = {round((b - a) / (high - low), 9) for a, b in pairwise(ticks)}
+    assert len(steps) == 1
+
+
+def test_logarithmic_scale():
+    scale = Scale(1, 100, 0, 200, log=True)
+    assert scale(10) == pytest.approx(100)
+    assert {1, 10, 100} <= set(scale.ticks())
+
+
+def test_histogram_counts_beyond_the_edges_and_divides_by_all_sampled():
+    edges = [0.0, 1.0, 2.0]
+    svg = histogram([("series-1", [-5, 0.5, 1.0, 9], 8)], edges, "x", 1.0, "words")
+    # 2 and 2 of 8: both bins at 25 %.
+    chart = Chart((0, 2), (0, 25 * 1.12), "", "", "")
+    path = re.search(r'class="area series-1" d="M([^"]*)"', svg)
+    assert path is not None
+    heights = [float(point.split()[1]) for point in path.group(1).split("L")]
+    assert heights[1:5] == pytest.approx([chart.y_scale(25)] * 4, abs=0.06)
+
+
+def test_signed_numbers():
+    assert [signed(x, 1) for x in (-0.04, 0.04, -1.25, 2.0)] == ["0.0", "0.0", "−1.2", "2.0"]
