@@ -1,0 +1,90 @@
+"""Any ASE calculator as a potential, by its import path."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from crystalformer_rl.crystal.structure import Crystal
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked, screen, screen_distances
+
+_FAILURES = (ValueError, RuntimeError, NotImplementedError, KeyError, IndexError, ArithmeticError, np.linalg.LinAlgError)
+"""What calculators raise for a crystal that they cannot do."""
+
+
+class AseCalculator:
+    """`package.module:Class`, called without arguments, as a `Potential`; one crystal after the other.
+
+    The class is any ASE calculator with energy, forces and stress. A function that returns a
+    calculator serves too, and is the place for arguments. Raises InputError for a path that leads to none.
+    """
+
+    def __init__(self, path: str, *, most_atoms: int = MOST_ATOMS) -> None:
+        self._path = path
+        self._most_atoms = most_atoms
+        self._calculator = _make(path)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Import path and a digest of the calculator's parameters."""
+        parameters = dict(getattr(self._calculator, "parameters", {}) or {})
+        text = json.dumps(parameters, sort_keys=True, default=repr)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return {"name": f"ASE {self._path}", "weights_sha256": digest, "corrections": "unknown"}
+
+    def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> list[Outcome]:
+        """One outcome a crystal; see `Potential`."""
+        return [self._evaluate_one(crystal, forces) for crystal in crystals]
+
+    def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
+        """Calculators have no features: always InputError."""
+        raise InputError(f"the potential 'ase:{self._path}' has no embeddings; use chgnet or a MACE checkpoint for them.")
+
+    def _evaluate_one(self, crystal: Crystal, forces: bool) -> Outcome:
+        from ase import Atoms
+        from ase.calculators.calculator import PropertyNotImplementedError
+
+        status = screen(crystal, most_atoms=self._most_atoms)
+        if status == "ok":
+            status = screen_distances(crystal)
+        if status != "ok":
+            return status
+        atoms = Atoms(
+            numbers=crystal.atomic_numbers, scaled_positions=crystal.frac_coords, cell=crystal.lattice, pbc=True,
+            calculator=self._calculator,
+        )  # fmt: skip
+        try:
+            energy = float(atoms.get_potential_energy()) / len(atoms)
+            if not forces:
+                return checked(Evaluation(energy))
+            return checked(Evaluation(energy, np.array(atoms.get_forces()), np.array(atoms.get_stress(voigt=False))))
+        except PropertyNotImplementedError as error:
+            raise InputError(f"the calculator {self._path} gives no forces or stress; relaxation needs both.") from error
+        except _FAILURES:
+            return "potential_failed"
+
+
+def _make(path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise InputError(f"'ase:{path}' is no import path; write ase:package.module:Class.")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(f"'ase:{path}': cannot import {module_name} ({error}); install it or correct the path.") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise InputError(f"'ase:{path}': {module_name} has no class or function {attribute}; correct the path.")
+    try:
+        calculator = factory()
+    except TypeError as error:
+        raise InputError(f"'ase:{path}' cannot be called without arguments ({error}); name a function that can.") from error
+    if not hasattr(calculator, "get_potential_energy"):
+        raise InputError(f"'ase:{path}' makes a {type(calculator).__name__}, which is no ASE calculator; correct the path.")
+    return calculator

@@ -1,0 +1,127 @@
+"""The other side of `potential.worker`: energies without torch in one's own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from types import TracebackType
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import CRYSTALS
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.potential.worker import read_frame, write_frame
+
+_SENT = ("id", "atomic_numbers", "frac_coords", "lattice", "status")
+
+
+class PotentialWorker:
+    """A potential in a process of its own.
+
+    A context manager; `identity` is the potential's. A worker that dies is started once more and the call
+    repeated; if that one dies too, InputError says so. threads: of the worker (OMP_NUM_THREADS), by default
+    what the environment says, else one; energies are the same to rounding.
+    """
+
+    def __init__(self, name: str, *, threads: int | None = None) -> None:
+        self.name = name
+        self._threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.identity: dict[str, Any] = {}
+
+    def __enter__(self) -> PotentialWorker:
+        self._start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def energies(self, table: pa.Table) -> pa.Table:
+        """Total energies of the crystals in `table`: id, energy (eV/atom, null for a failure), status; rows in order."""
+        for column in CRYSTALS:
+            if column.name in _SENT and column.name not in table.column_names:
+                raise InputError(f"the crystals have no column '{column.name}' ({column.meaning}); give a crystals table.")
+        sent = table.select([name for name in _SENT if name in table.column_names]).replace_schema_metadata(None)
+        for attempt in range(2):
+            if self._process is None:
+                self._start()
+            reply = self._ask(sent)
+            if reply is not None:
+                return reply
+            code = self._reap()
+            if attempt == 0:
+                print(f"the worker of the potential '{self.name}' ended ({code}); starting another", file=sys.stderr)
+        raise InputError(
+            f"the worker of the potential '{self.name}' ended twice on the same {sent.num_rows} crystals ({code}); "
+            f"its own words are above, and exit by signal 9 usually means too little memory: make the batch smaller."
+        )
+
+    def close(self) -> None:
+        """End the worker; it is idle, so that closing its input suffices."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": str(self._threads), "MKL_NUM_THREADS": str(self._threads)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "crystalformer_rl.potential.worker", self.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        first = read_frame(cast(BinaryIO, self._process.stdout))
+        if first is None:
+            raise InputError(
+                f"the worker of the potential '{self.name}' did not start ({self._reap()}); its own words are above."
+            )
+        metadata = first.schema.metadata or {}
+        if b"error" in metadata:
+            self.close()
+            raise InputError(metadata[b"error"].decode())
+        identity = json.loads(metadata[b"identity"])
+        if self.identity and identity != self.identity:
+            raise InputError(f"the potential '{self.name}' changed while it was in use; start again with one version of it.")
+        self.identity = identity
+
+    def _ask(self, table: pa.Table) -> pa.Table | None:
+        """The worker's answer, or None when it is dead."""
+        process = self._process
+        assert process is not None
+        try:
+            write_frame(cast(BinaryIO, process.stdin), table)
+        except (BrokenPipeError, OSError):
+            return None
+        return read_frame(cast(BinaryIO, process.stdout))
+
+    def _reap(self) -> str:
+        """Wait for the dead worker and say how it ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return "not running"
+        try:
+            code = process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+        return f"signal {-code}" if code < 0 else f"exit status {code}"

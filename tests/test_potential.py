@@ -1,0 +1,417 @@
+"""Potentials against the packages they come from, against the laws of physics, and against bad crystals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ase.calculators.lj import LennardJones
+from potential_examples import (
+    from_parameters,
+    lonely_atom,
+    monoclinic,
+    off_minimum,
+    perovskite,
+    quartz,
+    rock_salt,
+    rutile,
+    two_close_atoms,
+)
+
+from crystalformer_rl.artifacts import CRYSTALS, STATUSES, make_table
+from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
+from crystalformer_rl.crystal.tokens import decode, primitive
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.potential import load
+from crystalformer_rl.potential.client import PotentialWorker
+from crystalformer_rl.potential.contract import check_potential
+from crystalformer_rl.potential.graph import GraphError, crystal_graph
+from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Potential
+
+OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), rutile(), perovskite(), quartz()))]
+
+
+def lennard_jones() -> LennardJones:
+    """A calculator with a smooth cutoff, named by the tests' import path."""
+    return LennardJones(sigma=2.2, epsilon=0.2, rc=6.0, smooth=True)
+
+
+def without_forces() -> Any:
+    """A calculator that knows only energies."""
+    from ase.calculators.calculator import Calculator
+
+    class OnlyEnergy(Calculator):
+        implemented_properties = ("energy",)
+
+        def calculate(self, *args: Any, **kwargs: Any) -> None:
+            self.results = {"energy": -1.0}
+
+    return OnlyEnergy()
+
+
+@pytest.fixture(scope="session")
+def chgnet() -> Potential:
+    return load("chgnet")
+
+
+@pytest.fixture(scope="session")
+def mace_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MACE model with random weights, saved as checkpoints are."""
+    import torch
+
+    with torch.serialization.safe_globals([slice]):  # for e3nn's file of constants
+        from e3nn import o3
+    from mace import modules
+
+    torch.manual_seed(0)
+    numbers = [8, 11, 14, 17, 22, 38, 40]
+    model = modules.ScaleShiftMACE(
+        r_max=4.0,
+        num_bessel=6,
+        num_polynomial_cutoff=5,
+        max_ell=2,
+        interaction_cls=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
+        interaction_cls_first=modules.interaction_classes["RealAgnosticInteractionBlock"],
+        num_interactions=2,
+        num_elements=len(numbers),
+        hidden_irreps=o3.Irreps("8x0e + 8x1o"),
+        MLP_irreps=o3.Irreps("8x0e"),
+        gate=torch.nn.functional.silu,
+        atomic_energies=np.linspace(-5, -1, len(numbers)),
+        avg_num_neighbors=12.0,
+        atomic_numbers=numbers,
+        correlation=2,
+        atomic_inter_scale=1.0,
+        atomic_inter_shift=0.0,
+    )
+    path = tmp_path_factory.mktemp("mace") / "small.model"
+    torch.save(model, path)
+    return path
+
+
+def energies(potential: Potential, crystals: list[Crystal], *, forces: bool = False) -> list[Evaluation]:
+    outcomes = potential.evaluate(crystals, forces=forces)
+    assert all(isinstance(o, Evaluation) for o in outcomes), outcomes
+    return [o for o in outcomes if isinstance(o, Evaluation)]
+
+
+# --- CHGNet against its own package -----------------------------------------
+
+
+@pytest.mark.parametrize(("name", "version"), [("chgnet", "0.3.0"), ("chgnet-r2scan", "r2scan")])
+def test_chgnet_agrees_with_the_package(name: str, version: str) -> None:
+    from chgnet.model import CHGNet
+    from pymatgen.core import Structure
+
+    package = CHGNet.load(model_name=version, use_device="cpu", verbose=False)
+    structures = [Structure(c.lattice, c.atomic_numbers.tolist(), c.frac_coords) for c in OFF_MINIMUM]
+    expected = package.predict_structure(structures, task="efs", return_crystal_feas=True)
+    potential = load(name)
+    for crystal, theirs, ours in zip(OFF_MINIMUM, expected, energies(potential, OFF_MINIMUM, forces=True), strict=True):
+        assert ours.energy == pytest.approx(float(theirs["e"]), abs=2e-5)
+        np.testing.assert_allclose(ours.forces, theirs["f"], atol=2e-3)
+        assert ours.stress is not None
+        symmetric = 0.5 * (theirs["s"] + theirs["s"].T) / EV_PER_A3_IN_GPA
+        np.testing.assert_allclose(ours.stress, symmetric, atol=2e-5)
+        # The package sums the features over atoms; we average, so that cells of any size compare.
+        np.testing.assert_allclose(potential.embed([crystal])[0], theirs["crystal_fea"] / len(crystal), atol=1e-4)
+
+
+def test_chgnet_reproduces_the_single_points_and_formation_energies(chgnet: Potential, shared: Path) -> None:
+    table = pq.read_table(shared / "data" / "structures.parquet").slice(0, 13081)
+    rows = np.random.default_rng(3).choice(table.num_rows, 60, replace=False)
+    table = table.take(np.sort(rows))
+    points = pq.read_table(shared / "data" / "chgnet_single_points.parquet")
+    known = dict(zip(points["material_id"].to_pylist(), points["chgnet_energy"].to_pylist(), strict=True))
+    elemental = json.loads((shared / "data" / "elemental_reference.json").read_text())
+    crystals, _ = crystals_from_table(table)
+    found = np.array([o.energy for o in energies(chgnet, [c for c in crystals if c is not None])])
+    np.testing.assert_allclose(found, [known[i] for i in table["material_id"].to_pylist()], atol=1e-4)
+
+    from crystalformer_rl.crystal.elements import symbol
+
+    zeros = [np.mean([elemental[symbol(z)] for z in c.atomic_numbers]) for c in crystals if c is not None]
+    error = np.abs(found - zeros - np.array(table["dft_formation_energy"])).mean()
+    assert error < 0.05  # 0.024 over all rows
+
+
+def test_identities_tell_models_apart(mace_file: Path) -> None:
+    identities = [load(name).identity for name in ("chgnet", "chgnet-r2scan", f"mace:{mace_file}")]
+    assert len({i["weights_sha256"] for i in identities}) == 3
+    assert all(set(i) == {"name", "weights_sha256", "corrections"} and len(i["weights_sha256"]) == 64 for i in identities)
+    assert load("chgnet").identity == identities[0]
+
+
+# --- the laws -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["chgnet", "chgnet-r2scan", "mace", "ase:test_potential:lennard_jones"])
+def test_potentials_keep_the_contract(name: str, mace_file: Path) -> None:
+    potential = load(f"mace:{mace_file}" if name == "mace" else name)
+    assert isinstance(potential, Potential)
+    assert check_potential(potential, OFF_MINIMUM[:3]).broken() == {}
+
+
+def test_the_contract_finds_each_fault(chgnet: Potential) -> None:
+    class Faulty:
+        identity = chgnet.identity
+
+        def __init__(self, fault: str) -> None:
+            self.fault = fault
+
+        def evaluate(self, crystals: Any, *, forces: bool = True) -> list[Any]:
+            out = []
+            for crystal, e in zip(crystals, chgnet.evaluate(crystals, forces=forces), strict=True):
+                assert isinstance(e, Evaluation)
+                energy, f, s = e.energy, e.forces, e.stress
+                if self.fault == "extensive":
+                    energy *= len(crystal)
+                if self.fault == "rotation":
+                    energy += 0.01 * crystal.lattice[0, 0]
+                if self.fault == "permutation":
+                    energy += 0.01 * float(crystal.atomic_numbers[0])
+                if self.fault == "batch":
+                    energy += 0.01 * len(crystals)
+                if self.fault == "energy_only":
+                    energy += 0.01 * forces
+                if f is not None and self.fault == "forces":
+                    f = -f
+                if s is not None and self.fault == "stress":
+                    s = -s
+                out.append(Evaluation(energy, f, s))
+            return out
+
+        def embed(self, crystals: Any) -> np.ndarray:
+            return chgnet.embed(crystals)
+
+    for fault in ("extensive", "forces", "stress", "rotation", "permutation", "batch", "energy_only"):
+        assert fault in check_potential(Faulty(fault), OFF_MINIMUM[1:3]).broken()
+
+
+def test_mace_agrees_with_its_own_calculator(mace_file: Path) -> None:
+    from ase import Atoms
+    from mace.calculators import MACECalculator
+
+    calculator = MACECalculator(model_paths=str(mace_file), device="cpu", default_dtype="float32")
+    for crystal, ours in zip(OFF_MINIMUM, energies(load(f"mace:{mace_file}"), OFF_MINIMUM, forces=True), strict=True):
+        atoms = Atoms(numbers=crystal.atomic_numbers, scaled_positions=crystal.frac_coords, cell=crystal.lattice, pbc=True)
+        atoms.calc = calculator
+        assert ours.energy == pytest.approx(atoms.get_potential_energy() / len(atoms), abs=1e-5)
+        np.testing.assert_allclose(ours.forces, atoms.get_forces(), atol=1e-4)
+        np.testing.assert_allclose(ours.stress, atoms.get_stress(voigt=False), atol=1e-5)
+
+
+def test_embeddings_are_those_of_the_crystal_not_of_its_cell(mace_file: Path) -> None:
+    for potential in (load("chgnet"), load(f"mace:{mace_file}")):
+        small, large = potential.embed([primitive(rock_salt()), decode(rock_salt())])
+        assert small.shape == large.shape
+        np.testing.assert_allclose(small, large, atol=2e-4)
+
+
+# --- neighbour graphs ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("crystal", [*OFF_MINIMUM, primitive(monoclinic())])
+def test_the_graph_has_every_neighbor_once(crystal: Crystal) -> None:
+    from pymatgen.core import Structure
+
+    structure = Structure(crystal.lattice, crystal.atomic_numbers.tolist(), crystal.frac_coords)
+    graph = crystal_graph(crystal, 5.0, 2.6)
+    expected = sorted(np.round(structure.get_neighbor_list(5.0)[3], 6).tolist())
+    np.testing.assert_allclose(np.sort(np.tile(graph.lengths, 2)), expected, atol=1e-5)
+    assert np.all(graph.lengths[: graph.n_short] < 2.6)
+    assert np.all(graph.lengths[graph.n_short :] >= 2.6)
+    degree = np.bincount(
+        np.concatenate([graph.first[: graph.n_short], graph.second[: graph.n_short]]), minlength=len(crystal)
+    )
+    assert len(graph.angle_center) == int((degree * (degree - 1)).sum())
+    ends = np.stack([graph.first, graph.second], 1)
+    for column in range(2):
+        # The centre of an angle is the end of both its bonds that the signs name.
+        end = np.where(graph.angle_signs[:, column] > 0, 0, 1)
+        assert np.array_equal(ends[graph.angle_bonds[:, column], end], graph.angle_center)
+
+
+def test_neighbors_at_the_cutoff_come_in_pairs() -> None:
+    # All neighbours of a shell lie exactly at the cutoff, where rounding could keep a pair and lose its reverse.
+    crystal = Crystal(np.array([11]), np.array([[0.1, 0.2, 0.3]]), np.eye(3) * 3.0)
+    graph = crystal_graph(crystal, 6.0)
+    assert len(graph.first) in (13, 16)
+
+
+def test_a_nearly_flat_cell_does_not_start_an_endless_search() -> None:
+    flat = Crystal(np.array([11] * 2), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.diag([900.0, 900.0, 1e-5]))
+    with pytest.raises(GraphError):
+        crystal_graph(flat, 6.0)
+
+
+# --- crystals that break ------------------------------------------------------
+
+
+def broken() -> dict[str, Crystal]:
+    good = primitive(rock_salt())
+    crowd = np.random.default_rng(0).random((60, 3)) * 0.05
+    return {
+        "overlapping_atoms": two_close_atoms(),
+        "isolated_atoms": lonely_atom(),
+        "unsupported_element": Crystal(np.array([118, 17]), good.frac_coords, good.lattice),
+        "bad_coordinates": Crystal(good.atomic_numbers, good.frac_coords * np.nan, good.lattice),
+        "bad_lattice": Crystal(good.atomic_numbers, good.frac_coords, good.lattice * 0),
+        "too_large": Crystal(np.full(300, 11), np.random.default_rng(1).random((300, 3)), np.eye(3) * 40),
+        "empty_crystal": Crystal(np.zeros(0, int), np.zeros((0, 3)), np.eye(3)),
+        "overlapping_atoms ": Crystal(np.full(60, 11), crowd, np.eye(3) * 4.0),
+        "overlapping_atoms  ": from_parameters([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], (1.2, 1.2, 1.2, 90, 90, 90)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["chgnet", "mace"])
+def test_broken_crystals_get_their_status_and_leave_the_others_alone(kind: str, mace_file: Path) -> None:
+    potential = load("chgnet" if kind == "chgnet" else f"mace:{mace_file}")
+    good = [primitive(rock_salt()), primitive(quartz())]
+    alone = energies(potential, good, forces=True)
+    cases = broken()
+    outcomes = potential.evaluate([good[0], *cases.values(), good[1]], forces=True)
+    assert list(outcomes[1:-1]) == [name.strip() for name in cases]
+    assert {o for o in outcomes if isinstance(o, str)} <= set(STATUSES)
+    for found, expected in zip((outcomes[0], outcomes[-1]), alone, strict=True):
+        assert isinstance(found, Evaluation)
+        assert found.energy == pytest.approx(expected.energy, abs=2e-6)
+        np.testing.assert_allclose(found.forces, expected.forces, atol=2e-5)
+    embedded = potential.embed([good[0], cases["isolated_atoms"], good[1]])
+    assert np.isnan(embedded[1]).all()
+    assert np.isfinite(embedded[[0, 2]]).all()
+
+
+def test_batches_of_any_size_give_the_same(chgnet: Potential) -> None:
+    from crystalformer_rl.potential.chgnet import CHGNet
+
+    one_by_one = energies(CHGNet(rows=1), OFF_MINIMUM, forces=True)
+    for a, b in zip(energies(chgnet, OFF_MINIMUM, forces=True), one_by_one, strict=True):
+        assert a.energy == pytest.approx(b.energy, abs=2e-6)
+        np.testing.assert_allclose(a.forces, b.forces, atol=5e-5)
+
+
+def test_the_same_call_gives_the_same_bits(chgnet: Potential) -> None:
+    first, second = (energies(chgnet, OFF_MINIMUM, forces=True) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert a.energy == b.energy
+        assert np.array_equal(a.forces, b.forces)  # type: ignore[arg-type]
+
+
+# --- names --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("chgnut", "no potential"),
+        ("mace:", "no potential"),
+        ("mace:/nowhere/x.model", "does not exist"),
+        ("ase:ase.calculators.lj", "import path"),
+        ("ase:ase.calculators.nothing:LJ", "cannot import"),
+        ("ase:ase.calculators.lj:Nothing", "no class"),
+        ("ase:builtins:dict", "no ASE calculator"),
+    ],
+)
+def test_wrong_names_are_refused(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load(name)
+
+
+def test_a_file_that_is_no_mace_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.model"
+    path.write_bytes(b"not a model")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load(f"mace:{path}")
+
+
+def test_a_calculator_without_forces_is_refused() -> None:
+    potential = load("ase:test_potential:without_forces")
+    assert energies(potential, [primitive(rock_salt())])[0].energy == -0.5
+    with pytest.raises(InputError, match="forces or stress"):
+        potential.evaluate([primitive(rock_salt())], forces=True)
+
+
+# --- the worker ---------------------------------------------------------------
+
+
+def table_of(crystals: list[Crystal | None], **more: list[Any]) -> pa.Table:
+    data = crystal_columns(crystals) | {"id": [f"c{k}" for k in range(len(crystals))]}
+    table = make_table(CRYSTALS, data)
+    for name, values in more.items():
+        table = table.append_column(name, pa.array(values))
+    return table
+
+
+def test_the_worker_gives_the_energies_of_the_potential(chgnet: Potential) -> None:
+    crystals = [primitive(rock_salt()), None, two_close_atoms(), primitive(rutile()), primitive(quartz())]
+    table = table_of(crystals, status=["ok", "no_crystal", "ok", "ok", "no_wyckoff_representative"])
+    good = energies(chgnet, [primitive(rock_salt()), primitive(rutile())])
+    with PotentialWorker("chgnet") as worker:
+        assert worker.identity == chgnet.identity
+        first = worker.energies(table)
+        assert first.column("id").to_pylist() == ["c0", "c1", "c2", "c3", "c4"]
+        assert first.column("status").to_pylist() == [
+            "ok", "no_crystal", "overlapping_atoms", "ok", "no_wyckoff_representative",
+        ]  # fmt: skip
+        assert first.column("energy").to_pylist() == [
+            pytest.approx(good[0].energy, abs=2e-6), None, None, pytest.approx(good[1].energy, abs=2e-6), None,
+        ]  # fmt: skip
+
+        # A worker that dies is replaced and the call repeated.
+        assert worker._process is not None
+        before = worker._process.pid
+        worker._process.kill()
+        assert worker.energies(table).equals(first)
+        assert worker._process.pid != before
+
+
+def test_a_worker_that_always_dies_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with PotentialWorker("ase:test_potential:deadly") as worker, pytest.raises(InputError, match="ended twice"):
+        worker.energies(table_of([primitive(rock_salt())]))
+
+
+def deadly() -> Any:
+    """A calculator that takes its process with it."""
+    import os
+
+    from ase.calculators.calculator import Calculator
+
+    class Deadly(Calculator):
+        implemented_properties = ("energy",)
+
+        def calculate(self, *args: Any, **kwargs: Any) -> None:
+            os._exit(7)
+
+    return Deadly()
+
+
+def noisy() -> LennardJones:
+    """A calculator that prints where Arrow streams flow."""
+    print("good morning")
+    return lennard_jones()
+
+
+def test_prints_of_libraries_do_not_reach_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with PotentialWorker("ase:test_potential:noisy") as worker:
+        assert worker.energies(table_of([primitive(rock_salt())])).column("status").to_pylist() == ["ok"]
+
+
+def test_the_worker_refuses_a_wrong_name_before_any_work() -> None:
+    with pytest.raises(InputError, match="no potential"), PotentialWorker("chgnut"):
+        pass
+
+
+def test_the_client_brings_neither_torch_nor_jax() -> None:
+    code = "import sys, crystalformer_rl.potential.client; print({'torch', 'jax', 'pymatgen'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"

@@ -1,0 +1,356 @@
+"""Relaxation in symmetry coordinates against ASE, finite differences and its own promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from potential_examples import lonely_atom, monoclinic, perovskite, quartz, rock_salt, rutile, sites, two_close_atoms
+
+from crystalformer_rl.artifacts import CRYSTALS_AND_TOKENS, RELAXED, make_table, read_provenance, write_table
+from crystalformer_rl.cli.relax import command
+from crystalformer_rl.crystal.encode import symmetrize
+from crystalformer_rl.crystal.lattice import free_lattice_parameters
+from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
+from crystalformer_rl.crystal.tokens import Sites, decode, primitive, sites_from_table, token_columns
+from crystalformer_rl.crystal.wyckoff import wyckoff_table
+from crystalformer_rl.potential import load
+from crystalformer_rl.potential.coordinates import Coordinates, free_strains
+from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Outcome, Potential
+from crystalformer_rl.potential.relax import Settings, model_hessian, relax, updated_hessian
+
+EXAMPLES = {"rock salt": rock_salt(), "rutile": rutile(), "perovskite": perovskite(), "quartz": quartz()}
+
+
+@pytest.fixture(scope="session")
+def chgnet() -> Potential:
+    return load("chgnet")
+
+
+class Springs:
+    """A potential with a known minimum: the cell wants the metric of `target`, the atoms want its places."""
+
+    def __init__(self, target: Crystal, failing: tuple[int, ...] = ()) -> None:
+        self.target = target
+        self.calls = 0
+        self.failing = failing
+
+    identity: dict[str, Any] = {"name": "springs", "weights_sha256": "0" * 64, "corrections": "none"}  # noqa: RUF012
+
+    def embed(self, crystals: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def evaluate(self, crystals: Any, *, forces: bool = True) -> list[Outcome]:
+        self.calls += 1
+        if self.calls in self.failing:
+            return ["potential_failed"] * len(crystals)
+        return [self._one(c) for c in crystals]
+
+    def _one(self, c: Crystal) -> Evaluation:
+        n, stiff = len(c), 40.0
+        excess = c.lattice @ c.lattice.T - self.target.lattice @ self.target.lattice.T
+        delta = c.frac_coords - self.target.frac_coords
+        delta -= np.rint(delta)
+        energy = 0.01 * (excess**2).sum() + 0.5 * stiff * (delta**2).sum()
+        # dE/dL = 0.04 (LLᵀ - M) L, and L → L(1 + ε) gives dE/dε = Lᵀ dE/dL.
+        stress = c.lattice.T @ (0.04 * excess @ c.lattice) / c.volume
+        return Evaluation(energy / n, -stiff * delta @ np.linalg.inv(c.lattice).T, 0.5 * (stress + stress.T))
+
+
+# --- coordinates --------------------------------------------------------------
+
+
+def test_free_strains_are_as_many_as_free_lattice_parameters_and_keep_the_system() -> None:
+    rng = np.random.default_rng(0)
+    for g in range(1, 231):
+        basis = free_strains(g)
+        assert len(basis) == int(free_lattice_parameters(g).sum())
+        np.testing.assert_allclose(np.einsum("aij,bij->ab", basis, basis), np.eye(len(basis)), atol=1e-12)
+        letter = wyckoff_table().n_letters(g)
+        cell = (5.0, 6.0, 7.0, 80.0, 95.0, 103.0) if g <= 2 else (5.0, 6.0, 7.0, 90.0, 95.0, 90.0)
+        start = sites(g, tuple(_constrained(g, cell)), (letter, 11, 0.11, 0.23, 0.34))
+        coordinates = Coordinates.of(start)
+        q = np.zeros(len(coordinates))
+        q[coordinates.n_positional :] = 0.05 * rng.normal(size=len(basis))
+        moved = coordinates.sites(q)
+        # `sites` sets what the system ties; that it changed nothing shows that the strain kept the system.
+        free = coordinates.lattice @ (np.eye(3) + coordinates.strain(q))
+        kept = decode(moved).lattice
+        np.testing.assert_allclose(kept @ kept.T, free @ free.T, atol=1e-9)
+
+
+def _constrained(g: int, cell: tuple[float, ...]) -> list[float]:
+    from crystalformer_rl.crystal.lattice import constrain_lattice
+
+    return constrain_lattice(g, np.array(cell)).tolist()
+
+
+def test_every_wyckoff_position_moves_only_where_it_may() -> None:
+    table, rng = wyckoff_table(), np.random.default_rng(1)
+    for g in range(1, 231):
+        for letter in range(1, table.n_letters(g) + 1):
+            first = table.operations(g, letter)[0]
+            x = first[:, :3] @ rng.random(3) + first[:, 3]
+            cell = tuple(_constrained(g, (5.0, 6.0, 7.0, 80.0, 95.0, 103.0)))
+            coordinates = Coordinates.of(sites(g, cell, (letter, 11, *(x % 1.0))))
+            assert coordinates.n_positional == np.linalg.matrix_rank(first[:, :3])
+            q = 0.3 * rng.normal(size=len(coordinates))
+            q[coordinates.n_positional :] = 0
+            moved = coordinates.sites(q).frac_coords[0]
+            delta = first[:, :3] @ moved + first[:, 3] - moved
+            np.testing.assert_allclose(delta - np.rint(delta), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("start", [rutile(), quartz(), monoclinic()])
+def test_coordinates_count_as_promised_and_agree_with_decode(start: Sites) -> None:
+    coordinates = Coordinates.of(start)
+    at_rest = coordinates.crystal(np.zeros(len(coordinates)))
+    expected = primitive(start)
+    np.testing.assert_allclose(at_rest.lattice, expected.lattice, atol=1e-9)
+    delta = at_rest.frac_coords - expected.frac_coords
+    np.testing.assert_allclose(delta - np.rint(delta), 0, atol=1e-9)
+    # |q|² is the sum of all atoms' squared displacements.
+    q = 0.02 * np.random.default_rng(0).normal(size=len(coordinates))
+    q[coordinates.n_positional :] = 0
+    moved = (coordinates.crystal(q).frac_coords - at_rest.frac_coords) @ at_rest.lattice
+    assert (moved**2).sum() == pytest.approx((q**2).sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("start", [rutile(), quartz(), monoclinic()])
+def test_the_gradient_is_the_slope_of_the_energy(start: Sites) -> None:
+    coordinates = Coordinates.of(start)
+    rng = np.random.default_rng(0)
+    away = 0.05 * rng.normal(size=len(coordinates))
+    potential = Springs(coordinates.crystal(away))
+    q = 0.03 * rng.normal(size=len(coordinates))
+
+    def energy(q: np.ndarray) -> float:
+        return potential._one(coordinates.crystal(q)).energy * len(coordinates.numbers)
+
+    here = potential._one(coordinates.crystal(q))
+    assert here.forces is not None
+    assert here.stress is not None
+    found = coordinates.gradient(q, here.forces, here.stress)
+    numeric = [(energy(q + d) - energy(q - d)) / 2e-5 for d in 1e-5 * np.eye(len(q))]
+    np.testing.assert_allclose(found, numeric, rtol=1e-6, atol=1e-6)
+
+
+# --- the walk -----------------------------------------------------------------
+
+
+def test_a_known_minimum_is_found() -> None:
+    for start in (rutile(), quartz(), monoclinic()):
+        coordinates = Coordinates.of(start)
+        away = 0.08 * np.random.default_rng(3).normal(size=len(coordinates))
+        (result,) = relax(Springs(coordinates.crystal(away)), [start], Settings(fmax=1e-4, smax=1e-3, max_evaluations=200))
+        assert result.converged
+        assert result.energy == pytest.approx(0, abs=1e-7)
+
+
+def test_failing_evaluations_on_the_way_are_survived() -> None:
+    coordinates = Coordinates.of(rutile())
+    target = coordinates.crystal(0.05 * np.ones(len(coordinates)))
+    (result,) = relax(Springs(target, failing=(2, 4)), [rutile()], Settings(fmax=1e-3, smax=1e-2, max_evaluations=100))
+    assert result.status == "ok"
+    assert result.converged
+    (result,) = relax(Springs(target, failing=(1,)), [rutile()])
+    assert (result.status, result.energy, result.evaluations) == ("potential_failed", None, 1)
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.5, "exploded"), (0.6, "collapsed")])
+def test_cells_that_run_away_are_caught(factor: float, status: str) -> None:
+    start = primitive(rock_salt())
+    target = Crystal(start.atomic_numbers, start.frac_coords, start.lattice * factor)
+    (result,) = relax(Springs(target), [rock_salt()], Settings(max_evaluations=200))
+    assert result.status == status
+    assert result.energy is None
+    assert result.crystal is None
+    assert result.energy_initial is not None
+
+
+def test_the_best_geometry_is_returned_with_its_own_residuals(chgnet: Potential) -> None:
+    for budget in (1, 2, 3, 5):
+        (result,) = relax(chgnet, [quartz()], Settings(fmax=1e-3, smax=1e-2, max_evaluations=budget))
+        assert result.evaluations == budget
+        assert result.crystal is not None
+        assert result.energy is not None
+        assert result.energy_initial is not None
+        assert result.energy <= result.energy_initial + 1e-6
+        (again,) = chgnet.evaluate([result.crystal])
+        assert isinstance(again, Evaluation)
+        assert again.forces is not None
+        assert again.stress is not None
+        assert result.energy == pytest.approx(again.energy, abs=1e-5)
+        assert result.force_max == pytest.approx(np.linalg.norm(again.forces, axis=1).max(), abs=2e-3)
+        assert result.stress_max == pytest.approx(np.abs(again.stress).max() * EV_PER_A3_IN_GPA, abs=2e-2)
+
+
+def test_the_updated_hessian_is_positive_and_keeps_the_secant() -> None:
+    rng = np.random.default_rng(0)
+    hessian = model_hessian(Coordinates.of(quartz()))
+    assert np.linalg.eigvalsh(hessian).min() > 0
+    step = rng.normal(size=len(hessian))
+    change = hessian @ step * 1.7
+    np.testing.assert_allclose(updated_hessian(hessian, step, change) @ step, change, rtol=1e-9)
+    assert np.linalg.eigvalsh(updated_hessian(hessian, step, -change)).min() > 0
+
+
+# --- against ASE --------------------------------------------------------------
+
+
+def _ase_minimum(start: Sites) -> tuple[float, int]:
+    """Energy (eV/atom) and steps of ASE's FIRE, cell and symmetry-constrained atoms, with CHGNet's own calculator."""
+    from ase import Atoms
+    from ase.constraints import FixSymmetry
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import FIRE
+    from chgnet.model import CHGNet
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    crystal = decode(start)
+    atoms = Atoms(numbers=crystal.atomic_numbers, scaled_positions=crystal.frac_coords, cell=crystal.lattice, pbc=True)
+    atoms.set_constraint(FixSymmetry(atoms))
+    atoms.calc = CHGNetCalculator(model=CHGNet.load(use_device="cpu", verbose=False), use_device="cpu")
+    optimizer = FIRE(FrechetCellFilter(atoms), logfile=None)
+    optimizer.run(fmax=0.05, steps=300)
+    return atoms.get_potential_energy() / len(atoms), optimizer.nsteps
+
+
+def test_energies_are_those_of_ase_or_lower(chgnet: Potential) -> None:
+    for (name, start), result in zip(EXAMPLES.items(), relax(chgnet, EXAMPLES.values()), strict=True):
+        energy, steps = _ase_minimum(start)
+        assert result.converged, name
+        assert result.energy is not None
+        assert result.energy < energy + 0.002, name
+        assert result.energy > energy - 0.01, name
+        assert result.evaluations < steps, name
+
+
+# --- promises of the batch ----------------------------------------------------
+
+
+def test_the_space_group_stays(chgnet: Potential) -> None:
+    for start, result in zip(EXAMPLES.values(), relax(chgnet, EXAMPLES.values()), strict=True):
+        assert result.crystal is not None
+        assert result.sites is not None
+        assert result.sites.fingerprint() == start.fingerprint()
+        assert symmetrize(result.crystal).space_group == start.space_group
+        # The tokens say the same crystal as the coordinates.
+        again = primitive(result.sites)
+        np.testing.assert_allclose(again.lattice, result.crystal.lattice, atol=1e-9)
+        np.testing.assert_allclose(again.frac_coords % 1.0, result.crystal.frac_coords % 1.0, atol=1e-9)
+
+
+def test_a_batch_gives_what_each_crystal_gives_alone(chgnet: Potential) -> None:
+    together = relax(chgnet, EXAMPLES.values(), batch_size=2)
+    for start, result in zip(EXAMPLES.values(), together, strict=True):
+        (alone,) = relax(chgnet, [start])
+        assert alone.evaluations == result.evaluations
+        assert alone.energy == pytest.approx(result.energy, abs=5e-6)
+
+
+def test_a_broken_crystal_leaves_the_others_alone(chgnet: Potential) -> None:
+    (alone,) = relax(chgnet, [rutile()])
+    nowhere = sites(225, (5.0, 5.0, 5.0, 90, 90, 90), (1, 11, 0, 0, 0))
+    nowhere = Sites(225, nowhere.wyckoff, nowhere.elements, nowhere.frac_coords, np.array([5, 5, 5, 20.0, 20.0, 170.0]))
+    batch = [two_close_atoms(), rutile(), "unreadable", lonely_atom(), nowhere, rock_salt(1.2)]
+    results = relax(chgnet, batch)
+    assert [r.status for r in results] == [
+        "overlapping_atoms", "ok", "unreadable", "isolated_atoms", "bad_lattice", "overlapping_atoms",
+    ]  # fmt: skip
+    assert results[1].energy == pytest.approx(alone.energy, abs=2e-6)
+    assert all(r.crystal is None and r.energy is None for k, r in enumerate(results) if k != 1)
+
+
+def test_a_supercell_relaxes_as_its_primitive_cell(chgnet: Potential) -> None:
+    conventional = decode(rock_salt())
+    (result,) = relax(chgnet, [conventional])
+    assert result.crystal is not None
+    assert len(result.crystal) == 2
+    assert result.sites is not None
+    assert result.sites.space_group == 225
+
+
+def test_a_crystal_without_symmetry_relaxes_in_p1(chgnet: Potential, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crystalformer_rl.crystal.encode import EncodeError
+    from crystalformer_rl.potential import relax as module
+
+    def refuse(*_: Any) -> Sites:
+        raise EncodeError("no_symmetry")
+
+    monkeypatch.setattr(module, "symmetrize", refuse)
+    (result,) = relax(chgnet, [primitive(rutile())])
+    assert result.sites is not None
+    assert result.sites.space_group == 1
+    (with_symmetry,) = relax(chgnet, [rutile()])
+    assert result.energy == pytest.approx(with_symmetry.energy, abs=2e-3)
+
+
+def test_real_crystals_end_near_the_energy_of_ase(chgnet: Potential, shared: Path) -> None:
+    table = pq.read_table(shared / "data" / "structures.parquet").slice(0, 13081)
+    table = table.filter(np.array(table["n_atoms"]) <= 8)
+    crystals, _ = crystals_from_table(table.take(np.random.default_rng(5).choice(table.num_rows, 12, replace=False)))
+    results = relax(chgnet, [c for c in crystals if c is not None])
+    assert all(r.status == "ok" and r.converged for r in results)
+    for crystal, result in list(zip(crystals, results, strict=True))[:3]:
+        assert crystal is not None
+        energy, _ = _ase_minimum(symmetrize(crystal))
+        assert result.energy is not None
+        assert result.energy < energy + 0.002
+
+
+# --- the command --------------------------------------------------------------
+
+
+def _table(path: Path, rows: list[Sites | None], statuses: list[str]) -> None:
+    crystals = [None if s is None else decode(s) for s in rows]
+    data = crystal_columns(crystals) | token_columns(rows, coords_name="site_frac_coords")
+    data |= {"id": [f"s{k}" for k in range(len(rows))], "status": statuses}
+    from crystalformer_rl.artifacts import STATUS
+
+    write_table(path, make_table((*CRYSTALS_AND_TOKENS, STATUS), data), {})
+
+
+def test_the_command_writes_relaxed_crystals_with_tokens_and_keeps_every_row(tmp_path: Path) -> None:
+    samples, out = tmp_path / "samples.parquet", tmp_path / "relaxed.parquet"
+    _table(samples, [rock_salt(), None, rutile(), rock_salt(1.2)], ["ok", "no_crystal", "ok", "ok"])
+    run = CliRunner().invoke(command, [str(samples), "--out", str(out), "--json"])
+    assert run.exit_code == 0, run.output
+    summary = json.loads(run.stdout)
+    assert summary["statuses"] == {"ok": 2, "no_crystal": 1, "overlapping_atoms": 1}
+    table = pq.read_table(out)
+    assert table.column_names == [c.name for c in RELAXED]
+    assert table.column("id").to_pylist() == ["s0", "s1", "s2", "s3"]
+    assert table.column("status").to_pylist() == ["ok", "no_crystal", "ok", "overlapping_atoms"]
+    assert table.column("formula").to_pylist() == ["NaCl", None, "TiO2", "NaCl"]
+    assert [len(z) if z else None for z in table.column("atomic_numbers").to_pylist()] == [2, None, 6, None]
+    back = sites_from_table(table, "relaxed")
+    assert [s.space_group if s else None for s in back] == [225, None, 136, None]
+    assert back[0] is not None
+    assert back[0].lattice_parameters[0] == pytest.approx(5.71, abs=0.02)
+    made_by = read_provenance(out)
+    assert made_by["potential"]["name"] == "CHGNet 0.3.0"
+    assert made_by["stage"] == "relax"
+
+    second = tmp_path / "again.parquet"
+    assert CliRunner().invoke(command, [str(samples), "--out", str(second)]).exit_code == 0
+    assert second.read_bytes() == out.read_bytes()
+
+
+def test_the_command_refuses_bad_input_before_it_starts(tmp_path: Path) -> None:
+    from crystalformer_rl.errors import InputError
+
+    missing = CliRunner().invoke(command, [str(tmp_path / "no.parquet"), "--out", str(tmp_path / "x.parquet")])
+    assert isinstance(missing.exception, InputError)
+    samples = tmp_path / "samples.parquet"
+    _table(samples, [rock_salt()], ["ok"])
+    arguments = [str(samples), "--potential", "chgnut", "--out", str(tmp_path / "x.parquet")]
+    wrong = CliRunner().invoke(command, arguments)
+    assert isinstance(wrong.exception, InputError)
+    assert CliRunner().invoke(command, [str(samples), "--max-evaluations", "0", "--out", "x"]).exit_code == 2
+    assert not (tmp_path / "x.parquet").exists()
