@@ -366,9 +366,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise InputError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
     os.close(handle)
     temporary = Path(name)
-    temporary.chmod(0o644)
     try:
         yield temporary
+        temporary.chmod(0o644)  # last: some writers replace the file, and temporary files are private
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

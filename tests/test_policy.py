@@ -168,11 +168,10 @@ def test_frequencies_match_probabilities():
     w, a = np.asarray(tokens.w), np.asarray(tokens.a)
     first = np.exp(_first_letter(policy, 47))
     assert _fits(np.bincount(w[:, 0], minlength=28), first)
-    common = int(np.bincount(w[:, 0]).argmax())
-    chosen = w[:, 0] == common
-    whole = policy.outputs(g[:1], jnp.array([[common, 0]]), jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2, 3)))
-    logits = whole[0, 0, 0, :119].at[0].set(-jnp.inf)
-    assert _fits(np.bincount(a[chosen, 0], minlength=119), np.asarray(jax.nn.softmax(logits)))
+    # Elements: each draw has its own law, given its letter; their sum varies less than one law's would.
+    whole = policy.outputs(g, tokens.w[:, :1], jnp.zeros((n, 1), jnp.int32), jnp.zeros((n, 1, 3)))
+    logits = whole[:, 0, 0, :119].at[:, 0].set(-jnp.inf)
+    assert _fits(np.bincount(a[:, 0], minlength=119), np.asarray(jax.nn.softmax(logits), float).mean(0))
 
 
 def test_next_letter_frequencies_match():
@@ -181,7 +180,7 @@ def test_next_letter_frequencies_match():
     log_probs = next_letter_log_probs(jnp.broadcast_to(logits, (20000, 28)), jnp.full(20000, 225), current, PLAIN)
     drawn = jax.random.categorical(jax.random.key(0), log_probs)
     assert _fits(np.bincount(np.asarray(drawn), minlength=28), np.exp(np.asarray(log_probs[0])))
-    assert not np.isin([1, 2, 3], np.asarray(drawn)).any() or 3 not in np.asarray(drawn)
+    assert not np.isin([1, 2], np.asarray(drawn)).any()
 
 
 def _first_letter(policy, g):
@@ -199,6 +198,7 @@ def _fits(counts: np.ndarray, probabilities: np.ndarray) -> bool:
     observed = np.append(counts[common], counts[~common].sum())
     wanted = np.append(expected[common], expected[~common].sum())
     keep = wanted > 0
+    assert keep.sum() > 5
     return stats.chisquare(observed[keep], wanted[keep] * observed.sum() / wanted[keep].sum()).pvalue > 1e-4
 
 

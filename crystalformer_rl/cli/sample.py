@@ -39,7 +39,7 @@ from crystalformer_rl.cli.policy_options import ManyValues, allowed_elements, sa
     default=64,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Speed and memory only; the crystals stay the same.",
+    help="On an accelerator; a CPU always takes 64 at once.",
 )
 @out_option
 @json_option
@@ -72,9 +72,9 @@ def command(
     from crystalformer_rl.policy.constraints import Behaviour
     from crystalformer_rl.policy.sampler import sample
 
+    behaviour = Behaviour.make(temperature, top_p, allowed_elements(elements))
     policy, card = load_policy(policy_path)
     weights = space_group_weights(space_group, space_groups_from, card, policy_path)
-    behaviour = Behaviour.make(temperature, top_p, allowed_elements(elements))
     with progress(n, "sample") as bar:
         samples = sample(
             policy, seed, range(offset, offset + n), weights, behaviour, batch_size=batch_size, advance=bar.update

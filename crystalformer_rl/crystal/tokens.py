@@ -20,7 +20,10 @@ MAX_SITES = 20
 
 @dataclass(frozen=True)
 class Sites:
-    """Symmetry-inequivalent sites of a crystal, sorted by (Wyckoff letter, x, y, z).
+    """Symmetry-inequivalent sites of a crystal, by rising Wyckoff letter.
+
+    `encode` sorts them by (letter, x, y, z), as policies are trained; a policy's own samples keep the order
+    in which they were sampled, since their log-probability belongs to that order.
 
     space_group: 1 to 230; wyckoff: (n,) int letters from 1; elements: (n,) int atomic numbers;
     frac_coords: (n, 3) representatives that satisfy x = op₀(x) mod 1, conventional cell;
@@ -108,13 +111,17 @@ def primitive_atoms(sites: Sites) -> np.ndarray:
     return np.array(kept)
 
 
-def sort_sites(g: int, wyckoff: Any, elements: Any, frac_coords: Any, lattice_parameters: Any) -> Sites:
-    """`Sites` in the order that the policy expects: by letter, then x, y, z."""
+def make_sites(g: int, wyckoff: Any, elements: Any, frac_coords: Any, lattice_parameters: Any) -> Sites:
+    """`Sites` from anything that makes arrays, in the order given."""
     coords = np.asarray(frac_coords, float).reshape(-1, 3)
-    letters = np.asarray(wyckoff, int)
-    order = np.lexsort((coords[:, 2], coords[:, 1], coords[:, 0], letters))
-    numbers = np.asarray(elements, int)
-    return Sites(int(g), letters[order], numbers[order], coords[order], np.asarray(lattice_parameters, float))
+    return Sites(int(g), np.asarray(wyckoff, int), np.asarray(elements, int), coords, np.asarray(lattice_parameters, float))
+
+
+def sort_sites(g: int, wyckoff: Any, elements: Any, frac_coords: Any, lattice_parameters: Any) -> Sites:
+    """`make_sites` in the order that policies are trained on: by letter, then x, y, z."""
+    sites = make_sites(g, wyckoff, elements, frac_coords, lattice_parameters)
+    order = np.lexsort((*sites.frac_coords.T[::-1], sites.wyckoff))
+    return make_sites(g, sites.wyckoff[order], sites.elements[order], sites.frac_coords[order], lattice_parameters)
 
 
 def token_columns(sites: Sequence[Sites | None], *, coords_name: str = "frac_coords") -> dict[str, list[Any]]:
@@ -148,7 +155,7 @@ def sites_from_table(table: pa.Table, source: str) -> list[Sites | None]:
         fault = _fault(*row)
         if fault:
             raise InputError(f"{source}, row {i}: {fault}; correct the row or tokenize the crystal again.")
-        rows.append(sort_sites(*row))
+        rows.append(make_sites(*row))
     return rows
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from crystalformer_rl.crystal.lattice import constrain_lattice, lattice_matrix
-from crystalformer_rl.crystal.tokens import Sites, sort_sites
+from crystalformer_rl.crystal.tokens import Sites, make_sites
 from crystalformer_rl.crystal.wyckoff import atoms_in_cell
 from crystalformer_rl.policy.batch import TokenBatch, symmetry_arrays
 from crystalformer_rl.policy.constraints import (
@@ -200,7 +200,7 @@ def _constrained_lattice(g: Int[Array, " b"], l: Float[Array, "b 6"]) -> Float[A
 
 
 LANES = 64
-"""Batches are filled up to a multiple of this: the arithmetic of a row then never depends on the batch's size."""
+"""Sequences side by side on a CPU, whatever the batch's size: the compiled arithmetic of a row can change with it."""
 
 _log_prob_of = eqx.filter_jit(lambda policy, tokens: log_prob(policy, tokens).total)
 
@@ -230,9 +230,10 @@ def sample(
 ) -> Samples:
     """Crystals of the given numbers of a run, each with its space group drawn first.
 
-    Every batch is filled up to the same multiple of `LANES`, so that one compiled program serves all.
+    Every batch is filled up, so that one compiled program serves all: on a CPU to `LANES`, which is as fast as
+    more; on an accelerator to the multiple of `LANES` that holds `batch_size`.
     """
-    batch_size = -(-batch_size // LANES) * LANES
+    batch_size = LANES if jax.default_backend() == "cpu" else -(-batch_size // LANES) * LANES
     numbers_ = np.asarray(numbers, np.int32)
     groups = draw_space_groups(seed, numbers_, space_group_weights)
     parts = []
@@ -264,4 +265,4 @@ def _sites(g: int, w: np.ndarray, a: np.ndarray, x: np.ndarray, l: np.ndarray) -
     inside = np.all(parameters > 0) and np.all(parameters[3:] < 180)
     if not inside or not np.all(np.isfinite(lattice_matrix(parameters))):
         return None, "bad_lattice"
-    return sort_sites(g, w[:n], a[:n], x[:n], parameters), "ok"
+    return make_sites(g, w[:n], a[:n], x[:n], parameters), "ok"
