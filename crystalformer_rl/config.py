@@ -40,7 +40,7 @@ def _ascending(values: list[int]) -> list[int]:
 # Numbers may come as text: YAML 1.1 reads `1e-4` (no dot) so, and Snakemake whatever --config nests.
 Integer = Annotated[int, BeforeValidator(_not_boolean)]
 Number = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
-SpaceGroup = Annotated[int, BeforeValidator(_not_boolean), Field(ge=1, le=230)]
+SpaceGroup = Annotated[int, Field(ge=1, le=230), BeforeValidator(_not_boolean)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -63,8 +63,9 @@ class ResourcesConfig(_Section):
     )
     potential: Text = Field(
         "chgnet",
-        description="Interatomic potential for energies and relaxation: a name that `crystalformer-rl relax` knows, "
-        "a name in the registry, or a checkpoint's path. The reference must have been computed with the same one.",
+        description="Interatomic potential for energies and relaxation: chgnet, chgnet-r2scan, mace:FILE, "
+        "ase:package.module:Class, or the registry name of a checkpoint, such as mace-mpa-0-medium. The reference "
+        "must have been computed with the same one.",
     )
 
 
@@ -78,6 +79,27 @@ class PolicyConfig(_Section):
     )
 
 
+class ShapeConfig(_Section):
+    """Size of the network; the names are those of the published configuration files."""
+
+    num_layers: Integer = Field(4, ge=1, le=128, description="Transformer blocks.")
+    num_heads: Integer = Field(4, ge=1, le=256, description="Attention heads.")
+    key_size: Integer = Field(32, ge=2, le=1024, multiple_of=2, description="Size of a head's queries and keys; even.")
+    model_size: Integer = Field(128, ge=1, le=8192, description="Width of the residual stream.")
+    embed_size: Integer = Field(32, ge=1, le=4096, description="Size of the embeddings of space group, letter and element.")
+    h0_size: Integer = Field(128, ge=1, le=8192, description="Hidden width of the head of the first Wyckoff letter.")
+
+
+class TrainingConfig(_Section):
+    """How a base policy is trained."""
+
+    epochs: Integer = Field(50, ge=1, le=100_000, description="Passes over the crystals at most; they fix the decay.")
+    minutes: Number = Field(0.0, ge=0, le=100_000, description="Time limit, minutes; 0 means none.")
+    batch_size: Integer = Field(64, ge=1, le=100_000, description="Crystals in a step.")
+    learning_rate: Number = Field(1e-3, gt=0, le=1, description="Largest step size of AdamW.")
+    dropout: Number = Field(0.1, ge=0, lt=1, description="Fraction of activations dropped.")
+
+
 class PretrainConfig(_Section):
     """Training a base policy; used only where policy.source is `pretrain`."""
 
@@ -86,6 +108,8 @@ class PretrainConfig(_Section):
         description="Crystals to train on: a name in the registry or the path of a crystals table, CSV or "
         "folder of CIF files.",
     )
+    shape: ShapeConfig = Field(ShapeConfig(), description="Size of the network.")
+    training: TrainingConfig = Field(TrainingConfig(), description="How it is trained.")
 
 
 class SampleConfig(_Section):
@@ -100,7 +124,7 @@ class SampleConfig(_Section):
     )
     temperature: Number = Field(1.0, gt=0, le=10, description="Temperature of every choice; 1 samples the policy itself.")
     space_groups: Annotated[list[SpaceGroup], AfterValidator(_ascending)] = Field(
-        default_factory=list,
+        [],
         description="Space groups to sample in (1 to 230); none means the distribution that the policy was trained on.",
     )
 
@@ -108,19 +132,17 @@ class SampleConfig(_Section):
 class RelaxConfig(_Section):
     """Relaxation of cell and positions in the potential, keeping the space group."""
 
-    fmax: Number = Field(0.05, gt=0, le=10, description="Forces below this count as relaxed, eV/Å.")
+    fmax: Number = Field(0.05, gt=0, le=10, description="Converged when no force exceeds this, eV/Å, and …")
+    smax: Number = Field(0.5, gt=0, le=100, description="… no stress component this, GPa.")
     max_evaluations: Integer = Field(
-        50,
-        ge=1,
-        le=100_000,
-        description="Evaluations of the potential that a crystal may take; it then stays unconverged.",
+        25, ge=1, le=100_000, description="Evaluations of the potential that a crystal may take; it then stays unconverged."
     )
 
 
 class FinetuneConfig(_Section):
     """Policy optimization towards crystals near the convex hull."""
 
-    rounds: Integer = Field(4, ge=1, le=10_000, description="Rounds; each is one job that goes on from the one before.")
+    rounds: Integer = Field(4, ge=1, le=300, description="Rounds; each is one job that goes on from the one before.")
     updates: Integer = Field(5, ge=1, le=100_000, description="Policy updates in a round.")
     batch: Integer = Field(64, ge=2, le=1_000_000, description="Crystals sampled and scored for each update.")
     algorithm: Literal["ppo"] = Field("ppo", description="Objective: ppo, the clipped surrogate.")
@@ -130,7 +152,27 @@ class FinetuneConfig(_Section):
     tau: Number = Field(
         0.1, ge=0, le=1000, description="Weight of the KL divergence from the base policy, in units of the reward (eV/atom)."
     )
-    baseline_decay: Number = Field(0.95, ge=0, lt=1, description="Decay of the reward's moving average, the baseline.")
+    baseline_decay: Number = Field(
+        0.95, ge=0, lt=1, description="Decay, per update, of the mean rewards of the space groups, the baseline."
+    )
+
+
+class EvaluateConfig(_Section):
+    """The figures of a policy."""
+
+    stable_below: Number = Field(
+        0.1, ge=0, le=10, description="Largest energy above the hull that counts as stable, eV/atom."
+    )
+
+
+class RankConfig(_Section):
+    """The table of candidates."""
+
+    by: Literal["e_above_hull", "fom"] = Field(
+        "e_above_hull",
+        description="Best first by: e_above_hull, the energy above the hull; or fom, the product of electronic "
+        "dielectric constant and band gap, stable crystals first.",
+    )
 
 
 class Config(_Section):
@@ -148,6 +190,8 @@ class Config(_Section):
     sample: SampleConfig = Field(SampleConfig(), description="Drawing crystals from a policy.")
     relax: RelaxConfig = Field(RelaxConfig(), description="Relaxation.")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="Fine-tuning.")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="The figures of a policy.")
+    rank: RankConfig = Field(RankConfig(), description="The table of candidates.")
 
 
 def load_config(path: str | Path) -> Config:
@@ -283,6 +327,8 @@ def _number_words(found: dict[str, Any]) -> str:
     words = "a whole number" if found.get("type") == "integer" else "a number"
     low, high = found.get("minimum"), found.get("maximum")
     above, below = found.get("exclusiveMinimum"), found.get("exclusiveMaximum")
+    if "multipleOf" in found:
+        words += f", a multiple of {found['multipleOf']},"
     if low is not None and high is not None:
         return f"{words} from {low} to {high}"
     bounds = [f"{text} {bound}" for text, bound in (

@@ -1,0 +1,50 @@
+# One command for each thing a user or developer does; `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough; choose another with `make run PYTHON=/path/to/python3`.
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+CORES ?= all
+
+.PHONY: help install run test lint schema
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed  ## Make .venv with everything that a run needs
+
+run: $(VENV)/installed  ## Run the pipeline with config.yaml; the results are in results/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
+
+test: lint  ## Pass linters, types, layers and all tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
+
+lint: $(VENV)/installed-dev  ## Pass linters, types and layers only
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+schema: $(VENV)/installed  ## Write the configuration's JSON schema from its model
+	$(BIN)/python -m crystalformer_rl.config workflow/schemas/config.schema.json
+
+# The stamps are newer than pyproject.toml as long as what it asks for is installed.
+$(VENV)/installed: pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; name it: make run PYTHON=/path/to/python3"; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@# torch first and by its range alone, so that a CPU build at hand is taken.
+	$(BIN)/python -m pip install --quiet "$$($(BIN)/python scripts/torch_requirement.py)"
+	$(BIN)/python -m pip install --quiet --editable ".[all]"
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@

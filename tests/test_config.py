@@ -1,0 +1,134 @@
+"""The configuration: its defaults, its refusals in words, its schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from crystalformer_rl.config import Config, load_config, load_section, parse_config, schema, schema_text
+from crystalformer_rl.errors import InputError
+
+
+def test_the_default_run_is_the_default(root: Path) -> None:
+    """The file in the repository spells out defaults and changes none."""
+    assert load_config(root / "config.yaml") == Config()
+
+
+def test_schema_file_is_the_models(root: Path) -> None:
+    written = (root / "workflow" / "schemas" / "config.schema.json").read_text(encoding="utf-8")
+    assert written == schema_text(), "run `make schema`"
+
+
+def test_schema_is_valid_and_agrees_with_the_model() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    validator = jsonschema.Draft202012Validator(schema())
+    validator.validate({})
+    validator.validate(Config().model_dump(mode="json"))
+    for wrong in (
+        {"sample": {"temprature": 1}},
+        {"finetune": {"rounds": 0}},
+        {"sample": {"space_groups": [231]}},
+        {"seed": "x"},
+    ):
+        assert not validator.is_valid(wrong)
+
+
+def test_every_setting_is_described() -> None:
+    sections = schema()["$defs"]
+    for section in (schema(), *sections.values()):
+        for name, field in section["properties"].items():
+            target = sections[field["$ref"].rsplit("/", 1)[1]] if "$ref" in field else {}
+            assert field.get("description") or target.get("description"), name
+            assert "default" in field, name
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sample: {temprature: 1}", "'sample.temprature' is not a setting; did you mean 'sample.temperature'"),
+        ("temperature: 1", "'temperature' is not a setting; did you mean 'sample.temperature'"),
+        ("wobble: 1", "'wobble' is not a setting; remove it, or use one of seed, results"),
+        ("finetune: {clip: 2}", "'finetune.clip' is 2; give a number above 0 and below 1, such as the default 0.2"),
+        ("finetune: {clip: true}", "'finetune.clip' is True; give a number above 0 and below 1"),
+        ("finetune: {rounds: 0}", "'finetune.rounds' is 0; give a whole number from 1 to 300, such as the default 4"),
+        ("finetune: {rounds: 2.5}", "'finetune.rounds' is 2.5; give a whole number"),
+        ("finetune: {learning_rate: .nan}", "'finetune.learning_rate' is nan; give a number above 0 and up to 1"),
+        ("finetune: 3", "'finetune' is 3, but it is a section; indent its settings below it"),
+        ("sample: {space_groups: [1, 231]}", "'sample.space_groups.1' is 231; give a whole number from 1 to 230"),
+        ("sample: {space_groups: 225}", "'sample.space_groups' is 225; give a list, each a whole number from 1 to 230"),
+        ("device: cuda", "'device' is 'cuda'; give 'cpu' or 'gpu'"),
+        (
+            "pretrain: {shape: {key_size: 33}}",
+            "'pretrain.shape.key_size' is 33; give a whole number, a multiple of 2, from 2 to",
+        ),
+        ("pretrain: {shape: {keysize: 32}}", "did you mean 'pretrain.shape.key_size'"),
+        ("results: ''", "'results' is ''; give some text, such as the default results"),
+        ("seed:", "'seed' is None; give a whole number"),
+        ("seed: -1\nfinetune: {clip: 3}", r"'seed' is -1; .* Wrong too: finetune\.clip"),
+        ("- seed", "holds no settings; write lines such as `seed: 0`"),
+        ("seed: 1\n  x: [", r"config\.yaml, line 2 is not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=words) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml does not exist"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_numbers_as_yaml_and_snakemake_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "finetune: {learning_rate: 1e-4, rounds: '6'}\nsample: {space_groups: [225, '1', 225]}\n", encoding="utf-8"
+    )
+    config = load_config(path)
+    assert (config.finetune.learning_rate, config.finetune.rounds, config.sample.space_groups) == (1e-4, 6, [1, 225])
+
+
+def test_empty_file_and_empty_sections_mean_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("", encoding="utf-8")
+    assert load_config(path) == Config()
+    path.write_text("sample:\nfinetune:\n", encoding="utf-8")
+    assert load_config(path) == Config()
+
+
+def test_a_section_in_its_own_file(tmp_path: Path) -> None:
+    section = Config().finetune.model_copy(update={"updates": 7})
+    for path, text in (
+        (tmp_path / "a.json", json.dumps(section.model_dump())),
+        (tmp_path / "a.yaml", yaml.safe_dump(section.model_dump())),
+    ):
+        path.write_text(text, encoding="utf-8")
+        assert load_section(path, "finetune") == section
+    path.write_text("updats: 7", encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.yaml: 'updats' is not a setting; did you mean 'updates'"):
+        load_section(path, "finetune")
+
+
+def test_config_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse_config({}).sample.n = 3  # type: ignore[misc]
+
+
+def test_pretraining_is_declared_once() -> None:
+    """The sections `shape` and `training` name what `pretrain` takes, with the same defaults."""
+    from dataclasses import asdict
+
+    from crystalformer_rl.policy.pretrain import PretrainSettings
+    from crystalformer_rl.policy.shape import PolicyShape
+
+    training = Config().pretrain.training.model_dump()
+    assert training == {key: asdict(PretrainSettings())[key] for key in training}
+    assert set(Config().pretrain.shape.model_dump()) <= set(PolicyShape().to_dict())

@@ -1,0 +1,284 @@
+"""The workflow: what it plans, what it refuses, and a tiny run from end to end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from crystalformer_rl.artifacts import SAMPLES, read_provenance, read_table, sha256
+from crystalformer_rl.cli import COMMANDS
+from crystalformer_rl.sources import PACKAGE, imported_modules, source_digest, source_files
+
+pytest.importorskip("snakemake")
+
+TINY = {
+    "sample": {"n": 8, "batch": 4},
+    "relax": {"max_evaluations": 2},
+    "finetune": {"rounds": 1, "updates": 1, "batch": 4, "inner_epochs": 1},
+}
+
+
+@dataclass
+class Workflow:
+    """The repository's Snakefile, working in a folder of its own."""
+
+    root: Path
+    folder: Path
+
+    def snakemake(self, *arguments: str, config: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+        if config is not None:
+            (self.folder / "config.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(self.root / "Snakefile"),
+            "--directory",
+            str(self.folder),
+        ]
+        return subprocess.run(
+            [*command, *arguments], cwd=self.root, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def plan(self, *arguments: str, config: Mapping[str, Any] | None = None) -> dict[str, int]:
+        """How many jobs of each rule a run would start."""
+        done = self.snakemake("--dry-run", *arguments, config=config)
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        if "Nothing to be done" in output:
+            return {}
+        table = output.split("Job stats:", 1)[1].split("total", 1)[0]
+        jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+        return {rule: count for rule, count in jobs.items() if rule != "all"}
+
+
+@pytest.fixture
+def workflow(root: Path, tmp_path: Path) -> Workflow:
+    return Workflow(root, tmp_path)
+
+
+DEFAULT_PLAN = {
+    "fetch": 3,
+    "sample": 4,
+    "relax": 4,
+    "hull": 2,
+    "properties": 2,
+    "novelty": 2,
+    "finetune_settings": 1,
+    "finetune": 4,
+    "evaluate": 2,
+    "rank": 1,
+    "report": 1,
+}
+
+
+def test_default_plan(workflow: Workflow) -> None:
+    assert workflow.plan(config={}) == DEFAULT_PLAN
+
+
+def test_plan_of_a_longer_run(workflow: Workflow) -> None:
+    """More samples are more files of the same size; the largest number of rounds that is allowed can be planned."""
+    config = {"sample": {"n": 300}, "finetune": {"rounds": 300}}
+    assert workflow.plan(config=config) == {**DEFAULT_PLAN, "sample": 6, "relax": 6, "finetune": 300}
+    assert workflow.plan("results/metrics.parquet", config=config)["finetune"] == 300
+
+
+def test_pretraining_and_published_policies_take_one_value(workflow: Workflow) -> None:
+    plan = workflow.plan(config={"policy": {"source": "pretrain"}})
+    assert plan == {**DEFAULT_PLAN, "fetch": 2, "fetch_undigested": 1, "tokenize": 1, "pretrain_settings": 1, "pretrain": 1}
+    done = workflow.snakemake("--dry-run", "--printshellcmds", config={"policy": {"source": "crystalformer-alex20"}})
+    assert done.returncode == 0
+    assert (
+        "crystalformer-rl fetch crystalformer-alex20 --out results/resources/crystalformer-alex20.pkl"
+        in done.stdout + done.stderr
+    )
+    assert "--space-groups-from results/resources/reference.parquet" in done.stdout + done.stderr
+
+
+def test_own_files_are_used_in_place(workflow: Workflow) -> None:
+    for name in ("mine.safetensors", "known.parquet", "weights.model"):
+        (workflow.folder / name).write_bytes(b"")
+    config = {
+        "policy": {"source": "mine.safetensors"},
+        "resources": {"reference": "known.parquet", "potential": "mace:weights.model"},
+    }
+    done = workflow.snakemake("--dry-run", "--printshellcmds", config=config)
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    assert "--policy mine.safetensors" in text
+    assert "--reference known.parquet" in text
+    assert "--potential mace:weights.model" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (
+            {"sample": {"temprature": 2}},
+            "config.yaml: 'sample.temprature' is not a setting; did you mean 'sample.temperature'.",
+        ),
+        ({"finetune": {"rounds": 0}}, "'finetune.rounds' is 0; give a whole number from 1 to 300"),
+        ({"policy": {"source": "crystalformer-alex2"}}, "did you mean 'crystalformer-alex20'?"),
+        ({"resources": {"reference": "none.parquet"}}, "'resources.reference' is 'none.parquet', neither a resource nor"),
+        ({"resources": {"potential": "chgnt"}}, "'resources.potential' is 'chgnt', neither a resource nor"),
+    ],
+)
+def test_wrong_configuration_ends_before_any_work(workflow: Workflow, config: dict[str, Any], words: str) -> None:
+    done = workflow.snakemake("--cores", "1", config=config)
+    assert done.returncode != 0
+    assert words in done.stdout + done.stderr
+    assert not (workflow.folder / "results").exists()
+
+
+def test_lint(workflow: Workflow) -> None:
+    done = workflow.snakemake("--lint", config={})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_profiles_are_taken(workflow: Workflow) -> None:
+    """The default profile applies by itself; the other one submits."""
+    done = workflow.snakemake("--dry-run", "--cores", "2", config={})
+    assert "profiles/default" in done.stdout + done.stderr
+    slurm = yaml.safe_load((workflow.root / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8"))
+    assert slurm["executor"] == "slurm"
+    assert "gres" not in yaml.safe_dump(slurm)
+
+
+def test_every_command_of_the_workflow_exists(root: Path) -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (root / "workflow" / "rules").glob("*.smk"))
+    used = set(re.findall(r"crystalformer-rl ([a-z-]+)", text))
+    assert used <= set(COMMANDS)
+    assert {"fetch", "sample", "relax", "hull", "properties", "finetune", "novelty", "evaluate", "rank", "report"} <= used
+
+
+def test_code_of_a_stage(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An edit changes the digest of the stages that import the module, and of no other."""
+    package = tmp_path / PACKAGE
+    shutil.copytree(root / PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr("crystalformer_rl.sources._ROOT", package)
+
+    def digests() -> dict[str, str]:
+        imported_modules.cache_clear()
+        return {command: source_digest(command) for command in ("sample", "relax", "hull", "novelty")}
+
+    names = {path.relative_to(package).as_posix() for path in source_files("relax")}
+    assert {"artifacts.py", "cli/relax.py", "potential/relax.py", "crystal/wyckoff.npz"} <= names
+    assert not any(name.startswith(("policy/", "hull/", "discovery/")) or name == "cli/__init__.py" for name in names)
+    before = digests()
+    with open(package / "potential" / "relax.py", "a", encoding="utf-8") as stream:
+        stream.write("# changed\n")
+    after = digests()
+    assert {command for command in before if before[command] != after[command]} == {"relax"}
+    (package / "crystal" / "wyckoff.npz").write_bytes(b"another table")
+    assert all(after[command] != digests()[command] for command in ("sample", "relax"))
+    with pytest.raises(FileNotFoundError, match="no module"):
+        source_files("nothing")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, root: Path) -> tuple[Workflow, str]:
+    """A tiny run from end to end, and what it said."""
+    workflow = Workflow(root, tmp_path_factory.mktemp("run"))
+    done = workflow.snakemake("--cores", "2", config=TINY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workflow, done.stdout
+
+
+def test_run_makes_the_tables_and_ends_in_words(finished: tuple[Workflow, str]) -> None:
+    workflow, said = finished
+    results = workflow.folder / "results"
+    metrics = pq.read_table(results / "metrics.parquet").to_pylist()
+    assert len(metrics) == 2
+    for policy in ("base", "tuned"):
+        samples = [read_table(results / "samples" / policy / f"{k:05d}.parquet", SAMPLES) for k in (0, 1)]
+        ids = [name for table in samples for name in table.column("id").to_pylist()]
+        assert len(set(ids)) == 8
+        crystals = pq.read_table(results / "evaluation" / policy / "crystals.parquet")
+        assert crystals.column("id").to_pylist() == ids, "every crystal keeps its row"
+    for path in sorted(results.rglob("*.parquet")):
+        if "resources" not in path.parts:
+            assert read_provenance(path)["stage"], path
+    page = (results / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<html" in page
+    summary = (results / "report" / "summary.txt").read_text(encoding="utf-8").rstrip()
+    assert summary
+    assert said.rstrip().endswith(summary), "the last words on the terminal"
+
+
+def test_nothing_is_done_twice(finished: tuple[Workflow, str]) -> None:
+    workflow, _ = finished
+    again = workflow.snakemake("--cores", "2")
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+@pytest.mark.parametrize(
+    ("lost", "jobs"),
+    [
+        ("hull/base.parquet", {"hull": 1, "evaluate": 1, "rank": 1, "report": 1}),
+        (
+            "relaxed/tuned/00001.parquet",
+            {"relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "rank": 1, "report": 1},
+        ),
+        (
+            "finetune/round_1/state.safetensors",
+            {"finetune": 1, "sample": 2, "relax": 2, "hull": 1, "novelty": 1, "properties": 1,
+             "evaluate": 1, "rank": 1, "report": 1},
+        ),
+        ("evaluation/tuned/metrics.parquet", {"evaluate": 1, "rank": 1, "report": 1}),
+        ("metrics.parquet", {"rank": 1, "report": 1}),
+        ("report/summary.txt", {"report": 1}),
+    ],
+)  # fmt: skip
+def test_what_is_lost_is_made_again_and_what_depends_on_it(
+    finished: tuple[Workflow, str], tmp_path: Path, lost: str, jobs: dict[str, int]
+) -> None:
+    workflow, _ = finished
+    path, kept = workflow.folder / "results" / lost, tmp_path / "kept"
+    path.rename(kept)
+    try:
+        assert workflow.plan() == jobs
+    finally:
+        kept.rename(path)
+    assert workflow.plan() == {}
+
+
+def test_settings_rerun_what_they_concern(finished: tuple[Workflow, str]) -> None:
+    workflow, _ = finished
+    try:
+        assert workflow.plan(config={**TINY, "rank": {"by": "fom"}}) == {"rank": 1, "report": 1}
+        more = workflow.plan(config={**TINY, "sample": {"n": 12, "batch": 4}})
+        assert (more["sample"], more["relax"]) == (2, 2)
+        assert "finetune" not in more
+        longer = workflow.plan(config={**TINY, "finetune": {**TINY["finetune"], "rounds": 3}})
+        assert longer["finetune"] == 2
+    finally:
+        assert workflow.plan(config=TINY) == {}
+
+
+def test_a_stage_run_again_gives_the_same_bytes(finished: tuple[Workflow, str]) -> None:
+    workflow, _ = finished
+    paths = [
+        workflow.folder / "results" / name
+        for name in ("samples/tuned/00001.parquet", "relaxed/tuned/00001.parquet", "finetune/round_1/policy.safetensors",
+                     "finetune/round_1/rollouts.parquet", "metrics.parquet")
+    ]  # fmt: skip
+    before = [sha256(path) for path in paths]
+    for path in paths:
+        path.unlink()
+    done = workflow.snakemake("--cores", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [sha256(path) for path in paths] == before

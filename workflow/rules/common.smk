@@ -1,0 +1,200 @@
+# What the other files share: the checked configuration, where things lie, what a stage depends on.
+
+import atexit
+import json
+from math import ceil
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version, validate
+
+from crystalformer_rl.config import POLICY_SUFFIXES, parse_config
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.resources.registry import Resource, choose
+from crystalformer_rl.sources import source_digest
+
+min_version("9.19")
+
+
+configfile: "config.yaml"
+
+
+def checked(check, *arguments):
+    """What `check` returns; its complaint in one sentence ends the run before any work."""
+    try:
+        return check(*arguments)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG = checked(parse_config, config, ", ".join(map(str, workflow.configfiles)))
+config.update(CONFIG.model_dump(mode="json"))
+validate(config, "../schemas/config.schema.json")
+
+
+pathvars:
+    results=CONFIG.results,
+
+
+wildcard_constraints:
+    policy="base|tuned",
+    batch=r"\d{5}",
+    round=r"[1-9]\d*",
+
+
+# On one machine two frameworks share a GPU, and neither may take all its memory; without one, both must not look for it.
+# Jobs on one machine share what JAX compiled: a job of sampling is otherwise mostly compilation.
+GPU = int(CONFIG.device == "gpu")
+shell.prefix(
+    "set -euo pipefail; export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0"
+    ' JAX_COMPILATION_CACHE_DIR="${{JAX_COMPILATION_CACHE_DIR:-$PWD/.snakemake/jax/$(uname -n)}}" '
+    + ("XLA_PYTHON_CLIENT_PREALLOCATE=false; " if GPU else "CUDA_VISIBLE_DEVICES= JAX_PLATFORMS=cpu; ")
+)
+
+
+def stage(command, *also, **settings):
+    """The one parameter of a stage: its settings, and the digest of the package's modules that it uses."""
+    return {**settings, "code": source_digest(command, *also)}
+
+
+# Resources
+
+
+def chosen(setting, value, kind, suffixes=()):
+    """The file that a setting means; what must be fetched for it is noted in FETCHED."""
+    choice = checked(choose, setting, value, kind, suffixes)
+    if isinstance(choice, Path):
+        return str(choice)
+    FETCHED[choice.file_name] = choice
+    return f"<results>/resources/{choice.file_name}"
+
+
+def published_sha256(resource):
+    """The digest of the file that a resource becomes, where it is published."""
+    digest = resource.digest
+    return digest.value if digest and digest.kind == "sha256" and not resource.member else None
+
+
+def fetch_settings(wildcards):
+    """Another address or digest in the registry is another file, such as an embedded policy made anew."""
+    resource = FETCHED[wildcards.file]
+    return {"name": resource.name, "url": resource.url, "digest": str(resource.digest), "member": resource.member}
+
+
+def one_of(names):
+    """A regular expression for exactly these names."""
+    return "|".join(name.replace(".", r"\.") for name in names) or "(?!)"
+
+
+FETCHED: dict[str, Resource] = {}
+REFERENCE = chosen("resources.reference", CONFIG.resources.reference, "reference", (".parquet",))
+PROPERTIES = chosen("resources.properties", CONFIG.resources.properties, "properties", (".safetensors",))
+if CONFIG.policy.source == "pretrain":
+    BASE_POLICY = "<results>/pretrain/policy.safetensors"
+    PRETRAIN_DATA = chosen("pretrain.data", CONFIG.pretrain.data, "crystals")
+else:
+    BASE_POLICY = chosen("policy.source", CONFIG.policy.source, "policy", POLICY_SUFFIXES)
+    PRETRAIN_DATA = []
+
+
+def potential_file():
+    """The checkpoint that resources.potential means; none where the potential comes with a package."""
+    name = CONFIG.resources.potential
+    if name in ("chgnet", "chgnet-r2scan") or name.startswith("ase:"):
+        return []
+    return chosen("resources.potential", name.removeprefix("mace:"), "potential", (".model",))
+
+
+def potential(wildcards, input):
+    """What --potential is given."""
+    return f"mace:{input.potential}" if POTENTIAL_FILE else CONFIG.resources.potential
+
+
+POTENTIAL_FILE = potential_file()
+
+# Batches and rounds
+
+
+def pretrain_settings():
+    """What the command `pretrain` takes as its configuration."""
+    training = {**CONFIG.pretrain.training.model_dump(), "seed": CONFIG.seed}
+    return {"shape": CONFIG.pretrain.shape.model_dump(), "training": training}
+
+
+BATCHES = [f"{k:05d}" for k in range(ceil(CONFIG.sample.n / CONFIG.sample.batch))]
+ROUNDS = range(1, CONFIG.finetune.rounds + 1)
+
+
+def batches(pattern):
+    """One path for each batch of a policy's samples; a larger number of samples only adds to them."""
+    return lambda wildcards: expand(pattern, policy=wildcards.policy, batch=BATCHES)
+
+
+def sample_settings(wildcards):
+    """Which crystals of the policy's endless sequence a batch holds, and how they are drawn."""
+    offset = int(wildcards.batch) * CONFIG.sample.batch
+    return stage(
+        "sample",
+        n=min(CONFIG.sample.batch, CONFIG.sample.n - offset),
+        offset=offset,
+        seed=CONFIG.seed,
+        temperature=CONFIG.sample.temperature,
+        space_groups=repeated("--space-group", CONFIG.sample.space_groups),
+    )
+
+
+def sample_source(wildcards):
+    """The policy; and the crystals whose space groups are followed, where a published policy does not say its own."""
+    foreign = BASE_POLICY.endswith(".pkl") and not CONFIG.sample.space_groups
+    return {"policy": policy_file(wildcards), **({"space_groups": REFERENCE} if foreign else {})}
+
+
+def policy_file(wildcards):
+    """The policy that samples are drawn from: the base policy, or that of the last round."""
+    if wildcards.policy == "base":
+        return BASE_POLICY
+    return f"<results>/finetune/round_{ROUNDS[-1]}/policy.safetensors"
+
+
+def round_start(wildcards):
+    """What a round goes on from: the base policy, or policy and training state of the round before."""
+    if wildcards.round == "1":
+        return {"policy": BASE_POLICY}
+    before = f"<results>/finetune/round_{int(wildcards.round) - 1}"
+    return {
+        "policy": f"{before}/policy.safetensors",
+        "state": f"{before}/state.safetensors",
+    }
+
+
+def everything():
+    """Every file that a run keeps, not only the last: what is deleted is missed, and made again."""
+    policies, tables = ["base", "tuned"], ["crystals", "metrics"]
+    of_round = ["policy.safetensors", "state.safetensors", "rollouts.parquet", "updates.parquet"]
+    return [
+        *(f"<results>/resources/{name}" for name in FETCHED),
+        *([BASE_POLICY] if CONFIG.policy.source == "pretrain" else []),
+        # Rounds in their order, before what needs the last of them: else Snakemake follows a long chain by recursion.
+        *expand("<results>/finetune/round_{round}/{file}", round=ROUNDS, file=of_round),
+        *expand(
+            "<results>/{stage}/{policy}/{batch}.parquet", stage=["samples", "relaxed"], policy=policies, batch=BATCHES
+        ),
+        *expand("<results>/{stage}/{policy}.parquet", stage=["hull", "properties", "novelty"], policy=policies),
+        *expand("<results>/evaluation/{policy}/{table}.parquet", policy=policies, table=tables),
+        "<results>/candidates.parquet",
+        "<results>/candidates_cif",
+        "<results>/metrics.parquet",
+        "<results>/report/index.html",
+        "<results>/report/summary.txt",
+    ]
+
+
+def repeated(option, values):
+    """`--option a --option b`, for one value or several."""
+    return " ".join(f"{option} {value}" for value in ([values] if isinstance(values, str) else values))
+
+
+def print_last(path):
+    """Print a text when everything else was said."""
+    text = Path(path).read_text(encoding="utf-8").rstrip()
+    atexit.register(print, f"\n{text}", flush=True)

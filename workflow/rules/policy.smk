@@ -1,0 +1,61 @@
+# A base policy of one's own; only where policy.source is `pretrain`.
+
+
+rule tokenize:
+    input:
+        PRETRAIN_DATA,
+    output:
+        "<results>/pretrain/tokens.parquet",
+    log:
+        "<results>/logs/tokenize.log",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        settings=stage("tokenize"),
+    message:
+        "Turning {input} into tokens"
+    shell:
+        "crystalformer-rl tokenize {input:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule pretrain_settings:
+    output:
+        "<results>/pretrain/settings.json",
+    log:
+        "<results>/logs/pretrain_settings.log",
+    localrule: True
+    conda:
+        "../../envs/policy.yaml"
+    params:
+        settings=json.dumps(pretrain_settings(), sort_keys=True),
+    message:
+        "Writing the settings of pretraining"
+    shell:
+        "printf '%s\\n' {params.settings:q} > {output:q} 2> {log:q}"
+
+
+rule pretrain:
+    input:
+        tokens="<results>/pretrain/tokens.parquet",
+        settings="<results>/pretrain/settings.json",
+    output:
+        "<results>/pretrain/policy.safetensors",
+    log:
+        "<results>/logs/pretrain.log",
+    conda:
+        "../../envs/policy.yaml"
+    threads: 2
+    resources:
+        gpu=GPU,
+        mem_mb=8000,
+        runtime=1440,
+    params:
+        settings=stage("pretrain"),
+    message:
+        "Training a base policy on {input.tokens}"
+    shell:
+        "crystalformer-rl pretrain {input.tokens:q} --config {input.settings:q} --out {output:q} > {log:q} 2>&1"
