@@ -12,7 +12,7 @@ from policy_examples import small_policy
 from crystalformer_rl.artifacts import sha256
 from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.finetune.advantages import moving_average, regularized_reward
+from crystalformer_rl.finetune.advantages import Baseline, advantages, regularized_reward
 from crystalformer_rl.finetune.loop import run_round
 from crystalformer_rl.finetune.objectives import ppo
 from crystalformer_rl.finetune.record import rollouts_table, updates_table
@@ -58,9 +58,20 @@ def test_kl_term_has_its_optimum_at_the_published_policy():
     assert not np.allclose(regularized_reward(reward, np.log(base), np.log(base), tau), value)
 
 
-def test_moving_average():
-    assert moving_average(None, np.array([1.0, 3.0]), 0.9) == 2
-    assert moving_average(1.0, np.array([1.0, 3.0]), 0.9) == pytest.approx(1.1)
+def test_baseline_takes_out_the_space_group_and_never_the_crystal_itself():
+    random = np.random.default_rng(0)
+    groups = random.choice([2, 62, 225], 3000)
+    credit = random.normal(size=3000)
+    values = 10.0 * groups + credit
+    advantage, baseline = advantages(Baseline.empty(), values, groups, 0.9)
+    assert np.std(advantage - credit) < 1
+    again = values.copy()
+    again[0] += 1
+    moved, _ = advantages(Baseline.empty(), again, groups, 0.9)
+    assert moved[0] - advantage[0] == pytest.approx(1)
+    assert baseline.mean == pytest.approx(values.mean())
+    _, later = advantages(baseline, values, groups, 0.9)
+    assert later.count.sum() == pytest.approx(1.9 * 3000)
 
 
 def test_log_probs_in_parts_are_those_of_the_samples():
@@ -94,7 +105,8 @@ def test_a_round_goes_on_where_the_last_ended(tmp_path):
 
     assert eqx.tree_equal(resumed.policy, whole.policy)
     assert eqx.tree_equal(resumed.optimizer, whole.optimizer)
-    assert resumed[2:] == whole[2:]
+    assert eqx.tree_equal(resumed.baseline, whole.baseline)
+    assert resumed[3:] == whole[3:]
     assert rollouts_table(again, 2, 0).equals(rollouts_table(updates, 2, 0))
     assert updates_table(again, 2).column("update").to_pylist() == [3, 4]
     ids = rollouts_table(updates, 2, 0).column("id").to_pylist()

@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float
 
 from crystalformer_rl.config import FinetuneConfig
-from crystalformer_rl.finetune.advantages import moving_average, regularized_reward
+from crystalformer_rl.finetune.advantages import advantages, regularized_reward
 from crystalformer_rl.finetune.objectives import OBJECTIVES
 from crystalformer_rl.finetune.rollout import Part, Rollout, Score, Scores, log_probs, roll_out
 from crystalformer_rl.finetune.state import TrainState, make_optimizer
@@ -64,10 +64,8 @@ def run_round(
         old_log_prob = np.asarray(rollout.samples.behaviour_log_prob, float)
         base_log_prob = log_probs(base, rollout.parts, settings.batch)
         value = regularized_reward(scores.reward, old_log_prob, base_log_prob, settings.tau)
-        # The first batch is its own baseline; later ones are compared with those before them.
-        reference = moving_average(None, value, 0.0) if state.baseline is None else state.baseline
-        advantage = value - reference
-        baseline = moving_average(state.baseline, value, settings.baseline_decay)
+        groups = np.asarray(rollout.samples.tokens.g)
+        advantage, baseline = advantages(state.baseline, value, groups, settings.baseline_decay)
 
         policy, optimizer = state.policy, state.optimizer
         clipped, norm = jnp.zeros(()), jnp.zeros(())
@@ -80,7 +78,7 @@ def run_round(
             scores,
             base_log_prob,
             advantage,
-            baseline,
+            baseline.mean,
             float(clipped),
             float(norm),
         )

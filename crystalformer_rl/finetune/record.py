@@ -44,7 +44,7 @@ UPDATES = (
     Column("unique_fraction", _f, "", "different sets of space group, Wyckoff letters and elements, of all sampled"),
     Column("failed_fraction", _f, "", "crystals that earned the penalty, of all sampled"),
     Column("evaluations", _i, "", "evaluations of the potential"),
-    Column("baseline", _f, "eV/atom", "moving average of the regularized reward after the update"),
+    Column("baseline", _f, "eV/atom", "moving average of the regularized reward after the update, over all space groups"),
     Column("clip_fraction", _f, "", "crystals that the clip held back in the last epoch"),
     Column("gradient_norm", _f, "", "norm of the gradient in the last epoch, before clipping"),
 )

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import numpy as np
 import optax
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.finetune.advantages import Baseline
 from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_safetensors, write_safetensors
 from crystalformer_rl.policy.transformer import Policy
 
@@ -16,13 +18,13 @@ FORMAT = "crystalformer_rl fine-tuning state 1"
 
 
 class TrainState(NamedTuple):
-    """policy: current weights; optimizer: Adam's moments; baseline: moving average of the regularized reward
-    (None before the first update); updates: done so far; crystals: sampled so far, so that numbers never repeat.
+    """policy: current weights; optimizer: Adam's moments; baseline: of the regularized reward, by space group;
+    updates: done so far; crystals: sampled so far, so that numbers never repeat.
     """
 
     policy: Policy
     optimizer: optax.OptState
-    baseline: float | None
+    baseline: Baseline
     updates: int
     crystals: int
 
@@ -34,20 +36,19 @@ def make_optimizer(learning_rate: float) -> optax.GradientTransformation:
 
 def first_state(policy: Policy, learning_rate: float) -> TrainState:
     """The state before the first update."""
-    return TrainState(policy, make_optimizer(learning_rate).init(eqx.filter(policy, eqx.is_array)), None, 0, 0)
+    return TrainState(policy, make_optimizer(learning_rate).init(eqx.filter(policy, eqx.is_array)), Baseline.empty(), 0, 0)
 
 
 def save_state(path: str | Path, state: TrainState, round_number: int, base_sha256: str, policy_sha256: str) -> None:
     """Write all but the policy's weights, which have their own file, named here by its digest."""
     facts = {
-        "baseline": state.baseline,
         "updates": state.updates,
         "crystals": state.crystals,
         "round": round_number,
         "base_sha256": base_sha256,
         "policy_sha256": policy_sha256,
     }
-    write_safetensors(path, named_arrays(state.optimizer), {"format": FORMAT, "facts": facts})
+    write_safetensors(path, _arrays(state.optimizer, state.baseline), {"format": FORMAT, "facts": facts})
 
 
 def load_state(
@@ -67,5 +68,9 @@ def load_state(
             f"{path} is the state after round {facts['round']}; it starts round {facts['round'] + 1}, not {round_number}."
         )
     blank = first_state(policy, learning_rate)
-    optimizer = fill_arrays(blank.optimizer, arrays, str(path))
-    return TrainState(policy, optimizer, facts["baseline"], facts["updates"], facts["crystals"])
+    baseline = Baseline(arrays.pop("baseline.total"), arrays.pop("baseline.count"))
+    return TrainState(policy, fill_arrays(blank.optimizer, arrays, str(path)), baseline, facts["updates"], facts["crystals"])
+
+
+def _arrays(optimizer: optax.OptState, baseline: Baseline) -> dict[str, np.ndarray]:
+    return named_arrays(optimizer) | {"baseline.total": baseline.total, "baseline.count": baseline.count}

@@ -1,0 +1,120 @@
+"""Distances to the hull for a table of relaxed crystals, and the check that both sides speak of one potential."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import HULL, OK, make_table
+from crystalformer_rl.crystal.elements import SYMBOLS, reduced_formula
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.hull.convex_hull import Hull, HullDistance
+
+IDENTITY_KEYS = ("name", "weights_sha256", "corrections")
+"""Fields of a potential's identity that must agree before two energies are compared."""
+
+
+def describe_identity(identity: Mapping[str, Any]) -> str:
+    """`chgnet-0.3.0 (weights 1a2b3c4d, corrections none)`."""
+    digest = str(identity.get("weights_sha256") or "unknown")[:8]
+    return f"{identity.get('name', 'unnamed')} (weights {digest}, corrections {identity.get('corrections') or 'none'})"
+
+
+def check_same_potential(
+    crystals: str, found: Mapping[str, Any] | None, reference: str, expected: Mapping[str, Any]
+) -> None:
+    """Refuse to compare energies of two potentials, or of one that is not named.
+
+    `crystals` and `reference` name the files in the message; `found` and `expected`
+    are the identities they record. Raises InputError.
+    """
+    if not found:
+        raise InputError(
+            f"{crystals} does not say which potential its energies come from, and {reference} holds energies of "
+            f"{describe_identity(expected)}; relax with that potential, or pass --assume-same-potential if it did."
+        )
+    if any(found.get(key) != expected.get(key) for key in IDENTITY_KEYS):
+        raise InputError(
+            f"{crystals} holds energies of {describe_identity(found)} but {reference} holds energies of "
+            f"{describe_identity(expected)}; use a reference built with the same potential."
+        )
+
+
+def hull_table(hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | None = None) -> pa.Table:
+    """A HULL table, row for row, from a table of crystals with energies.
+
+    `relaxed` has the columns id, atomic_numbers, energy (eV/atom) and perhaps energy_initial and status.
+    A row whose status is not ok keeps it and gets null figures; a row of status ok
+    without a finite energy becomes `potential_failed`, one with an element that the
+    reference has no energy for `no_reference_energy`.
+    """
+    columns = {name: _column(relaxed, name) for name in ("id", "atomic_numbers", "energy", "energy_initial", "status")}
+    rows = []
+    for name, numbers, energy, initial, status in zip(*columns.values(), strict=True):
+        rows.append(
+            {"id": name, "formula": _formula(numbers)}
+            | _row(hull, numbers, energy, initial, status)
+        )
+        if advance is not None:
+            advance(1)
+    return make_table(HULL, {column.name: [row.get(column.name) for row in rows] for column in HULL})
+
+
+def row_status(hull: Hull, numbers: Sequence[int] | np.ndarray | None, energy: float | None, status: str | None) -> str:
+    """The status of a hull row: the one it came with, or why there is no distance to the hull, or ok."""
+    if status not in (OK, None):
+        return str(status)
+    if numbers is None or len(numbers) == 0:
+        return "empty_crystal"
+    if energy is None or not math.isfinite(energy):
+        return "potential_failed"
+    if not _elements_known(numbers):
+        return "unknown_element"
+    return "no_reference_energy" if hull.missing_elements(numbers) else OK
+
+
+def _row(
+    hull: Hull, numbers: list[int] | None, energy: float | None, initial: float | None, status: str | None
+) -> dict[str, Any]:
+    found = row_status(hull, numbers, energy, status)
+    if found != OK or numbers is None or energy is None:
+        return {"status": found}
+    formation = hull.formation_energy(numbers, energy)
+    distance = hull.distance(numbers, formation)
+    row: dict[str, Any] = {
+        "formation_energy": formation,
+        "e_above_hull": distance.e_above_hull,
+        "decomposition": json.dumps(distance.decomposition),
+        "decomposition_formulas": decomposition_formulas(hull, distance),
+        "hull_support": distance.support,
+        "suspect": distance.suspect,
+        "status": OK,
+    }
+    if initial is not None and math.isfinite(initial):
+        # the composition is the same before and after, and so is the hull below it
+        formation_initial = hull.formation_energy(numbers, initial)
+        row["formation_energy_initial"] = formation_initial
+        row["e_above_hull_initial"] = distance.e_above_hull + formation_initial - formation
+    return row
+
+
+def _elements_known(numbers: Sequence[int] | np.ndarray) -> bool:
+    return min(numbers) >= 1 and max(numbers) <= len(SYMBOLS)
+
+
+def _formula(numbers: list[int] | None) -> str | None:
+    return reduced_formula(numbers) if numbers and _elements_known(numbers) else None
+
+
+def decomposition_formulas(hull: Hull, distance: HullDistance) -> str:
+    """The competing phases in words: `0.50 NaCl + 0.50 KBr`."""
+    return " + ".join(f"{fraction:.2f} {hull.formula(name)}" for name, fraction in distance.decomposition.items())
+
+
+def _column(table: pa.Table, name: str) -> list[Any]:
+    return table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
