@@ -147,6 +147,11 @@ class FinetuneConfig(_Section):
     batch: Integer = Field(64, ge=2, le=1_000_000, description="Crystals sampled and scored for each update.")
     algorithm: Literal["ppo"] = Field("ppo", description="Objective: ppo, the clipped surrogate.")
     learning_rate: Number = Field(1e-4, gt=0, le=1, description="Step size of Adam.")
+    trainable: Literal["all", "norms_and_biases", "last_norm"] = Field(
+        "norms_and_biases",
+        description="Weights that move: all; norms_and_biases of every layer; or last_norm, with the output's biases. "
+        "The fewer crystals are scored, the fewer weights should move.",
+    )
     clip: Number = Field(0.2, gt=0, lt=1, description="Probability ratios are clipped to 1 ± this.")
     inner_epochs: Integer = Field(5, ge=1, le=1000, description="Passes over the crystals of an update.")
     tau: Number = Field(

@@ -39,7 +39,9 @@ def test_ppo_at_ratio_one_is_the_policy_gradient():
     np.testing.assert_allclose(gradient, -advantage)
 
 
-@pytest.mark.parametrize(("shift", "advantage", "held_back"), [(0.5, 1, True), (-0.5, 1, False), (0.5, -1, False), (-0.5, -1, True)])
+@pytest.mark.parametrize(
+    ("shift", "advantage", "held_back"), [(0.5, 1, True), (-0.5, 1, False), (0.5, -1, False), (-0.5, -1, True)]
+)
 def test_the_clip_holds_back_only_what_went_too_far(shift, advantage, held_back):
     old, advantage = jnp.zeros(1), jnp.full(1, float(advantage))
     loss = ppo(old + shift, old, advantage, 0.2)
@@ -71,7 +73,7 @@ def test_baseline_takes_out_the_space_group_and_never_the_crystal_itself():
     assert moved[0] - advantage[0] == pytest.approx(1)
     assert baseline.mean == pytest.approx(values.mean())
     _, later = advantages(baseline, values, groups, 0.9)
-    assert later.count.sum() == pytest.approx(1.9 * 3000)
+    assert later.seen.sum() == pytest.approx(1.9 * 3000)
 
 
 def test_log_probs_in_parts_are_those_of_the_samples():
@@ -113,7 +115,11 @@ def test_a_round_goes_on_where_the_last_ended(tmp_path):
     assert ids[0] == "f0-128"
     assert len(set(ids)) == 128
 
-    for wrong, says in (((2, "other", digest), "another base policy"), ((2, "base", "other"), "not of one round"), ((3, "base", digest), "after round 1")):
+    for wrong, says in (
+        ((2, "other", digest), "another base policy"),
+        ((2, "base", "other"), "not of one round"),
+        ((3, "base", digest), "after round 1"),
+    ):
         with pytest.raises(InputError, match=says):
             load_state(tmp_path / "state.safetensors", policy, 0.01, *wrong)
     with pytest.raises(InputError, match="no state of fine-tuning"):

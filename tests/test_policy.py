@@ -225,7 +225,9 @@ def test_joint_lattice_density_integrates_to_one():
     """Two free parameters on a grid; the published form does not count the same thing."""
     random = np.random.default_rng(0)
     mixture = GaussianMixture(
-        jnp.log(jnp.array([0.4, 0.6])), jnp.asarray(random.uniform(1, 2, (2, 6))), jnp.asarray(random.uniform(0.1, 0.2, (2, 6)))
+        jnp.log(jnp.array([0.4, 0.6])),
+        jnp.asarray(random.uniform(1, 2, (2, 6))),
+        jnp.asarray(random.uniform(0.1, 0.2, (2, 6))),
     )
     side = np.linspace(0, 3, 301)
     a, c = np.meshgrid(side, side, indexing="ij")
@@ -272,7 +274,9 @@ def test_sample_command(tmp_path):
     scored = runner.invoke(cli, ["log-prob", "--policy", str(path), str(out), "--out", str(tmp_path / "l.parquet")])
     assert scored.exit_code == 0, scored.output
     again = read_table(tmp_path / "l.parquet")
-    for ours, theirs, status in zip(*(t.column("log_prob").to_pylist() for t in (table, again)), again.column("status").to_pylist(), strict=True):
+    for ours, theirs, status in zip(
+        *(t.column("log_prob").to_pylist() for t in (table, again)), again.column("status").to_pylist(), strict=True
+    ):
         assert status == "upstream_failed" or ours == pytest.approx(theirs, abs=2e-3)
 
 

@@ -27,7 +27,9 @@ def family(n: int = 60) -> list[Sites]:
     for i in range(n):
         a, b = random.choice(np.arange(3, 90), 2, replace=False)
         template = rock_salt() if i % 2 else rutile()
-        crystals.append(sort_sites(template.space_group, template.wyckoff, [a, b], template.frac_coords, template.lattice_parameters))
+        crystals.append(
+            sort_sites(template.space_group, template.wyckoff, [a, b], template.frac_coords, template.lattice_parameters)
+        )
     return crystals
 
 
@@ -91,7 +93,14 @@ def test_pretrain_command(tmp_path):
     write_tokens(tmp_path / "t.parquet", family(40))
     shape = "{num_layers: 1, num_heads: 2, key_size: 8, model_size: 16, embed_size: 8, h0_size: 16}"
     (tmp_path / "c.yaml").write_text(f"shape: {shape}\ntraining: {{epochs: 2, batch_size: 16}}\n")
-    arguments = ["pretrain", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "p.safetensors"), "--config", str(tmp_path / "c.yaml")]
+    arguments = [
+        "pretrain",
+        str(tmp_path / "t.parquet"),
+        "--out",
+        str(tmp_path / "p.safetensors"),
+        "--config",
+        str(tmp_path / "c.yaml"),
+    ]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.output
     _, card = load_policy(tmp_path / "p.safetensors")
@@ -114,7 +123,14 @@ def test_pretrain_command(tmp_path):
 def test_a_wrong_config_is_named(tmp_path, config, says):
     write_tokens(tmp_path / "t.parquet", family(10))
     (tmp_path / "c.yaml").write_text(config)
-    arguments = ["pretrain", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "p.safetensors"), "--config", str(tmp_path / "c.yaml")]
+    arguments = [
+        "pretrain",
+        str(tmp_path / "t.parquet"),
+        "--out",
+        str(tmp_path / "p.safetensors"),
+        "--config",
+        str(tmp_path / "c.yaml"),
+    ]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code != 0
     assert says in str(result.exception)

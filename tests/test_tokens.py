@@ -84,7 +84,9 @@ def test_encoding_does_not_depend_on_the_description():
     matcher = StructureMatcher(ltol=0.01, stol=0.02, scale=False)
     for sites in examples():
         crystal = decode(sites)
-        shifted = Crystal(crystal.atomic_numbers[::-1], crystal.frac_coords[::-1] + [0.13, 0.41, 0.77], crystal.lattice)
+        shifted = Crystal(
+            crystal.atomic_numbers[::-1], crystal.frac_coords[::-1] + np.array([0.13, 0.41, 0.77]), crystal.lattice
+        )
         doubled = as_structure(crystal).make_supercell([1, 1, 2], in_place=False)
         other = Crystal(np.array(doubled.atomic_numbers), doubled.frac_coords, doubled.lattice.matrix)
         for described in (shifted, other):
@@ -120,7 +122,10 @@ def test_readers_agree(tmp_path):
     (tmp_path / "folder" / "rutile.cif").write_text(text)
     (tmp_path / "folder" / "broken.cif").write_text("not a CIF at all")
     (tmp_path / "c.csv").write_text('material_id,cif\nmine,"' + text.replace('"', "'") + '"\n')
-    write(tmp_path / "c.xyz", Atoms(crystal.atomic_numbers, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True))
+    write(
+        tmp_path / "c.xyz",
+        Atoms(crystal.atomic_numbers, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True),
+    )
     sources = ["c.parquet", "folder", "folder/rutile.cif", "c.csv", "c.xyz"]
     for source in sources:
         table = read_crystals([tmp_path / source])
@@ -154,7 +159,9 @@ def test_bad_files_are_named(tmp_path, name, content, says):
 def test_tokenize_keeps_every_row(tmp_path):
     broken = Crystal(np.array([11, 17]), np.array([[0, 0, 0], [np.nan, 0, 0]]), np.eye(3) * 5)
     write_crystals(tmp_path / "in.parquet", [decode(rock_salt()), broken, None, decode(rutile())])
-    result = CliRunner().invoke(cli, ["tokenize", str(tmp_path / "in.parquet"), "--out", str(tmp_path / "out.parquet"), "--json"])
+    result = CliRunner().invoke(
+        cli, ["tokenize", str(tmp_path / "in.parquet"), "--out", str(tmp_path / "out.parquet"), "--json"]
+    )
     assert result.exit_code == 0, result.output
     table = read_table(tmp_path / "out.parquet")
     assert table.column("status").to_pylist() == ["ok", "bad_coordinates", "empty_crystal", "ok"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+
+if TYPE_CHECKING:
+    from crystalformer_rl.properties import PropertyModels
 
 DATA = (
     "dielectric constants and gaps: density-functional perturbation theory, I. Petousis et al., Sci. Data 4, 160134 (2017)",
@@ -33,7 +37,7 @@ DIELECTRIC_LABELS = {"band_gap": 0.0, "eps_electronic": 1.0, "eps_total": 1.0}  
     "--networks-per-fold", default=2, show_default=True, type=click.IntRange(1, 20), help="Networks for the gap, times five."
 )
 @click.option(
-    "--epochs", default=60, show_default=True, type=click.IntRange(1), help="Passes over the data for each network."
+    "--epochs", default=70, show_default=True, type=click.IntRange(1), help="Passes over the data for each network."
 )
 @json_option
 def command(
@@ -57,19 +61,40 @@ def command(
       crystalformer-rl train-properties --dielectric dielectric.parquet --gaps structures.parquet \\
           --out properties.safetensors --card properties-card.md
     """
-    from crystalformer_rl.artifacts import atomic_path, sha256
-    from crystalformer_rl.potential import load
+    from crystalformer_rl.artifacts import atomic_path
     from crystalformer_rl.properties.card import card_text
+
+    with ExitStack() as outputs:
+        # opened first, so that a place that cannot be written to is refused before the long work
+        models_file = outputs.enter_context(atomic_path(out))
+        card_file = outputs.enter_context(atomic_path(card)) if card else None
+        models, statuses = _train(dielectric, gaps, cache, networks_per_fold, epochs)
+        models.save(models_file)
+        if card_file:
+            card_file.write_text(card_text(models, Path(out).name, models_file.stat().st_size), encoding="utf-8")
+    figures = models.card["figures"]
+    summary = {"out": out, "card": card, "status": status_counts(statuses), "figures": figures}
+    say(summary, _words(figures, statuses, out), as_json)
+
+
+def _train(
+    dielectric: str, gaps: str, cache: str | None, networks_per_fold: int, epochs: int
+) -> tuple[PropertyModels, list[str]]:
+    """The models, and the status of each crystal that they could have learned from."""
+    from crystalformer_rl.artifacts import sha256
+    from crystalformer_rl.errors import InputError
+    from crystalformer_rl.potential import load
     from crystalformer_rl.properties.examples import examples, features, join, read_labelled
     from crystalformer_rl.properties.features import feature_names, n_composition_features
     from crystalformer_rl.properties.training import NetworkSettings, elements, train
 
     data = [read_labelled(gaps, {"dft_band_gap": 0.0}), read_labelled(dielectric, DIELECTRIC_LABELS)]
+    if not 0 < (data[0].labels["dft_band_gap"] > 0).sum() < len(data[0].crystals):
+        raise InputError(f"{gaps}, column 'dft_band_gap': metals (0) and insulators are both needed; add the missing kind.")
     potential = load(POTENTIAL)
     table = elements()
     with progress(sum(len(each.crystals) for each in data), "features") as bar:
         found = [features(potential, table, each, cache, bar.update) for each in data]
-    statuses = [status for _, each in found for status in each]
     of_gaps, of_dielectric = (examples(each, *result) for each, result in zip(data, found, strict=True))
     of_gaps = replace(of_gaps, labels={"band_gap": of_gaps.labels["dft_band_gap"]})
 
@@ -87,16 +112,7 @@ def command(
     settings = NetworkSettings(per_fold=networks_per_fold, epochs=epochs)
     with progress(settings.count, "networks", "network") as bar:
         models = train(join(of_gaps, of_dielectric), of_dielectric, blocks, made_of, settings, bar.update)
-    models.save(out)
-    if card:
-        with atomic_path(card) as temporary:
-            temporary.write_text(card_text(models, Path(out).name, Path(out).stat().st_size), encoding="utf-8")
-    figures = models.card["figures"]
-    say(
-        {"out": out, "card": card, "status": status_counts(statuses), "figures": figures},
-        _words(figures, statuses, out),
-        as_json,
-    )
+    return models, [status for _, statuses in found for status in statuses]
 
 
 def _words(figures: dict[str, Any], statuses: list[str], out: str) -> str:

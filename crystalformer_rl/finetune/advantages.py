@@ -16,7 +16,7 @@ class Baseline(NamedTuple):
     """Decayed sums of the values seen in each space group (index 0 is unused), and how many they are."""
 
     total: Float[np.ndarray, " 231"]
-    count: Float[np.ndarray, " 231"]
+    seen: Float[np.ndarray, " 231"]
 
     @staticmethod
     def empty() -> Baseline:
@@ -25,11 +25,14 @@ class Baseline(NamedTuple):
     @property
     def mean(self) -> float:
         """Mean over all that was seen; 0 before anything was."""
-        return float(self.total.sum() / max(self.count.sum(), 1e-12))
+        return float(self.total.sum() / max(self.seen.sum(), 1e-12))
 
 
 def regularized_reward(
-    reward: Float[np.ndarray, " b"], old_log_prob: Float[np.ndarray, " b"], base_log_prob: Float[np.ndarray, " b"], tau: float
+    reward: Float[np.ndarray, " b"],
+    old_log_prob: Float[np.ndarray, " b"],
+    base_log_prob: Float[np.ndarray, " b"],
+    tau: float,
 ) -> Float[np.ndarray, " b"]:
     """The reward less the KL term, r − τ (ln p − ln p_base): its mean is the reward less τ times the KL divergence.
 
@@ -50,9 +53,9 @@ def advantages(
     ones = np.ones_like(values)
     new = Baseline(
         decay * baseline.total + np.bincount(space_groups, values, N_GROUPS),
-        decay * baseline.count + np.bincount(space_groups, ones, N_GROUPS),
+        decay * baseline.seen + np.bincount(space_groups, ones, N_GROUPS),
     )
-    others_total, others_count = new.total.sum() - values, new.count.sum() - 1
+    others_total, others_count = new.total.sum() - values, new.seen.sum() - 1
     overall = others_total / np.maximum(others_count, 1e-12)
     own_total = new.total[space_groups] - values + _PRIOR * overall
-    return values - own_total / (new.count[space_groups] - 1 + _PRIOR), new
+    return values - own_total / (new.seen[space_groups] - 1 + _PRIOR), new

@@ -21,6 +21,7 @@ from crystalformer_rl.finetune.advantages import advantages, regularized_reward
 from crystalformer_rl.finetune.objectives import OBJECTIVES
 from crystalformer_rl.finetune.rollout import Part, Rollout, Score, Scores, log_probs, roll_out
 from crystalformer_rl.finetune.state import TrainState, make_optimizer
+from crystalformer_rl.finetune.trainable import moved
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.transformer import Policy
@@ -105,6 +106,7 @@ def make_epoch(settings: FinetuneConfig) -> Callable[..., tuple[Policy, optax.Op
 
     @eqx.filter_jit
     def step(policy: Policy, state: optax.OptState, gradient: Policy) -> tuple[Policy, optax.OptState, Float[Array, ""]]:
+        gradient = moved(gradient, settings.trainable)
         updates, state = optimizer.update(gradient, state)
         return eqx.apply_updates(policy, updates), state, optax.global_norm(gradient)
 

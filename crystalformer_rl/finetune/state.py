@@ -68,9 +68,9 @@ def load_state(
             f"{path} is the state after round {facts['round']}; it starts round {facts['round'] + 1}, not {round_number}."
         )
     blank = first_state(policy, learning_rate)
-    baseline = Baseline(arrays.pop("baseline.total"), arrays.pop("baseline.count"))
+    baseline = Baseline(arrays.pop("baseline.total"), arrays.pop("baseline.seen"))
     return TrainState(policy, fill_arrays(blank.optimizer, arrays, str(path)), baseline, facts["updates"], facts["crystals"])
 
 
 def _arrays(optimizer: optax.OptState, baseline: Baseline) -> dict[str, np.ndarray]:
-    return named_arrays(optimizer) | {"baseline.total": baseline.total, "baseline.count": baseline.count}
+    return named_arrays(optimizer) | {"baseline.total": baseline.total, "baseline.seen": baseline.seen}

@@ -56,10 +56,7 @@ def hull_table(hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | No
     columns = {name: _column(relaxed, name) for name in ("id", "atomic_numbers", "energy", "energy_initial", "status")}
     rows = []
     for name, numbers, energy, initial, status in zip(*columns.values(), strict=True):
-        rows.append(
-            {"id": name, "formula": _formula(numbers)}
-            | _row(hull, numbers, energy, initial, status)
-        )
+        rows.append({"id": name, "formula": _formula(numbers)} | _row(hull, numbers, energy, initial, status))
         if advance is not None:
             advance(1)
     return make_table(HULL, {column.name: [row.get(column.name) for row in rows] for column in HULL})

@@ -26,7 +26,12 @@ _METADATA_KEY = "crystalformer_rl"
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
     """The arrays of a pytree by their path (`blocks.query.w`)."""
     leaves = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))[0]
-    return {".".join(_part(p) for p in path): np.asarray(leaf) for path, leaf in leaves}
+    return {leaf_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def leaf_name(path: tuple[Any, ...]) -> str:
+    """The name under which a leaf of a pytree is stored: `blocks.query.w`."""
+    return ".".join(_part(entry) for entry in path)
 
 
 def _part(entry: Any) -> str:
@@ -44,7 +49,7 @@ def fill_arrays(tree: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
         if not eqx.is_array(leaf) and not isinstance(leaf, jax.ShapeDtypeStruct):
             leaves.append(leaf)
             continue
-        name = ".".join(_part(p) for p in path)
+        name = leaf_name(path)
         if name not in arrays or arrays[name].shape != leaf.shape:
             found = "missing" if name not in arrays else f"of shape {arrays[name].shape}"
             raise InputError(

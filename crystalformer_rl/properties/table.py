@@ -1,0 +1,93 @@
+"""Predicted properties for a table of crystals, row for row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import OK, PROPERTIES, make_table
+from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.properties.features import supported
+from crystalformer_rl.properties.models import PropertyModels
+
+_CHUNK = 64  # crystals embedded at a time; the potential packs its own batches within
+
+
+class Embedder(Protocol):
+    """What the property models need of a potential."""
+
+    @property
+    def identity(self) -> dict[str, Any]: ...
+
+    def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
+        """(N, d) features averaged over atoms, NaN for a crystal that fails."""
+        ...
+
+    def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> Sequence[Any]:
+        """For each crystal its evaluation, or the status that says why there is none."""
+        ...
+
+
+def check_embedding(models: PropertyModels, identity: Mapping[str, Any], path: str) -> None:
+    """Raises InputError where the potential is not the one whose embeddings the models at `path` learned."""
+    expected = models.embedding
+    if identity.get("weights_sha256") != expected.get("weights_sha256"):
+        raise InputError(
+            f"{path} was trained on embeddings of {expected.get('name')} with other weights than the installed "
+            f"{identity.get('name')}; install the version it names or run `crystalformer-rl train-properties` again."
+        )
+
+
+def embed(
+    potential: Embedder, crystals: Sequence[Crystal], advance: Callable[[int], Any] | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Embeddings (N, d) and a status for each crystal; NaN where the status is not ok."""
+    statuses = [OK if supported(crystal) else "unsupported_element" for crystal in crystals]
+    parts = []
+    for start in range(0, len(crystals), _CHUNK):
+        part = crystals[start : start + _CHUNK]
+        embedding = np.asarray(potential.embed(part), float)
+        for i in np.flatnonzero(~np.isfinite(embedding).all(axis=1)).tolist():
+            if statuses[start + i] == OK:
+                # the potential gives its reason only where it is asked for an energy
+                outcome = potential.evaluate([part[i]], forces=False)[0]
+                statuses[start + i] = outcome if isinstance(outcome, str) else "potential_failed"
+        parts.append(embedding)
+        if advance is not None:
+            advance(len(part))
+    return np.concatenate(parts) if parts else np.empty((0, 0)), statuses
+
+
+def properties_table(
+    models: PropertyModels, potential: Embedder, crystals: pa.Table, advance: Callable[[int], Any] | None = None
+) -> pa.Table:
+    """A PROPERTIES table, row for row, from a crystals table (id, atomic_numbers, frac_coords, lattice, perhaps status).
+
+    A row whose status is not ok keeps it and gets null figures. `advance` is called
+    with the number of rows just finished.
+    """
+    found, statuses = crystals_from_table(crystals)
+    good = [i for i, status in enumerate(statuses) if status == OK]
+    if advance is not None:
+        advance(len(statuses) - len(good))
+    chosen = [crystal for i in good if (crystal := found[i]) is not None]
+    embeddings, outcomes = embed(potential, chosen, advance)
+    for i, outcome in zip(good, outcomes, strict=True):
+        statuses[i] = outcome
+    usable = [j for j, outcome in enumerate(outcomes) if outcome == OK]
+    prediction = models.predict([chosen[j] for j in usable], embeddings[usable]) if usable else None
+
+    rows = np.array([good[j] for j in usable], int)
+    columns: dict[str, Any] = {"id": crystals.column("id").to_pylist(), "status": statuses}
+    for column in PROPERTIES:
+        if column.name in columns:
+            continue
+        values = np.full(len(statuses), np.nan)
+        if prediction is not None:
+            values[rows] = getattr(prediction, column.name)
+        columns[column.name] = pa.array(values, mask=~np.isfinite(values))
+    return make_table(PROPERTIES, columns)

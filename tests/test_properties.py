@@ -1,0 +1,553 @@
+"""Property models: features' invariances, the kernel against scikit-learn, networks against torch, files, tables, the embedded models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from crystalformer_rl.artifacts import CRYSTALS, PROPERTIES, make_table
+from crystalformer_rl.crystal.structure import Crystal, crystal_columns
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.properties import PropertyModels, check_embedding, properties_table
+from crystalformer_rl.properties.card import card_text
+from crystalformer_rl.properties.element_table import N_ELEMENTS
+from crystalformer_rl.properties.element_table import PROPERTIES as ELEMENT_PROPERTIES
+from crystalformer_rl.properties.examples import Examples, examples, features, read_labelled
+from crystalformer_rl.properties.features import (
+    Elements,
+    composition_features,
+    feature_matrix,
+    feature_names,
+    n_composition_features,
+    neighbours,
+)
+from crystalformer_rl.properties.figures import INTERVAL
+from crystalformer_rl.properties.gaussian_process import GaussianProcess, Kernel
+from crystalformer_rl.properties.models import figure_of_merit
+from crystalformer_rl.properties.network import GapEstimate, combine
+from crystalformer_rl.properties.training import NetworkSettings, elements, train, train_network
+
+ROOT = Path(__file__).resolve().parents[1]
+EMBEDDED = ROOT / "resources" / "embedded" / "properties.safetensors"
+IDENTITY = {"name": "fake", "weights_sha256": "ab" * 32, "corrections": "none"}
+
+
+def cubic(a: float, sites: dict[tuple[float, float, float], int]) -> Crystal:
+    return Crystal(np.array(list(sites.values())), np.array(list(sites)), a * np.eye(3))
+
+
+FCC = [(0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)]
+
+
+def rock_salt(cation: int = 11, anion: int = 17, a: float = 5.64) -> Crystal:
+    return cubic(a, dict.fromkeys(FCC, cation) | {((x + 0.5) % 1, y, z): anion for x, y, z in FCC})
+
+
+def caesium_chloride(cation: int = 55, anion: int = 17, a: float = 4.12) -> Crystal:
+    return cubic(a, {(0, 0, 0): cation, (0.5, 0.5, 0.5): anion})
+
+
+def perovskite(a: float = 3.9) -> Crystal:
+    oxygen = {(0.5, 0.5, 0.0): 8, (0.5, 0.0, 0.5): 8, (0.0, 0.5, 0.5): 8}
+    return cubic(a, {(0, 0, 0): 38, (0.5, 0.5, 0.5): 22} | oxygen)
+
+
+@pytest.fixture(scope="module")
+def table() -> Elements:
+    pytest.importorskip("pymatgen")
+    return elements()
+
+
+# --- features -----------------------------------------------------------------
+
+
+def test_elements_are_complete_and_right(table: Elements) -> None:
+    assert table.table.shape == (N_ELEMENTS, len(ELEMENT_PROPERTIES))
+    assert np.isfinite(table.table).all()
+
+    def of(z: int, *names: str) -> list[float]:
+        return [table.table[z - 1, ELEMENT_PROPERTIES.index(name)] for name in names]
+
+    electrons = ("s_electrons", "p_electrons", "d_electrons", "f_electrons")
+    assert of(8, *electrons) == [2, 4, 0, 0]
+    assert of(26, *electrons) == [2, 0, 6, 0]
+    assert of(64, *electrons) == [2, 0, 1, 7]
+    assert of(72, *electrons) == [2, 0, 2, 0]
+    assert of(82, *electrons) == [2, 2, 0, 0]
+    assert of(17, "p_holes", "d_holes", "group", "row") == [1, 0, 17, 3]
+    assert of(9, "electronegativity") == pytest.approx([3.98])
+    assert table.states[7, 0] == -2
+
+
+@pytest.mark.parametrize("crystal", [rock_salt(), caesium_chloride(), perovskite()], ids=["NaCl", "CsCl", "SrTiO3"])
+def test_features_do_not_depend_on_the_description(table: Elements, crystal: Crystal) -> None:
+    expected, names = feature_matrix([crystal], table)
+    random = np.random.default_rng(0)
+    rotation = np.linalg.qr(random.normal(size=(3, 3)))[0]
+    order = random.permutation(len(crystal))
+    doubled = np.concatenate([crystal.frac_coords / [2, 1, 1], (crystal.frac_coords + np.array([1, 0, 0])) / [2, 1, 1]])
+    sheared = np.array([[1, 0, 0], [1, 1, 0], [0, -1, 1]])
+    same = [
+        Crystal(crystal.atomic_numbers[order], crystal.frac_coords[order], crystal.lattice),
+        Crystal(crystal.atomic_numbers, crystal.frac_coords + np.array([0.3, -4.2, 0.77]), crystal.lattice @ rotation),
+        Crystal(np.tile(crystal.atomic_numbers, 2), doubled, crystal.lattice * np.array([[2], [1], [1]])),
+        Crystal(crystal.atomic_numbers, crystal.frac_coords @ np.linalg.inv(sheared), sheared @ crystal.lattice),
+    ]
+    for row in feature_matrix(same, table)[0]:
+        assert row == pytest.approx(expected[0], abs=1e-7, rel=1e-7)
+    assert names == feature_names(table)
+    assert names[: n_composition_features(table)] == list(composition_features(crystal.atomic_numbers, table))
+
+
+def test_features_say_what_their_names_say(table: Elements) -> None:
+    rows, names = feature_matrix([rock_salt(), caesium_chloride(), perovskite()], table)
+    value = {name: rows[:, i] for i, name in enumerate(names)}
+    assert value["coordination_mean"][:2] == pytest.approx([6, 9.5], rel=0.1)
+    assert value["bond_length_mean"][0] == pytest.approx(5.64 / 2, rel=0.01)
+    assert value["like_neighbours_max"][[0, 2]] == pytest.approx(0, abs=0.01)
+    assert value["polarity_mean"][0] == pytest.approx(3.16 - 0.93, rel=0.05)
+    assert value["volume_per_atom"][0] == pytest.approx(5.64**3 / 8)
+    assert value["density"][0] == pytest.approx((22.990 + 35.453) / 2 / (5.64**3 / 8), rel=1e-4)
+    assert value["fraction_oxygen"] == pytest.approx([0, 0, 0.6])
+    assert value["n_elements"].tolist() == [2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "imbalance", "odd"),
+    [
+        ([11, 17], 0, 0),
+        ([12, 8, 8], 2 / 3, 0),
+        ([38, 22, 8, 8, 8], 0, 0),
+        ([11, 11, 17], 1 / 3, 1),
+        ([26, 26, 8, 8, 8], 0, 0),
+    ],
+)
+def test_charge_balance(table: Elements, numbers: list[int], imbalance: float, odd: int) -> None:
+    found = composition_features(np.array(numbers), table)
+    assert found["charge_imbalance"] == pytest.approx(imbalance, abs=1e-9)
+    assert found["odd_electrons"] == odd
+
+
+def test_neighbours_agree_with_pymatgen() -> None:
+    structure = pytest.importorskip("pymatgen.core")
+    random = np.random.default_rng(1)
+    for n in (1, 3, 6):
+        lattice = 4 * np.eye(3) + random.normal(size=(3, 3))
+        coords = random.random((n, 3)) * 3 - 1
+        first, second, distance = neighbours(Crystal(np.full(n, 14), coords, lattice), 6.0)
+        expected = structure.Structure(lattice, ["Si"] * n, coords).get_neighbor_list(6.0)
+        assert sorted(zip(first, second, distance.round(6), strict=True)) == sorted(
+            zip(expected[0], expected[1], expected[3].round(6), strict=True)
+        )
+
+
+# --- the Gaussian process -----------------------------------------------------
+
+
+def test_process_agrees_with_scikit_learn() -> None:
+    sklearn = pytest.importorskip("sklearn.gaussian_process")
+    from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, RationalQuadratic
+
+    random = np.random.default_rng(2)
+    x, new = random.normal(size=(40, 6)), random.normal(size=(15, 6))
+    y = np.sin(x[:, 0]) + 0.3 * x[:, 1]
+    kernel = Kernel((6,), (0.7,), 0.9, 0.4)
+    noise = 0.2
+    process = GaussianProcess(kernel, x, y, noise, np.ones(40))
+    oracle = sklearn.GaussianProcessRegressor(
+        ConstantKernel(0.9**2) * RationalQuadratic(alpha=1.0, length_scale=np.sqrt(6 / (2 * 0.7)))
+        + ConstantKernel(0.4**2 / 6) * DotProduct(sigma_0=1e-9)
+        + ConstantKernel(1.0),
+        alpha=noise**2 + 1e-6,
+        optimizer=None,
+    ).fit(x, y - y.mean())
+    mean, std = oracle.predict(new, return_std=True)
+    ours = process.predict(new)
+    assert ours[0] == pytest.approx(mean + y.mean(), abs=1e-8)
+    assert ours[1] == pytest.approx(np.sqrt(std**2 + noise**2), abs=1e-8)
+
+
+def test_kernel_blocks_add_their_distances() -> None:
+    random = np.random.default_rng(3)
+    a, b = random.normal(size=(4, 5)), random.normal(size=(3, 5))
+    kernel = Kernel((2, 3), (0.5, 2.0), 1.0, 0.0)
+    expected = [[0.5 * np.mean((u - v)[:2] ** 2) + 2.0 * np.mean((u - v)[2:] ** 2) for v in b] for u in a]
+    assert kernel.squared_distance(a, b) == pytest.approx(np.array(expected))
+    assert np.diag(kernel(a, a)) == pytest.approx(kernel.variance(a))
+
+
+def test_outliers_have_little_say_and_far_rows_little_certainty() -> None:
+    x = np.linspace(-2, 2, 60)[:, None]
+    y = np.sin(2 * x[:, 0])
+    y[30] += 5.0
+    kernel = Kernel((1,), (1.0,), 1.0, 0.1)
+    process = GaussianProcess.fit(kernel, x, y, 0.05)
+    mean, std = process.predict(np.array([x[30], [4.9]]))
+    assert abs(mean[0] - np.sin(2 * x[30, 0])) < 0.1
+    assert process.noise_weights[30] > 100 * np.median(process.noise_weights)
+    assert std[1] > 4 * std[0]
+
+
+# --- the networks -------------------------------------------------------------
+
+
+def test_networks_in_numpy_are_those_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    from crystalformer_rl.properties.training import _stack
+
+    random = np.random.default_rng(4)
+    inputs = random.normal(size=(300, 5)).astype(np.float32)
+    gaps = np.maximum(inputs[:, 0] * 2, 0)
+    weights = train_network(inputs, gaps, NetworkSettings(hidden=16, epochs=2, batch=64), seed=0)
+    again = train_network(inputs, gaps, NetworkSettings(hidden=16, epochs=2, batch=64), seed=0)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, again, strict=True))
+    hidden = torch.from_numpy(inputs)
+    for i in range(0, 6, 2):
+        stored = [torch.from_numpy(w.astype(np.float16).astype(np.float32)) for w in weights[i : i + 2]]
+        hidden = hidden @ stored[0] + stored[1]
+        hidden = torch.nn.functional.silu(hidden) if i < 4 else hidden
+    assert _stack([weights])(inputs)[0] == pytest.approx(hidden.numpy(), abs=1e-5)
+
+
+def test_training_a_network_learns() -> None:
+    pytest.importorskip("torch")
+    from crystalformer_rl.properties.training import _stack
+
+    random = np.random.default_rng(5)
+    inputs = random.normal(size=(3000, 4)).astype(np.float32)
+    gaps = np.where(inputs[:, 0] > 0.2, 1.0 + 2 * inputs[:, 0] + inputs[:, 1] ** 2, 0.0)
+    weights = train_network(inputs[:2500], gaps[:2500], NetworkSettings(hidden=48, epochs=30), seed=1)
+    estimate = combine(_stack([weights])(inputs[2500:]))
+    truth = gaps[2500:]
+    assert np.mean((estimate.insulator_probability >= 0.5) == (truth > 0)) > 0.95
+    assert (
+        np.abs(estimate.insulating_gap - truth)[truth > 0].mean()
+        < 0.3 * np.abs(truth[truth > 0] - truth[truth > 0].mean()).mean()
+    )
+
+
+def test_reported_deviation_is_that_of_the_mixture() -> None:
+    random = np.random.default_rng(6)
+    n = 400_000
+    for probability in (0.05, 0.4, 0.6, 0.97):
+        estimate = GapEstimate(np.array([probability]), np.array([2.0]), np.array([0.3]))
+        gap, std = estimate.reported(1.5)
+        truth = np.where(random.random(n) < probability, random.normal(2.0, 0.45, n), 0.0)
+        assert gap[0] == (2.0 if probability >= 0.5 else 0.0)
+        assert std[0] == pytest.approx(np.sqrt(np.mean((truth - gap[0]) ** 2)), rel=0.02)
+
+
+def test_ensemble_variance_is_within_plus_between() -> None:
+    outputs = np.zeros((3, 2, 3))
+    outputs[:, 0, 1] = [1.0, 2.0, 3.0]
+    outputs[:, 1, 1] = -1.0
+    estimate = combine(outputs)
+    assert estimate.insulating_gap.tolist() == [2.0, 0.0]
+    assert estimate.insulating_std == pytest.approx(np.sqrt([2 + 1, 2]))
+
+
+def test_deviation_of_the_figure_of_merit() -> None:
+    random = np.random.default_rng(7)
+    eps, gap = random.normal(5.0, 0.8, 400_000), random.normal(3.0, 0.6, 400_000)
+    fom, std = figure_of_merit(np.array([5.0]), np.array([0.8]), np.array([3.0]), np.array([0.6]))
+    assert fom[0] == 15.0
+    assert std[0] == pytest.approx((eps * gap).std(), rel=0.01)
+
+
+# --- training, files, tables --------------------------------------------------
+
+
+class FakePotential:
+    """Embeds by composition and volume; refuses helium, as potentials refuse what they cannot do."""
+
+    identity = IDENTITY
+
+    def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
+        rows = [[np.mean(c.atomic_numbers), np.std(c.atomic_numbers), c.volume / len(c), 1.0] for c in crystals]
+        refused = np.array([2 in c.atomic_numbers for c in crystals])
+        return np.where(refused[:, None], np.nan, np.array(rows).reshape(-1, 4))
+
+    def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> Sequence[Any]:
+        return ["isolated_atoms" if 2 in c.atomic_numbers else SimpleNamespace(energy=0.0) for c in crystals]
+
+
+def made_up(n: int, seed: int) -> list[Crystal]:
+    """Rock salt and caesium chloride of random elements and sizes."""
+    random = np.random.default_rng(seed)
+    kinds = (rock_salt, caesium_chloride)
+    return [
+        kinds[i % 2](int(random.integers(3, 60)), int(random.choice([8, 9, 16, 17, 34, 35])), random.uniform(3.5, 6.5))
+        for i in range(n)
+    ]
+
+
+def labelled(crystals: list[Crystal], table: Elements, potential: FakePotential, source: str) -> Examples:
+    """Labels that follow from the features, with noise, so that there is something to learn."""
+    random = np.random.default_rng(len(crystals))
+    rows = np.hstack([potential.embed(crystals), feature_matrix(crystals, table)[0]])
+    polarity = rows[:, 4 + feature_names(table).index("polarity_mean")]
+    gap = np.maximum(3 * (polarity - 1.0) + random.normal(0, 0.2, len(rows)), 0)
+    eps = np.exp(2.5 - 0.8 * polarity + random.normal(0, 0.1, len(rows))) + 1
+    labels = {"band_gap": gap, "eps_electronic": eps, "eps_total": 2 * eps}
+    return Examples(rows, [c.formula for c in crystals], [source] * len(rows), labels)
+
+
+@pytest.fixture(scope="module")
+def models(table: Elements) -> PropertyModels:
+    pytest.importorskip("torch")
+    potential = FakePotential()
+    gaps, dielectric = (labelled(made_up(n, n), table, potential, source) for n, source in ((400, "a"), (150, "dielectric")))
+    joined = Examples(
+        np.vstack([gaps.rows, dielectric.rows]),
+        [*gaps.formulas, *dielectric.formulas],
+        [*gaps.sources, *dielectric.sources],
+        {"band_gap": np.concatenate([gaps.labels["band_gap"], dielectric.labels["band_gap"]])},
+    )
+    n = n_composition_features(table)
+    names = feature_names(table)
+    card = {"data": ["made up"], "licence": "none", "embedding": {**IDENTITY, "load": "fake"}, "features": names}
+    settings = NetworkSettings(hidden=32, epochs=15, batch=64, per_fold=1)
+    return train(joined, dielectric, (4, n, len(names) - n), card, settings)
+
+
+def test_training_reports_honest_figures(models: PropertyModels) -> None:
+    figures = models.card["figures"]
+    assert figures["gap"]["balanced_accuracy"] > 0.75
+    assert set(figures["gap"]["by_source"]) == {"a", "dielectric"}
+    for name in ("eps_electronic", "eps_total"):
+        assert figures["dielectric"][name]["mae_ln"] < 0.3
+        assert 0.8 < figures["dielectric"][name]["coverage_cross"] < 0.98
+    assert sum(row["rows"] for row in figures["applicability"]) == 150
+    text = card_text(models, "properties.safetensors", 123456)
+    assert "| ε_total |" in text
+    assert "made up" in text
+
+
+def test_held_out_intervals_cover_nine_in_ten(models: PropertyModels, table: Elements) -> None:
+    fresh = labelled(made_up(300, 99), table, FakePotential(), "new")
+    predicted = models.predict_rows(fresh.rows)
+    for name in ("eps_electronic", "eps_total"):
+        hit = np.abs(getattr(predicted, name) - fresh.labels[name]) <= INTERVAL * getattr(predicted, f"{name}_std")
+        assert 0.8 < hit.mean() < 0.99
+    assert 0.85 < np.mean(predicted.applicability <= 1.0) < 1.0
+
+
+def test_saved_models_predict_the_same_and_are_the_same_bytes(models: PropertyModels, tmp_path: Path) -> None:
+    path = tmp_path / "properties.safetensors"
+    models.save(path)
+    content = path.read_bytes()
+    loaded = PropertyModels.load(path)
+    crystals = made_up(20, 5)
+    embeddings = FakePotential().embed(crystals)
+    first, second = models.predict(crystals, embeddings), loaded.predict(crystals, embeddings)
+    for field in fields(first):
+        assert getattr(second, field.name) == pytest.approx(getattr(first, field.name), rel=1e-3, abs=1e-3)
+    loaded.save(path)
+    assert path.read_bytes() == content
+    assert loaded.card == json.loads(json.dumps(models.card))
+
+
+def test_prediction_is_that_of_each_crystal_alone(models: PropertyModels) -> None:
+    crystals = made_up(9, 6)
+    potential = FakePotential()
+    together = models.predict(crystals, potential.embed(crystals))
+    for i, crystal in enumerate(crystals):
+        alone = models.predict([crystal], potential.embed([crystal]))
+        for field in fields(together):
+            assert getattr(alone, field.name)[0] == pytest.approx(getattr(together, field.name)[i], rel=1e-6, abs=1e-9)
+    assert len(models.predict([], np.empty((0, 4))).fom) == 0
+
+
+def test_physical_consistency(models: PropertyModels) -> None:
+    crystals = made_up(200, 8)
+    p = models.predict(crystals, FakePotential().embed(crystals))
+    assert np.all(p.eps_total >= p.eps_electronic)
+    assert np.all(p.band_gap >= 0)
+    assert np.all((p.band_gap == 0) == ((p.insulator_probability < 0.5) | (p.band_gap == 0)))
+    assert p.fom == pytest.approx(p.eps_electronic * p.band_gap)
+    assert all(np.all(getattr(p, f.name) > 0) for f in fields(p) if f.name.endswith("_std"))
+
+
+def test_foreign_and_damaged_files_are_refused(models: PropertyModels, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    with pytest.raises(InputError, match="does not exist"):
+        PropertyModels.load(tmp_path / "absent.safetensors")
+    (tmp_path / "text.safetensors").write_text("no models here")
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        PropertyModels.load(tmp_path / "text.safetensors")
+    save_file({"a": np.zeros(3)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(InputError, match="holds no property models"):
+        PropertyModels.load(tmp_path / "foreign.safetensors")
+    other = replace(models, card={**models.card, "features": models.card["features"][:-1]})
+    other.save(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="other features"):
+        PropertyModels.load(tmp_path / "other.safetensors")
+
+
+def test_other_embeddings_are_refused(models: PropertyModels) -> None:
+    check_embedding(models, IDENTITY, "models")
+    with pytest.raises(InputError, match="trained on embeddings of fake"):
+        check_embedding(models, {**IDENTITY, "weights_sha256": "cd"}, "models")
+
+
+def crystals_table(crystals: Sequence[Crystal | None], statuses: list[str]) -> pa.Table:
+    columns = {"id": [f"c{i}" for i in range(len(crystals))], **crystal_columns(crystals)}
+    return make_table(CRYSTALS, columns).append_column("status", pa.array(statuses))
+
+
+def test_every_row_keeps_its_place_and_status(models: PropertyModels) -> None:
+    crystals = [rock_salt(), None, rock_salt(2, 9), caesium_chloride(), caesium_chloride(96, 17), perovskite()]
+    statuses = ["ok", "no_crystal", "ok", "collapsed", "ok", "ok"]
+    steps: list[int] = []
+    result = properties_table(models, FakePotential(), crystals_table(crystals, statuses), steps.append)
+    assert sum(steps) == 6
+    assert result.schema.names == [column.name for column in PROPERTIES]
+    rows = result.to_pylist()
+    assert [row["status"] for row in rows] == [
+        "ok",
+        "no_crystal",
+        "isolated_atoms",
+        "collapsed",
+        "unsupported_element",
+        "ok",
+    ]
+    for row in rows:
+        figures = [value for name, value in row.items() if name not in ("id", "status")]
+        assert (
+            all(v is not None and np.isfinite(v) for v in figures)
+            if row["status"] == "ok"
+            else all(v is None for v in figures)
+        )
+    expected = models.predict([perovskite()], FakePotential().embed([perovskite()]))
+    assert rows[5]["fom"] == pytest.approx(expected.fom[0])
+    assert properties_table(models, FakePotential(), crystals_table([None], ["unreadable"])).column("fom").null_count == 1
+
+
+def test_labelled_tables(tmp_path: Path, table: Elements) -> None:
+    crystals = [rock_salt(), caesium_chloride(), rock_salt(2, 9), perovskite()]
+    path = tmp_path / "gaps.parquet"
+
+    def write(gaps: list[float | None]) -> str:
+        pq.write_table(crystals_table(crystals, ["ok"] * 4).append_column("gap", pa.array(gaps, pa.float64())), path)
+        return str(path)
+
+    data = read_labelled(write([5.0, None, 1.0, 2.0]), {"gap": 0.0})
+    assert [c.formula for c in data.crystals] == ["NaCl", "FHe", "SrTiO3"]
+    assert data.sources == ["gaps"] * 3
+    rows, statuses = features(FakePotential(), table, data, str(tmp_path / "cache"))
+    assert statuses == ["ok", "isolated_atoms", "ok"]
+    cached, _ = features(FakePotential(), table, data, str(tmp_path / "cache"))
+    assert np.array_equal(cached, rows, equal_nan=True)
+    kept = examples(data, rows, statuses)
+    assert kept.labels["gap"].tolist() == [5.0, 2.0]
+    assert kept.folds.tolist() == examples(data, rows, statuses).folds.tolist()
+
+    with pytest.raises(InputError, match=r"gaps.parquet, row 'c3': gap = -2 is below 0"):
+        read_labelled(write([5.0, None, 1.0, -2.0]), {"gap": 0.0})
+    with pytest.raises(InputError, match="no label column 'eps_total'"):
+        read_labelled(str(path), {"eps_total": 1.0})
+    with pytest.raises(InputError, match="no row with a crystal and the labels gap"):
+        read_labelled(write([None] * 4), {"gap": 0.0})
+
+
+# --- the embedded models ------------------------------------------------------
+
+needs_embedded = pytest.mark.skipif(not EMBEDDED.is_file(), reason="resources/embedded/properties.safetensors is not here")
+
+
+@needs_embedded
+def test_embedded_models_reach_their_goals() -> None:
+    models = PropertyModels.load(EMBEDDED)
+    assert EMBEDDED.stat().st_size < 3_000_000
+    figures = models.card["figures"]
+    assert figures["dielectric"]["eps_electronic"]["mae_ln"] <= 0.13
+    assert figures["dielectric"]["eps_total"]["mae_ln"] <= 0.21
+    assert figures["gap"]["mae_insulators"] <= 0.40
+    assert figures["gap"]["balanced_accuracy"] >= 0.90
+    for coverage in (
+        figures["gap"]["coverage_insulators_cross"],
+        *(figures["dielectric"][name]["coverage_cross"] for name in ("eps_electronic", "eps_total")),
+    ):
+        assert 0.85 <= coverage <= 0.95
+    assert "CC BY 4.0" in models.card["licence"]
+
+
+def test_card_belongs_to_the_embedded_models() -> None:
+    if not EMBEDDED.is_file():
+        pytest.skip("resources/embedded/properties.safetensors is not here")
+    card = ROOT / "docs" / "properties-card.md"
+    assert card.read_text(encoding="utf-8") == card_text(
+        PropertyModels.load(EMBEDDED), EMBEDDED.name, EMBEDDED.stat().st_size
+    )
+
+
+@needs_embedded
+def test_command_on_textbook_crystals(tmp_path: Path) -> None:
+    pytest.importorskip("chgnet")
+    from crystalformer_rl.cli.properties import command
+
+    diamond = [*FCC, *((x + 0.25, y + 0.25, z + 0.25) for x, y, z in FCC)]
+    crystals = [
+        rock_salt(12, 8, 4.25),
+        rock_salt(),
+        cubic(5.47, dict.fromkeys(diamond, 14)),
+        cubic(3.58, dict.fromkeys(FCC, 29)),
+        perovskite(3.94),
+        None,
+    ]
+    source = tmp_path / "crystals.parquet"
+    pq.write_table(crystals_table(crystals, ["ok"] * 5 + ["no_crystal"]), source)
+    out = tmp_path / "properties.parquet"
+
+    def run() -> dict[str, Any]:
+        result = CliRunner().invoke(command, [str(source), "--out", str(out), "--json"], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    summary = run()
+    assert summary["status"] == {"ok": 5, "no_crystal": 1}
+    rows = pq.read_table(out).to_pylist()
+    gaps = [row["band_gap"] for row in rows[:5]]
+    # PBE gaps of MgO, NaCl, Si, Cu, SrTiO3 and the electronic dielectric constants of the insulators
+    assert gaps[3] == 0
+    assert rows[3]["insulator_probability"] < 0.05
+    assert gaps == pytest.approx([4.5, 5.0, 0.6, 0.0, 1.8], abs=0.6)
+    eps = [rows[i]["eps_electronic"] for i in (0, 1, 2, 4)]
+    assert np.log(eps) == pytest.approx(np.log([3.1, 2.4, 13.0, 6.3]), abs=0.25)
+    assert rows[4]["eps_total"] > 20
+    assert rows[5]["status"] == "no_crystal"
+    content = out.read_bytes()
+    run()
+    assert out.read_bytes() == content
+
+
+def test_training_command_refuses_bad_input_before_the_work(tmp_path: Path) -> None:
+    pytest.importorskip("chgnet")
+    from crystalformer_rl.cli.train_properties import command
+
+    crystals = [rock_salt(), caesium_chloride()]
+    table = crystals_table(crystals, ["ok"] * 2)
+    gaps, dielectric = tmp_path / "gaps.parquet", tmp_path / "dielectric.parquet"
+    pq.write_table(table.append_column("dft_band_gap", pa.array([5.0, 4.9])), gaps)
+    pq.write_table(table.append_column("band_gap", pa.array([5.0, 4.9])), dielectric)
+
+    def run(out: Path) -> None:
+        arguments = ["--dielectric", str(dielectric), "--gaps", str(gaps), "--out", str(out)]
+        CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+    with pytest.raises(InputError, match=r"dielectric\.parquet has no label column 'eps_electronic'"):
+        run(tmp_path / "models.safetensors")
+    with pytest.raises(InputError, match="is a folder"):
+        run(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dielectric.parquet", "gaps.parquet"]
