@@ -146,9 +146,11 @@ class FinetuneConfig(_Section):
     updates: Integer = Field(5, ge=1, le=100_000, description="Policy updates in a round.")
     batch: Integer = Field(64, ge=2, le=1_000_000, description="Crystals sampled and scored for each update.")
     algorithm: Literal["ppo"] = Field("ppo", description="Objective: ppo, the clipped surrogate.")
-    learning_rate: Number = Field(1e-4, gt=0, le=1, description="Step size of Adam.")
+    learning_rate: Number = Field(
+        0.02, gt=0, le=1, description="Step size of Adam. 0.02 suits last_norm; 1e-4, the published one, suits all weights."
+    )
     trainable: Literal["all", "norms_and_biases", "last_norm"] = Field(
-        "norms_and_biases",
+        "last_norm",
         description="Weights that move: all; norms_and_biases of every layer; or last_norm, with the output's biases. "
         "The fewer crystals are scored, the fewer weights should move.",
     )

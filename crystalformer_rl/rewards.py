@@ -31,7 +31,7 @@ class StabilitySettings:
     """
 
     most_below: float = SUSPECT_BELOW
-    most_above: float = 2.0
+    most_above: float = 1.0
     failure_reward: float | None = None
 
     def __post_init__(self) -> None:

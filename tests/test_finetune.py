@@ -23,7 +23,7 @@ from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.sampler import sample
 
 WEIGHTS = [float(g in (225, 221, 2)) for g in range(1, 231)]
-SETTINGS = FinetuneConfig(updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3)
+SETTINGS = FinetuneConfig(updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, trainable="all")
 
 
 def oxygen(sites, statuses) -> Scores:
