@@ -17,7 +17,7 @@ distances = st.lists(st.floats(-50, 50) | st.just(float("nan")), max_size=30)
 
 def test_reward_is_minus_the_distance_within_bounds() -> None:
     rewards = reward_terms(np.array([0.0, 0.3, -0.05, -0.4, 7.0]), ["ok"] * 5)
-    assert rewards.reward == pytest.approx([0.0, -0.3, 0.05, SUSPECT_BELOW, -2.0])
+    assert rewards.reward == pytest.approx([0.0, -0.3, 0.05, SUSPECT_BELOW, -1.0])
     assert rewards.clipped.tolist() == [False, False, False, True, True]
     assert rewards.terms["stability"] == pytest.approx([0.0, -0.3, 0.05, 0.4, -7.0])
     assert not np.signbit(rewards.reward[0])
@@ -26,7 +26,7 @@ def test_reward_is_minus_the_distance_within_bounds() -> None:
 def test_failures_earn_the_penalty_and_keep_their_status() -> None:
     statuses = ["ok", "collapsed", "ok", "no_crystal"]
     rewards = reward_terms(np.array([np.nan, -5.0, 0.1, np.nan]), statuses)
-    assert rewards.reward == pytest.approx([-2.0, -2.0, -0.1, -2.0])
+    assert rewards.reward == pytest.approx([-1.0, -1.0, -0.1, -1.0])
     assert rewards.failed.tolist() == [True, True, False, True]
     assert np.isnan(rewards.terms["stability"][[0, 1, 3]]).all()
     assert rewards.statuses == statuses
