@@ -140,3 +140,15 @@ def test_failures_stay_and_earn_their_penalty():
     assert all((row["energy"] is None) == (row["status"] != "ok") for row in rows)
     assert all(np.isfinite(row["reward"]) for row in rows)
     assert updates_table(updates, 1).column("failed_fraction")[0].as_py() >= 1 / 3
+
+
+def test_only_the_chosen_weights_move():
+    """With `last_norm`, the last norm and the output's biases move, and nothing else does."""
+    from crystalformer_rl.policy.checkpoint import named_arrays
+
+    settings = SETTINGS.model_copy(update={"updates": 1, "trainable": "last_norm"})
+    base = small_policy()
+    end, _ = run_round(first_state(base, 0.01), base, settings, oxygen, WEIGHTS, 0)
+    before, after = named_arrays(base), named_arrays(end.policy)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"final_norm.scale", "final_norm.offset", "head.b"}

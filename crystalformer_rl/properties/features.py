@@ -130,7 +130,7 @@ def structure_features(crystal: Crystal, elements: Elements) -> dict[str, float]
         "volume_ratio": volume / np.mean(elements.table[z, _COLUMN["molar_volume"]]),
         "electron_density": elements.table[z][:, [_COLUMN[f"{s}_electrons"] for s in "spdf"]].sum() / (n * volume),
     }
-    first, second, distance = neighbours(crystal, 3.0 * volume ** (1 / 3))
+    first, second, distance = _surroundings(crystal, 3.0 * volume ** (1 / 3))
     relative = distance / (radius[first] + radius[second])
     nearest = np.full(n, np.inf)
     np.minimum.at(nearest, first, distance)
@@ -163,6 +163,15 @@ def structure_features(crystal: Crystal, elements: Elements) -> dict[str, float]
     anion_pairs = anion[first] & anion[second]
     features["anion_anion_distance"] = distance[anion_pairs].min() if anion_pairs.any() else 3.0 * volume ** (1 / 3)
     return {name: float(value) for name, value in features.items()}
+
+
+def _surroundings(crystal: Crystal, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`neighbours` within `reach` (Å), or further where an atom has none there."""
+    while True:
+        found = neighbours(crystal, reach)
+        if len(np.unique(found[0])) == len(crystal):
+            return found
+        reach *= 1.5
 
 
 def neighbours(crystal: Crystal, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

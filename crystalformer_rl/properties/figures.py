@@ -62,7 +62,7 @@ def cross_coverage(folds: np.ndarray, covered: Covered, of: np.ndarray) -> float
 
 
 def gap_figures(gaps: Examples, estimate: GapEstimate, calibration: float) -> dict[str, Any]:
-    """Errors of the gap and of the metal decision, over all rows and by source."""
+    """Errors of the gap and of the metal decision, over all rows, by source and by the gap reported."""
     truth = gaps.labels["band_gap"]
     reported, std = estimate.reported(calibration)
     insulator = truth > 0
@@ -86,6 +86,11 @@ def gap_figures(gaps: Examples, estimate: GapEstimate, calibration: float) -> di
     sources = np.array(gaps.sources)
     figures = of(np.ones(len(truth), bool))
     figures["coverage_insulators_cross"] = cross_coverage(gaps.folds, gaps_covered(estimate, truth), insulator)
+    bounds = (0.0, 1.0, 2.0, 4.0, np.inf)
+    figures["by_gap"] = [
+        {"from": low, "to": None if np.isinf(high) else high, **of((reported > low) & (reported <= high))}
+        for low, high in pairwise(bounds)
+    ]
     return figures | {"by_source": {name: of(sources == name) for name in sorted(set(gaps.sources))}}
 
 
