@@ -153,8 +153,8 @@ def test_neighbours_agree_with_pymatgen() -> None:
 
 def test_lonely_atoms_have_features(table: Elements) -> None:
     # a dense cluster and one atom in the middle of the void, further away than the density suggests
-    grid = np.stack(np.meshgrid(*[np.arange(5)] * 3), -1).reshape(-1, 3) * 2.0 / 25
-    crystal = Crystal(np.array([14] * 125 + [8]), np.vstack([grid, [0.66, 0.66, 0.66]]), 25 * np.eye(3))
+    grid = np.stack(np.meshgrid(*[np.arange(5)] * 3), -1).reshape(-1, 3) * 2.0 / 40
+    crystal = Crystal(np.array([14] * 125 + [8]), np.vstack([grid, [0.6, 0.6, 0.6]]), 40 * np.eye(3))
     first, _, _ = neighbours(crystal, 3 * (crystal.volume / len(crystal)) ** (1 / 3))
     assert 125 not in first
     assert np.isfinite(feature_matrix([crystal], table)[0]).all()
