@@ -147,7 +147,7 @@ class FinetuneConfig(_Section):
     batch: Integer = Field(64, ge=2, le=1_000_000, description="Crystals sampled and scored for each update.")
     algorithm: Literal["ppo"] = Field("ppo", description="Objective: ppo, the clipped surrogate.")
     learning_rate: Number = Field(
-        0.02, gt=0, le=1, description="Step size of Adam. 0.02 suits last_norm; 1e-4, the published one, suits all weights."
+        0.01, gt=0, le=1, description="Step size of Adam. 0.01 suits last_norm; 1e-4, the published one, suits all weights."
     )
     trainable: Literal["all", "norms_and_biases", "last_norm"] = Field(
         "last_norm",

@@ -139,7 +139,7 @@ _LIMITS = """\
 - The dielectric set holds insulators in cells of at most 20 atoms. For a crystal predicted metallic ε has no meaning; for
   one with `applicability` well above 1 it is a guess.
 - Near a ferroelectric transition ε_total diverges; the models do not know soft modes and smooth this over.
-- They learned from relaxed crystals; on unrelaxed ones the intervals are too narrow.
+- They learned from relaxed crystals; how wrong they are on unrelaxed ones has not been measured.
 - Elements beyond plutonium are refused, and so are crystals that the potential refuses."""
 
 
