@@ -1,0 +1,46 @@
+"""Encode and decode every crystal of a table and compare by StructureMatcher; print what cannot be encoded, and why.
+
+python scripts/check_roundtrip.py CRYSTALS.parquet
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+from tqdm import tqdm
+
+from crystalformer_rl.crystal.encode import encode
+from crystalformer_rl.crystal.readers import read_crystals
+from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
+from crystalformer_rl.crystal.tokens import decode
+
+
+def as_structure(crystal: Crystal) -> Structure:
+    return Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+
+
+def main(path: str) -> None:
+    table = read_crystals([path])
+    crystals, statuses = crystals_from_table(table)
+    matcher = StructureMatcher(ltol=0.02, stol=0.05, angle_tol=0.5, scale=False)
+    counts: Counter[str] = Counter()
+    for name, crystal, given in zip(table.column("id").to_pylist(), tqdm(crystals), statuses, strict=True):
+        if crystal is None or given != "ok":
+            counts[given] += 1
+            continue
+        sites, status = encode([crystal])[0]
+        if sites is None:
+            counts[status] += 1
+        elif matcher.fit(as_structure(crystal), as_structure(decode(sites))):
+            counts["the same crystal"] += 1
+        else:
+            counts["another crystal"] += 1
+            print(f"another crystal: {name}")
+    print(dict(counts))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
