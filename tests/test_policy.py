@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from policy_examples import SMALL, examples, same_sites, small_policy
+from policy_examples import SMALL, examples, small_policy
 from scipy import stats
 
 from crystalformer_rl.artifacts import read_table
@@ -304,4 +304,3 @@ def test_shape_is_checked():
         type(SMALL)(key_size=7)
     with pytest.raises(InputError, match="'layers' is no field"):
         type(SMALL).from_dict({"layers": 3}, "here")
-    assert same_sites(examples()[0], examples()[0])

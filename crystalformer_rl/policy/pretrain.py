@@ -22,7 +22,7 @@ from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_s
 from crystalformer_rl.policy.dataset import Dataset, count_batches, minibatches
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.shape import PolicyShape
-from crystalformer_rl.policy.transformer import TOKENS_PER_SITE, Policy
+from crystalformer_rl.policy.transformer import Policy
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,3 @@ def _restore(
         )
     state, best = fill_arrays((blank, blank.policy), arrays, str(path))
     return state, best, [EpochRecord(*row) for row in metadata["curve"]]
-
-
-def tokens_in(crystals: list[Sites]) -> int:
-    """Tokens that the network reads for these crystals, the final W of each included."""
-    return sum(TOKENS_PER_SITE * len(s) + 1 for s in crystals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -64,12 +65,7 @@ class PotentialWorker:
         process, self._process = self._process, None
         if process is None:
             return
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    continue
+        _close_pipes(process)
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -118,10 +114,13 @@ class PotentialWorker:
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    continue
+        _close_pipes(process)
         return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            # What a dead worker has not read is of no use to anybody.
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
