@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import reduce
+from functools import cache, reduce
 from math import gcd
 
 import numpy as np
@@ -65,10 +65,50 @@ def reduced_composition(atomic_numbers: Iterable[int]) -> dict[int, int]:
     return {z: n // divisor for z, n in counts.items()}
 
 
+def electronegativity_rank(z: int) -> tuple[float, str]:
+    """Sorts elements by rising electronegativity (Pauling), those without a known one last."""
+    return _ELECTRONEGATIVITY[z - 1], symbol(z)
+
+
+_NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86, 118)
+
+
+@cache
+def element_features() -> np.ndarray:
+    """(119, 12) what the periodic table says of each element, columns of about unit size; row 0 is padding, zero.
+
+    Period, electronegativity, electrons beyond the noble gas before and missing to the one after (in this period), and
+    the block (s, p, d, f) together with the place in it.
+    """
+    rows = np.zeros((119, 12))
+    for z in range(1, 119):
+        period = next(n for n, last in enumerate(_NOBLE_GASES) if z <= last)
+        outer = z - _NOBLE_GASES[period - 1]
+        missing = _NOBLE_GASES[period] - z
+        block, place = _block(period, outer, missing)
+        chi = _ELECTRONEGATIVITY[z - 1]
+        chi = 1.5 if np.isinf(chi) else chi
+        rows[z, :4] = [(period - 4) / 2, (chi - 1.8) / 0.7, np.exp(-outer / 4), np.exp(-missing / 4)]
+        rows[z, 4 + block] = 1.0
+        rows[z, 8 + block] = place
+    return rows
+
+
+def _block(period: int, outer: int, missing: int) -> tuple[int, float]:
+    """Block (s, p, d, f as 0 to 3) of an element, and its place in it from −1 to 1."""
+    if missing < 6 and period > 1:
+        return 1, (2.5 - missing) / 2.5
+    if outer <= 2:
+        return 0, 2.0 * outer - 3.0
+    if period >= 6 and outer <= 17:  # lanthanum to lutetium, actinium to lawrencium
+        return 3, (outer - 10) / 7
+    return 2, (10.5 - missing) / 5
+
+
 def reduced_formula(atomic_numbers: Iterable[int]) -> str:
     """The reduced formula, elements by rising electronegativity: `NaCl`, `CsCaF3`; gases as `O2`."""
     counts = reduced_composition(atomic_numbers)
-    order = sorted(counts, key=lambda z: (_ELECTRONEGATIVITY[z - 1], symbol(z)))
+    order = sorted(counts, key=electronegativity_rank)
     if len(order) == 1:
         name = symbol(order[0])
         return f"{name}2" if name in _DIATOMIC else name

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from crystalformer_rl.crystal.descriptions import COORDINATE_TOLERANCE, representative, standard_description
 from crystalformer_rl.crystal.lattice import constrain_lattice, lattice_parameters
 from crystalformer_rl.crystal.structure import Crystal, crystal_status
 from crystalformer_rl.crystal.tokens import MAX_SITES, Sites, decode, orbit, sort_sites
@@ -14,8 +15,6 @@ from crystalformer_rl.crystal.wyckoff import wyckoff_table
 
 SYMPREC = 0.01
 """Å; how far an atom may be from its symmetric place. The value the published tokens were made with."""
-
-_COORDINATE_TOLERANCE = 1e-4
 
 
 class EncodeError(Exception):
@@ -27,7 +26,7 @@ class EncodeError(Exception):
 
 
 def symmetrize(crystal: Crystal, symprec: float = SYMPREC) -> Sites:
-    """Space group, sites and lattice of `crystal` in the standard setting, any number of sites.
+    """Space group, sites and lattice of `crystal` in its standard description (`descriptions.standard_description`), any number of sites.
 
     The positions are those of the idealized crystal: moved by at most about `symprec` Å
     to where the symmetry puts them. Raises EncodeError.
@@ -45,7 +44,7 @@ def symmetrize(crystal: Crystal, symprec: float = SYMPREC) -> Sites:
     sites = sort_sites(g, letters, elements, coords, constrain_lattice(g, lattice_parameters(standard.lattice)))
     if not _same_atoms(decode(sites), standard):
         raise EncodeError("not_reproduced")
-    return sites
+    return standard_description(sites)
 
 
 def encode(
@@ -103,7 +102,7 @@ def _orbits(g: int, crystal: Crystal) -> list[tuple[np.ndarray, int]]:
             continue
         images = orbit(g, general, crystal.frac_coords[i])
         delta = crystal.frac_coords[None] - images[:, None]
-        near = np.abs(delta - np.rint(delta)).max(-1) < 10 * _COORDINATE_TOLERANCE
+        near = np.abs(delta - np.rint(delta)).max(-1) < 10 * COORDINATE_TOLERANCE
         members = left & near.any(0) & (crystal.atomic_numbers == crystal.atomic_numbers[i])
         groups.append((crystal.frac_coords[members], int(crystal.atomic_numbers[i])))
         left &= ~members
@@ -111,30 +110,15 @@ def _orbits(g: int, crystal: Crystal) -> list[tuple[np.ndarray, int]]:
 
 
 def _wyckoff_site(g: int, points: np.ndarray) -> tuple[int, np.ndarray]:
-    """Letter and canonical representative of an orbit.
-
-    Of the points that satisfy the standard form, the first by (x, y, z) is taken, so that
-    one crystal has one description.
-    """
+    """Letter and representative of an orbit."""
     table = wyckoff_table()
     for letter in range(1, table.n_letters(g) + 1):
         if table.multiplicity(g, letter) != len(points):
             continue
-        first = table.operations(g, letter)[0]
-        images = points @ first[:, :3].T + first[:, 3]
-        delta = images - points
-        fits = np.abs(delta - np.rint(delta)).max(1) < _COORDINATE_TOLERANCE
-        if fits.any():
-            exact = _wrap(images[fits] - np.rint(delta[fits]))
-            exact = _wrap(exact @ first[:, :3].T + first[:, 3])
-            return letter, exact[np.lexsort(np.round(exact, 6).T[::-1])[0]]
+        found = representative(g, letter, points)
+        if found is not None:
+            return letter, found
     raise EncodeError("no_wyckoff_representative")
-
-
-def _wrap(coords: np.ndarray) -> np.ndarray:
-    """Into [0, 1); what rounding left just below 1 becomes 0."""
-    wrapped = coords % 1.0
-    return np.where(wrapped > 1.0 - 1e-9, 0.0, wrapped)
 
 
 def _same_atoms(a: Crystal, b: Crystal) -> bool:
@@ -142,6 +126,6 @@ def _same_atoms(a: Crystal, b: Crystal) -> bool:
     if len(a) != len(b):
         return False
     delta = a.frac_coords[:, None] - b.frac_coords[None]
-    near = np.abs(delta - np.rint(delta)).max(-1) < 20 * _COORDINATE_TOLERANCE
+    near = np.abs(delta - np.rint(delta)).max(-1) < 20 * COORDINATE_TOLERANCE
     near &= a.atomic_numbers[:, None] == b.atomic_numbers[None]
     return bool(near.any(1).all() and near.any(0).all())

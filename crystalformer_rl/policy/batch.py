@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from numpy.typing import DTypeLike
 
 from crystalformer_rl.crystal.lattice import free_lattice_parameters
 from crystalformer_rl.crystal.tokens import Sites
@@ -66,17 +65,20 @@ def scaled_lattice(sites: Sites) -> np.ndarray:
     return np.concatenate([lengths, np.radians(sites.lattice_parameters[3:])])
 
 
-def make_batch(crystals: Sequence[Sites], places: int | None = None, dtype: DTypeLike = np.float32) -> TokenBatch:
-    """Pad crystals to `places` sites (by default one more than the longest has)."""
+def make_batch(crystals: Sequence[Sites], places: int | None = None) -> TokenBatch:
+    """Pad crystals to `places` sites (by default one more than the longest has).
+
+    Coordinates and lattice are float32 whatever the precision of the weights, as in the published code.
+    """
     longest = max(len(s) for s in crystals)
     places = longest + 1 if places is None else places
     if longest >= places:
         raise ValueError(f"{longest} sites do not fit in {places} places with one of padding")
     size = len(crystals)
     w, a = np.zeros((size, places), np.int32), np.zeros((size, places), np.int32)
-    x: np.ndarray = np.zeros((size, places, 3), dtype)
+    x = np.zeros((size, places, 3), np.float32)
     for i, sites in enumerate(crystals):
         w[i, : len(sites)], a[i, : len(sites)], x[i, : len(sites)] = sites.wyckoff, sites.elements, sites.frac_coords
     g = np.array([s.space_group for s in crystals], np.int32)
-    l: np.ndarray = np.array([scaled_lattice(s) for s in crystals], dtype)
+    l = np.array([scaled_lattice(s) for s in crystals], np.float32)
     return TokenBatch(*(jnp.asarray(array) for array in (g, w, a, x, l)))

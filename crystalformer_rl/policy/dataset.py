@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from crystalformer_rl.artifacts import read_table
+from crystalformer_rl.crystal.descriptions import descriptions
 from crystalformer_rl.crystal.elements import reduced_formula
 from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.tokens import Sites, sites_from_table
@@ -80,6 +81,22 @@ def minibatches(crystals: Sequence[Sites], size: int, seed: tuple[int, ...] | No
         rows = np.concatenate([members, np.full(size - len(members), members[0])])
         weight = (np.arange(size) < len(members)).astype(np.float32)
         yield Minibatch(make_batch([crystals[j] for j in rows], BUCKETS[number] + 1), weight)
+
+
+class Variations:
+    """Every crystal with the descriptions that other origins and axes give it, to draw from in each epoch."""
+
+    def __init__(self, crystals: Sequence[Sites]) -> None:
+        self._choices = [(sites, descriptions(sites)) for sites in crystals]
+
+    def draw(self, chance: float, seed: tuple[int, ...]) -> list[Sites]:
+        """The crystals in their order, each with probability `chance` in a description drawn from all it has."""
+        random = np.random.default_rng(seed)
+        varied, numbers = random.random(len(self._choices)) < chance, random.random(len(self._choices))
+        return [
+            choices[int(number * len(choices))] if vary else sites
+            for (sites, choices), vary, number in zip(self._choices, varied, numbers, strict=True)
+        ]
 
 
 def count_batches(crystals: Sequence[Sites], size: int) -> int:

@@ -52,7 +52,9 @@ def log_prob(
     """
     shape, tables = policy.shape, symmetry_arrays()
     temperature = 1.0 if behaviour is None else behaviour.temperature
-    outputs = policy.outputs(batch.g, batch.w, batch.a, batch.x, dropout=dropout, key=key)
+    # Only a published policy's sequence can fill its last place.
+    closed = batch.w.shape[1] < shape.n_max or shape.likelihood == "normalized"
+    outputs = policy.outputs(batch.g, batch.w, batch.a, batch.x, closed=closed, dropout=dropout, key=key)
     groups = jnp.broadcast_to(batch.g[:, None], batch.w.shape)
 
     first = first_letter_log_probs(policy.first_logits(batch.g), batch.g, behaviour)

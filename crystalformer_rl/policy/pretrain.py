@@ -19,7 +19,7 @@ from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_safetensors, write_safetensors
-from crystalformer_rl.policy.dataset import Dataset, count_batches, minibatches
+from crystalformer_rl.policy.dataset import Dataset, Variations, count_batches, minibatches
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.shape import PolicyShape
 from crystalformer_rl.policy.transformer import Policy
@@ -27,7 +27,10 @@ from crystalformer_rl.policy.transformer import Policy
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """How to pretrain. Rates are per step; `epochs` fixes the decay; `minutes` stops earlier, 0 means no limit."""
+    """How to pretrain. Rates are per step; `epochs` fixes the decay; `minutes` stops earlier, 0 means no limit.
+
+    augmentation: chance that a training crystal is shown with another origin or other axes of its space group.
+    """
 
     epochs: int = 50
     minutes: float = 0.0
@@ -36,6 +39,7 @@ class PretrainSettings:
     warmup_steps: int = 300
     weight_decay: float = 0.01
     dropout: float = 0.1
+    augmentation: float = 0.0
     gradient_clip: float = 1.0
     average_decay: float = 0.999
     patience: int = 10
@@ -108,10 +112,14 @@ def pretrain(
         state, best, curve = _restore(checkpoint, state, shape, settings)
     train_step = _make_train_step(optimizer, settings)
     evaluate = eqx.filter_jit(loss)
+    variations = Variations(dataset.training) if settings.augmentation else None
     started = time.monotonic() - (curve[-1].seconds if curve else 0.0)
     for epoch in range(len(curve), settings.epochs):
         total = 0.0
-        for batch, weight in minibatches(dataset.training, settings.batch_size, (settings.seed, epoch)):
+        crystals = dataset.training
+        if variations is not None:
+            crystals = variations.draw(settings.augmentation, (settings.seed, epoch, 1))
+        for batch, weight in minibatches(crystals, settings.batch_size, (settings.seed, epoch)):
             state, value = train_step(state, batch, weight)
             total += float(value)
             if advance is not None:

@@ -39,7 +39,7 @@ def log_probs_of(
             chosen = members[start : start + batch_size]
             filled = chosen + [chosen[0]] * (batch_size - len(chosen))
             rows: list[Sites] = [s for s in (crystals[i] for i in filled) if s is not None]
-            parts = evaluate(policy, make_batch(rows, longest + 1, policy.head.w.dtype))
+            parts = evaluate(policy, make_batch(rows, longest + 1))
             for name, values in zip(_PARTS, (*parts, parts.total), strict=True):
                 for i, value in zip(chosen, np.asarray(values, float), strict=False):
                     columns[name][i] = float(value)

@@ -7,11 +7,15 @@ weight and the same block.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from crystalformer_rl.crystal.elements import element_features
 from crystalformer_rl.policy.batch import symmetry_arrays
 from crystalformer_rl.policy.shape import PolicyShape
 
@@ -85,8 +89,8 @@ class Block(eqx.Module):
 class Cache(eqx.Module):
     """Keys and values of the tokens seen so far, one array a layer; `t` is the capacity."""
 
-    keys: tuple[Float[Array, "b t h k"], ...]
-    values: tuple[Float[Array, "b t h k"], ...]
+    keys: tuple[Float[Array, "b h t k"], ...]
+    values: tuple[Float[Array, "b h t k"], ...]
 
 
 class Policy(eqx.Module):
@@ -112,12 +116,12 @@ class Policy(eqx.Module):
         return Policy(
             g_embedding=jax.random.normal(keys[0], (230, e)) * 0.5,
             w_embedding=jax.random.normal(keys[1], (shape.wyck_types, e)) * 0.5,
-            a_embedding=jax.random.normal(keys[2], (shape.atom_types, e)) * 0.5,
+            a_embedding=_element_embedding(keys[2], shape.atom_types, e),
             first_w=(Linear.init(keys[3], e, shape.h0_size), Linear.init(keys[4], shape.h0_size, shape.wyck_types)),
             inputs=tuple(Linear.init(k, n, d) for k, n in zip(keys[5:10], widths, strict=True)),  # type: ignore[arg-type]
             blocks=jax.vmap(lambda k: Block.init(k, shape))(jax.random.split(keys[10], shape.num_layers)),
             final_norm=LayerNorm.init(d),
-            head=Linear.init(jax.random.fold_in(key, 1), d, shape.output_size, 0.1),
+            head=_head(jax.random.fold_in(key, 1), shape),
             shape=shape,
         )
 
@@ -138,10 +142,12 @@ class Policy(eqx.Module):
 
     def embed_x(self, axis: int | Int[Array, ""], g: Int[Array, "*n"], x: Float[Array, "*n"]) -> Float[Array, "*n d"]:
         """Token X, Y or Z (`axis` 0, 1, 2, traced or not): space group, harmonics of the coordinate."""
-        angles = 2 * jnp.pi * x[..., None] * jnp.arange(1, self.shape.Nf + 1, dtype=x.dtype)
+        # Coordinates and their harmonics are float32 whatever the weights are, as in the published code.
+        angles = x[..., None] * (np.float32(2 * np.pi) * np.arange(1, self.shape.Nf + 1, dtype=np.float32))
         waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(*x.shape, 2 * self.shape.Nf)
         linear = jax.tree.map(lambda *leaves: jnp.stack(leaves)[axis], *self.inputs[2:])
-        return linear(jnp.concatenate([self.g_embedding[g - 1], waves], -1))
+        embedded = self.g_embedding[g - 1]
+        return linear(jnp.concatenate([embedded, waves.astype(embedded.dtype)], -1))
 
     def outputs(
         self,
@@ -150,16 +156,23 @@ class Policy(eqx.Module):
         a: Int[Array, "b s"],
         x: Float[Array, "b s 3"],
         *,
+        closed: bool = False,
         dropout: float = 0.0,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b s 5 o"]:
-        """Raw outputs at every token: [..., 0] at W, 1 at A, 2 at X, 3 at Y, 4 at Z."""
+        """Raw outputs at every token: [..., 0] at W, 1 at A, 2 at X, 3 at Y, 4 at Z.
+
+        `closed` says that the last place is padding in every sequence; nothing depends on its tokens after W,
+        so they are not evaluated and their outputs are zero.
+        """
         size, places = w.shape
         groups = jnp.broadcast_to(g[:, None], w.shape)
         coordinates = (self.embed_x(axis, groups, x[..., axis]) for axis in range(3))
         tokens = jnp.stack([self.embed_w(groups, w), self.embed_a(groups, a), *coordinates], axis=2)
         h = tokens.reshape(size, places * TOKENS_PER_SITE, -1)
-        rotation = rotary_angles(jnp.arange(h.shape[1]), self.shape.key_size, h.dtype)
+        left_out = TOKENS_PER_SITE - 1 if closed else 0
+        h = h[:, : h.shape[1] - left_out]
+        rotation = tuple(jnp.asarray(table, h.dtype)[:, None] for table in rotary_tables(h.shape[1], self.shape.key_size))
         causal = jnp.tril(jnp.ones((h.shape[1], h.shape[1]), bool))
         keys = None if key is None else jax.random.split(key, self.shape.num_layers)
 
@@ -171,26 +184,28 @@ class Policy(eqx.Module):
             return h + _drop(_mlp(block, h), dropout, mlp_key), None
 
         h, _ = jax.lax.scan(layer, h, (self.blocks, keys), unroll=_UNROLL)
-        return self.head(self.final_norm(h)).reshape(size, places, TOKENS_PER_SITE, -1)
+        outputs = jnp.pad(self.head(self.final_norm(h)), ((0, 0), (0, left_out), (0, 0)))
+        return outputs.reshape(size, places, TOKENS_PER_SITE, -1)
 
     def empty_cache(self, size: int, capacity: int) -> Cache:
         """A cache for `size` sequences of up to `capacity` tokens."""
-        shape = (size, capacity, self.shape.num_heads, self.shape.key_size)
+        shape = (size, self.shape.num_heads, capacity, self.shape.key_size)
         zeros = tuple(jnp.zeros(shape, self.head.w.dtype) for _ in range(self.shape.num_layers))
         return Cache(zeros, zeros)
 
     def step(self, token: Float[Array, "b d"], position: Int[Array, ""], cache: Cache) -> tuple[Float[Array, "b o"], Cache]:
         """Raw output at one embedded token at `position`, and the cache with its keys and values."""
         h = token[:, None]
-        rotation = rotary_angles(position[None], self.shape.key_size, h.dtype)
-        seen = (jnp.arange(cache.keys[0].shape[1]) <= position)[None]
+        capacity = cache.keys[0].shape[2]
+        rotation = tuple(jnp.asarray(table, h.dtype)[position] for table in rotary_tables(capacity, self.shape.key_size))
+        seen = jnp.arange(capacity) <= position
         all_keys, all_values = [], []
         for number in range(self.shape.num_layers):
             block = jax.tree.map(lambda leaf, i=number: leaf[i], self.blocks)
-            q, k, v = self._heads(block, h, rotation)
-            keys = jax.lax.dynamic_update_slice_in_dim(cache.keys[number], k, position, axis=1)
-            values = jax.lax.dynamic_update_slice_in_dim(cache.values[number], v, position, axis=1)
-            h = h + block.output(_attend(q, keys, values, seen))
+            q, k, v = (part[:, 0, :, None] for part in self._heads(block, h, rotation))
+            keys = jax.lax.dynamic_update_slice_in_dim(cache.keys[number], k, position, axis=2)
+            values = jax.lax.dynamic_update_slice_in_dim(cache.values[number], v, position, axis=2)
+            h = h + block.output(_attend_to_cache(q[:, :, 0], keys, values, seen)[:, None])
             h = h + _mlp(block, h)
             all_keys.append(keys)
             all_values.append(values)
@@ -203,11 +218,33 @@ class Policy(eqx.Module):
         return _rotate(q, rotation), _rotate(k, rotation), v
 
 
-def rotary_angles(positions: Int[Array, " t"], key_size: int, dtype: jnp.dtype) -> tuple[Array, Array]:
-    """Cosines and sines (t, 1, key_size) of the rotary embedding, base 10000, half-split form."""
-    frequencies = 10000.0 ** (-jnp.arange(0, key_size, 2, dtype=dtype) / key_size)
-    angles = positions[:, None].astype(dtype) * jnp.concatenate([frequencies, frequencies])
-    return jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]
+def _element_embedding(key: PRNGKeyArray, atom_types: int, size: int) -> Float[Array, "atom e"]:
+    """Random directions of the periodic table's features and some noise: elements that are alike start out alike."""
+    features = jnp.asarray(element_features()[:atom_types], jnp.float32)
+    feature_key, noise_key = jax.random.split(key)
+    directions = jax.random.normal(feature_key, (features.shape[1], size))
+    return 0.25 * features @ directions + 0.15 * jax.random.normal(noise_key, (atom_types, size))
+
+
+def _head(key: PRNGKeyArray, shape: PolicyShape) -> Linear:
+    """The output layer, its element logits alike for elements that are alike."""
+    head = Linear.init(key, shape.model_size, shape.output_size, 0.1)
+    elements = _element_embedding(jax.random.fold_in(key, 1), shape.atom_types, shape.model_size)
+    w = head.w.at[:, : shape.atom_types].set(0.2 * elements.T / jnp.sqrt(shape.model_size))
+    return Linear(w, head.b)
+
+
+@lru_cache
+def rotary_tables(positions: int, key_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines (positions, key_size) of the rotary embedding, float32: base 10000, half-split form.
+
+    float32 whatever the weights are, and the sines of the device itself instead of those that a compiler would fold
+    in: so the published code computes them, and float64 likelihoods agree to 1e-12.
+    """
+    frequencies = (10000.0 ** (-np.arange(0, key_size, 2) / key_size)).astype(np.float32)
+    angles = np.arange(positions, dtype=np.float32)[:, None] * np.concatenate([frequencies, frequencies])
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jnp.cos(jnp.asarray(angles))), np.asarray(jnp.sin(jnp.asarray(angles)))
 
 
 def _rotate(x: Float[Array, "b t h k"], rotation: tuple[Array, Array]) -> Float[Array, "b t h k"]:
@@ -223,6 +260,15 @@ def _attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
     return jnp.einsum("bhts,bshk->bthk", weights, v).reshape(*q.shape[:2], -1)
 
 
+def _attend_to_cache(
+    q: Float[Array, "b h k"], keys: Float[Array, "b h t k"], values: Float[Array, "b h t k"], seen: Bool[Array, " t"]
+) -> Float[Array, "b hk"]:
+    """Attention of one query a sequence. In this layout the products stream the cache once, without a transposed copy."""
+    scores = jnp.einsum("bhk,bhtk->bht", q, keys) / jnp.sqrt(jnp.asarray(q.shape[-1], q.dtype))
+    weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf), axis=-1)
+    return jnp.einsum("bht,bhtk->bhk", weights, values).reshape(q.shape[0], -1)
+
+
 def _mlp(block: Block, h: Array) -> Array:
     return block.down(jax.nn.gelu(block.up(block.mlp_norm(h)), approximate=True))
 
@@ -230,4 +276,7 @@ def _mlp(block: Block, h: Array) -> Array:
 def _drop(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
     if key is None or rate == 0.0:
         return x
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0.0)
+    # Bytes are four times cheaper to draw than floats; the rate is kept to 1/256.
+    dropped = round(rate * 256)
+    kept = jax.random.bits(key, x.shape, jnp.uint8) >= dropped
+    return jnp.where(kept, x * (256 / (256 - dropped)), 0.0)
