@@ -19,7 +19,7 @@ from crystalformer_rl.crystal.tokens import sites_from_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.batch import TokenBatch, make_batch
 from crystalformer_rl.policy.checkpoint import load_policy, save_policy
-from crystalformer_rl.policy.constraints import Behaviour, next_letter_log_probs
+from crystalformer_rl.policy.constraints import Behaviour, Progress, allowed_elements, letter_log_probs
 from crystalformer_rl.policy.densities import (
     GaussianMixture,
     VonMisesMixture,
@@ -30,12 +30,12 @@ from crystalformer_rl.policy.densities import (
 )
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.published import load_published, read_arrays
-from crystalformer_rl.policy.sampler import sample, sample_batch, sites_of
+from crystalformer_rl.policy.sampler import sample, sample_batch, sites_of, stages
 from crystalformer_rl.policy.score import log_probs_of
 from crystalformer_rl.policy.transformer import TOKENS_PER_SITE
 
 PLAIN = Behaviour.make()
-NARROW = Behaviour.make(temperature=0.7, top_p=0.9, allowed_elements={8, 11, 17, 26})
+NARROW = Behaviour.make(temperature=0.7, top_p=0.9, allowed=allowed_elements({8, 11, 17, 26}))
 UNIFORM = [1.0] * 230
 
 
@@ -54,14 +54,19 @@ def test_synthetic_parity(root):
         np.testing.assert_allclose(columns[f"log_prob_{part}"], table.column(f"ref_{part}").to_numpy(), atol=2e-4)
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 2e-4), ("float64", 1e-10)])
 @pytest.mark.parametrize("name", ["tiny", "card_shape_2_layers"])
-def test_parity_with_the_published_code(shared, name):
+def test_parity_with_the_published_code(shared, name, precision, tolerance):
     folder = shared / "parity"
-    tokens, stored = np.load(folder / "tokens.npz"), np.load(folder / name / "logp_float32.npz")
-    batch = TokenBatch(*(jnp.asarray(tokens[k][:200]) for k in ("G", "W", "A", "X", "L")))
-    ours = eqx.filter_jit(log_prob)(load_published(folder / name / "epoch_000007.pkl"), batch)
-    for part in ("w", "xyz", "a", "l"):
-        np.testing.assert_allclose(getattr(ours, part), stored[f"logp_{part}"], atol=2e-4)
+    tokens, stored = np.load(folder / "tokens.npz"), np.load(folder / name / f"logp_{precision}.npz")
+    with jax.enable_x64(precision == "float64"):
+        batch = TokenBatch(*(jnp.asarray(tokens[k][:200]) for k in ("G", "W", "A", "X", "L")))
+        policy = load_published(folder / name / "epoch_000007.pkl")
+        policy = jax.tree.map(lambda leaf: leaf.astype(precision), policy)
+        ours = eqx.filter_jit(log_prob)(policy, batch)
+        assert ours.w.dtype == precision
+        for part in ("w", "xyz", "a", "l"):
+            np.testing.assert_allclose(getattr(ours, part), stored[f"logp_{part}"], rtol=0, atol=tolerance)
 
 
 def test_a_hostile_pickle_is_refused(tmp_path):
@@ -115,11 +120,10 @@ def test_cached_outputs_are_the_uncached_ones(samples):
 @pytest.mark.parametrize("behaviour", [PLAIN, NARROW], ids=["plain", "narrow"])
 def test_behaviour_log_prob_is_the_likelihood(behaviour):
     drawn = sample(small_policy(), 5, range(64), UNIFORM, behaviour)
-    likelihood = log_prob(small_policy(), jax.tree.map(jnp.asarray, drawn.tokens), behaviour).total
-    np.testing.assert_allclose(drawn.behaviour_log_prob, likelihood, atol=5e-4)
-    if behaviour is PLAIN:
-        np.testing.assert_allclose(drawn.log_prob, likelihood, atol=5e-4)
-    else:
+    tokens = jax.tree.map(jnp.asarray, drawn.tokens)
+    np.testing.assert_allclose(drawn.behaviour_log_prob, log_prob(small_policy(), tokens, behaviour).total, atol=5e-4)
+    np.testing.assert_allclose(drawn.log_prob, log_prob(small_policy(), tokens).total, atol=5e-4)
+    if behaviour is NARROW:
         assert set(np.unique(drawn.tokens.a)) <= {0, 8, 11, 17, 26}
 
 
@@ -134,8 +138,11 @@ def test_crystal_depends_on_seed_and_number_alone(samples):
     odd = sample(small_policy(), 3, range(40, 54), UNIFORM, PLAIN, batch_size=7)
     big = sample(small_policy(), 3, range(96), UNIFORM, PLAIN, batch_size=256)
     for whole, part, rows in ((samples, one, [41]), (samples, odd, range(40, 54)), (samples, big, range(96))):
-        for a, b in zip(whole.tokens, part.tokens, strict=True):
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
             np.testing.assert_array_equal(a[list(rows)], b)
+    # Short crystals and long ones: every stage of the sampler took part.
+    longest = (samples.tokens.w > 0).sum(1)
+    assert longest.min() < stages(21, 64)[0][0] < stages(21, 64)[-2][0] < longest.max()
 
 
 def test_samples_obey_the_rules(samples):
@@ -164,7 +171,7 @@ def test_frequencies_match_probabilities():
     policy, n = small_policy(2, 3.0), 4096
     g = jnp.full(n, 47, jnp.int32)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(7), i))(jnp.arange(n))
-    tokens, _ = sample_batch(policy, keys, g, PLAIN)
+    tokens = sample_batch(policy, keys, g, PLAIN).tokens
     w, a = np.asarray(tokens.w), np.asarray(tokens.a)
     first = np.exp(_first_letter(policy, 47))
     assert _fits(np.bincount(w[:, 0], minlength=28), first)
@@ -176,18 +183,18 @@ def test_frequencies_match_probabilities():
 
 def test_next_letter_frequencies_match():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=28))
-    current = jnp.full(20000, 3, jnp.int32)
-    log_probs = next_letter_log_probs(jnp.broadcast_to(logits, (20000, 28)), jnp.full(20000, 225), current, PLAIN)
+    log_probs = letter_log_probs(jnp.broadcast_to(logits, (20000, 28)), _progress(225, 20000, current=3, place=1), PLAIN)
     drawn = jax.random.categorical(jax.random.key(0), log_probs)
     assert _fits(np.bincount(np.asarray(drawn), minlength=28), np.exp(np.asarray(log_probs[0])))
     assert not np.isin([1, 2], np.asarray(drawn)).any()
 
 
 def _first_letter(policy, g):
-    from crystalformer_rl.policy.constraints import first_letter_log_probs
+    return np.asarray(letter_log_probs(policy.first_logits(jnp.array([g])), _progress(g, 1, current=1, place=0), None)[0])
 
-    groups = jnp.array([g])
-    return np.asarray(first_letter_log_probs(policy.first_logits(groups), groups, None)[0])
+
+def _progress(g, n, current, place):
+    return Progress(*(jnp.full(n, x) for x in (g, current, place)), jnp.zeros((n, 0), jnp.int32))
 
 
 def _fits(counts: np.ndarray, probabilities: np.ndarray) -> bool:
@@ -217,7 +224,8 @@ def test_coordinate_density_is_that_of_the_samples():
     density = np.exp(np.asarray(coordinate_log_density(batch, grid), float)) * 2 * np.pi
     assert np.trapezoid(density, grid) == pytest.approx(1, abs=1e-4)
     cumulative = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)]) / 4000
-    draws = jax.vmap(lambda k: sample_coordinate(k, mixture))(jax.random.split(jax.random.key(0), 4000))
+    uniform = jax.random.uniform(jax.random.key(1), (4000,))
+    draws = jax.vmap(lambda k, u: sample_coordinate(k, u, mixture))(jax.random.split(jax.random.key(0), 4000), uniform)
     assert stats.kstest(np.asarray(draws, float), lambda x: np.interp(x, grid, cumulative)).pvalue > 1e-4
 
 
@@ -249,7 +257,7 @@ def test_low_temperature_is_greedy():
     policy = small_policy()
     g = jnp.full(64, 225, jnp.int32)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(7), i))(jnp.arange(64))
-    tokens, _ = sample_batch(policy, keys, g, Behaviour.make(temperature=1e-3))
+    tokens = sample_batch(policy, keys, g, Behaviour.make(temperature=1e-3)).tokens
     assert (np.asarray(tokens.w[:, 0]) == int(np.argmax(_first_letter(policy, 225)))).all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -49,12 +50,24 @@ def space_group_weights(chosen: tuple[int, ...], table: str | None, card: dict[s
     return [float(n) for n in card["space_group_counts"]]
 
 
-def allowed_elements(symbols: tuple[str, ...]) -> set[int] | None:
-    """Atomic numbers of the elements allowed; None for all. `Na,Cl` counts as two."""
+def element_numbers(symbols: Sequence[str]) -> set[int]:
+    """Atomic numbers of symbols; `Na,Cl` counts as two."""
     from crystalformer_rl.crystal.elements import atomic_number
 
-    names = [name for entry in symbols for name in entry.split(",") if name]
-    return {atomic_number(name) for name in names} or None
+    return {atomic_number(name) for entry in symbols for name in entry.split(",") if name}
+
+
+def parse_site_elements(entries: Sequence[str]) -> dict[int, set[int]]:
+    """`a=Na,K` as {letter: atomic numbers}. Raises InputError for anything else."""
+    from crystalformer_rl.crystal.wyckoff import LETTERS
+
+    chosen: dict[int, set[int]] = {}
+    for entry in entries:
+        letter, equals, symbols = entry.partition("=")
+        if not equals or len(letter) != 1 or letter not in LETTERS or not symbols:
+            raise InputError(f"--site-elements '{entry}' is not understood; write a Wyckoff letter and elements, such as a=Na,K.")
+        chosen.setdefault(LETTERS.index(letter) + 1, set()).update(element_numbers([symbols]))
+    return chosen
 
 
 def sample_columns(ids: list[str], samples: Any) -> dict[str, Any]:

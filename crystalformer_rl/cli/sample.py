@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 
 from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
-from crystalformer_rl.cli.policy_options import ManyValues, allowed_elements, sample_columns, space_group_weights
+from crystalformer_rl.cli.policy_options import (
+    ManyValues,
+    element_numbers,
+    parse_site_elements,
+    sample_columns,
+    space_group_weights,
+)
 
 
 @click.command("sample", cls=ManyValues)
@@ -20,6 +26,20 @@ from crystalformer_rl.cli.policy_options import ManyValues, allowed_elements, sa
 )
 @click.option("--space-groups-from", type=click.Path(), help="Draw space groups as often as in this table of tokens.")
 @click.option("--elements", multiple=True, help="Only these elements: --elements Na Cl.")
+@click.option("--forbid", multiple=True, help="Never these elements: --forbid Pb Cd.")
+@click.option("--site-elements", multiple=True, help="Elements of a Wyckoff letter: --site-elements a=Na,K b=F.")
+@click.option("--wyckoff", multiple=True, help="Exactly these sites, of one space group: --wyckoff 4a 4b 8c.")
+@click.option("--formula", default="", help="Exactly this reduced formula: --formula Cs2LiLuF6.")
+@click.option(
+    "--formula-units", type=click.IntRange(min=1), multiple=True, help="Formula units in the conventional cell.  [default: any]"
+)
+@click.option(
+    "--max-atoms",
+    default=40,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="In a primitive cell, with --formula.",
+)
 @click.option(
     "--temperature",
     default=1.0,
@@ -51,6 +71,12 @@ def command(
     space_group: tuple[int, ...],
     space_groups_from: str | None,
     elements: tuple[str, ...],
+    forbid: tuple[str, ...],
+    site_elements: tuple[str, ...],
+    wyckoff: tuple[str, ...],
+    formula: str,
+    formula_units: tuple[int, ...],
+    max_atoms: int,
     temperature: float,
     top_p: float,
     batch_size: int,
@@ -63,18 +89,35 @@ def command(
     log-probability under the policy (`log_prob`) and under the masks and temperature of this run
     (`behaviour_log_prob`), nats. A sequence that is no crystal keeps its row, with a `status`.
 
+    All constraints mask what cannot be, inside the likelihood, so every crystal obeys them. A formula that
+    none of the space groups can hold is refused.
+
     \b
-    Example:
+    Examples:
       crystalformer-rl sample --policy policy.safetensors --n 100 --seed 1 --space-group 225 221 --out samples.parquet
+      crystalformer-rl sample --policy policy.safetensors --n 20 --formula Cs2LiLuF6 --out elpasolites.parquet
+      crystalformer-rl sample --policy policy.safetensors --n 50 --space-group 221 --wyckoff 1a 1b 3c \\
+          --site-elements c=O,F --out perovskites.parquet
     """
     from crystalformer_rl.artifacts import SAMPLES, make_table, provenance, write_table
     from crystalformer_rl.policy.checkpoint import load_policy
-    from crystalformer_rl.policy.constraints import Behaviour
+    from crystalformer_rl.policy.request import Request
     from crystalformer_rl.policy.sampler import sample
 
-    behaviour = Behaviour.make(temperature, top_p, allowed_elements(elements))
+    request = Request(
+        temperature=temperature,
+        top_p=top_p,
+        elements=element_numbers(elements) or None,
+        forbidden=element_numbers(forbid),
+        site_elements=parse_site_elements(site_elements),
+        wyckoff=wyckoff,
+        formula=formula,
+        formula_units=formula_units,
+        max_atoms=max_atoms,
+    )
     policy, card = load_policy(policy_path)
-    weights = space_group_weights(space_group, space_groups_from, card, policy_path)
+    asked = space_group_weights(space_group, space_groups_from, card, policy_path)
+    behaviour, weights = request.plan(asked, policy.shape.n_max)
     with progress(n, "sample") as bar:
         samples = sample(
             policy, seed, range(offset, offset + n), weights, behaviour, batch_size=batch_size, advance=bar.update
@@ -86,11 +129,19 @@ def command(
         "offset": offset,
         "space_groups": list(space_group),
         "elements": list(elements),
+        "forbid": list(forbid),
+        "site_elements": list(site_elements),
+        "wyckoff": list(wyckoff),
+        "formula": formula,
+        "formula_units": list(formula_units),
+        "max_atoms": max_atoms,
         "temperature": temperature,
         "top_p": top_p,
     }
     inputs = [policy_path] + ([space_groups_from] if space_groups_from else [])
     write_table(out, make_table(SAMPLES, columns), provenance("sample", parameters, inputs))
     statuses = columns["status"]
-    words = f"Sampled {n} crystals: {count_words(statuses)}. Samples: {out}"
+    unable = sum(w > 0 for w in asked) - sum(w > 0 for w in weights)
+    left_out = f" Of the space groups asked for, {unable} cannot hold what is asked and were left out." if unable else ""
+    words = f"Sampled {n} crystals: {count_words(statuses)}.{left_out} Samples: {out}"
     say({"n": n, "status": status_counts(statuses), "out": out}, words, as_json)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from crystalformer_rl.policy.shape import Likelihood
 
@@ -65,11 +65,16 @@ def lattice_log_density(
     return jnp.where(free, each, 0.0).sum(-1)
 
 
-def sample_coordinate(key: PRNGKeyArray, mixture: VonMisesMixture) -> Float[Array, ""]:
-    """One coordinate in [0, 1) from a mixture without batch axes."""
-    component_key, angle_key = jax.random.split(key)
-    k = jax.random.categorical(component_key, mixture.log_weights)
-    angle = mixture.location[k] + sample_von_mises(angle_key, mixture.kappa[k])
+def choose(u: Float[Array, ""], log_probs: Float[Array, " k"]) -> Int[Array, ""]:
+    """The choice that a uniform number in [0, 1) makes; never one of probability zero."""
+    cumulative = jnp.cumsum(jnp.exp(log_probs.astype(jnp.float32)))
+    return (cumulative <= u * cumulative[-1]).sum().astype(jnp.int32)
+
+
+def sample_coordinate(key: PRNGKeyArray, u: Float[Array, ""], mixture: VonMisesMixture) -> Float[Array, ""]:
+    """One coordinate in [0, 1) from a mixture without batch axes. `u` in [0, 1) picks the component."""
+    k = choose(u, mixture.log_weights)
+    angle = mixture.location[k] + sample_von_mises(key, mixture.kappa[k])
     return wrap(angle / (2 * jnp.pi) + 0.5)
 
 
@@ -79,11 +84,14 @@ def wrap(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return jnp.where(wrapped >= 1.0, 0.0, wrapped)
 
 
-def sample_lattice(key: PRNGKeyArray, mixture: GaussianMixture) -> Float[Array, " 6"]:
-    """Six scaled lattice parameters from a mixture without batch axes: one component for all six."""
-    component_key, value_key = jax.random.split(key)
-    k = jax.random.categorical(component_key, mixture.log_weights)
-    return mixture.mean[k] + mixture.sigma[k] * jax.random.normal(value_key, (6,), mixture.mean.dtype)
+def sample_lattice(u: Float[Array, " 7"], mixture: GaussianMixture) -> Float[Array, " 6"]:
+    """Six scaled lattice parameters from a mixture without batch axes: one component for all six.
+
+    `u`: seven uniform numbers in [0, 1), the first picks the component.
+    """
+    k = choose(u[0], mixture.log_weights)
+    inside = jnp.clip(u[1:], 1e-7, 1 - 1e-7)
+    return mixture.mean[k] + mixture.sigma[k] * jax.scipy.special.ndtri(inside)
 
 
 def sample_von_mises(key: PRNGKeyArray, kappa: Float[Array, ""]) -> Float[Array, ""]:
@@ -97,17 +105,18 @@ def sample_von_mises(key: PRNGKeyArray, kappa: Float[Array, ""]) -> Float[Array,
     gap = (jnp.sqrt(2 * (1 + root)) - 1 - 1 / (root + 2 * kappa)) / (2 * kappa)  # 1 − ρ
     excess = gap**2 / (2 * jnp.maximum(1 - gap, 1e-12))  # r − 1
 
-    def propose(state: tuple[PRNGKeyArray, Array, Array]) -> tuple[PRNGKeyArray, Array, Array]:
-        key, u_key, v_key, s_key = jax.random.split(state[0], 4)
-        half = 0.5 * jnp.pi * jax.random.uniform(u_key, (), kappa.dtype)
-        one_minus_z = 2 * jnp.square(jnp.sin(half))
+    def propose(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        trial = state[0]
+        # Far from the numbers that a caller may draw from `key` itself.
+        u, v, sign = jax.random.uniform(jax.random.fold_in(key, 1_000_000 + trial), (3,), kappa.dtype)
+        one_minus_z = 2 * jnp.square(jnp.sin(0.5 * jnp.pi * u))
         # 1 − f with f = (1 + r z)/(r + z) the cosine of the proposed angle
         one_minus_f = excess * one_minus_z / (2 + excess - one_minus_z)
         c = kappa * (excess + one_minus_f)
-        v = jax.random.uniform(v_key, (), kappa.dtype, minval=jnp.finfo(kappa.dtype).tiny)
+        v = jnp.maximum(v, jnp.finfo(kappa.dtype).tiny)
         accepted = (c * (2 - c) > v) | (jnp.log(c / v) + 1 - c >= 0)
         angle = 2 * jnp.arcsin(jnp.sqrt(jnp.clip(one_minus_f / 2, 0, 1)))
-        return key, jnp.where(jax.random.bernoulli(s_key), angle, -angle), accepted
+        return trial + 1, jnp.where(sign < 0.5, angle, -angle), accepted
 
-    start = (key, jnp.zeros((), kappa.dtype), jnp.zeros((), bool))
+    start = (jnp.zeros((), jnp.int32), jnp.zeros((), kappa.dtype), jnp.zeros((), bool))
     return jax.lax.while_loop(lambda state: ~state[2], propose, start)[1]

@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from crystalformer_rl.policy.batch import TokenBatch, symmetry_arrays
 from crystalformer_rl.policy.constraints import (
     Behaviour,
+    Progress,
+    atoms_so_far,
     element_log_probs,
-    first_letter_log_probs,
-    next_letter_log_probs,
+    letter_log_probs,
     only_padding,
 )
 from crystalformer_rl.policy.densities import (
@@ -57,13 +58,16 @@ def log_prob(
     outputs = policy.outputs(batch.g, batch.w, batch.a, batch.x, closed=closed, dropout=dropout, key=key)
     groups = jnp.broadcast_to(batch.g[:, None], batch.w.shape)
 
-    first = first_letter_log_probs(policy.first_logits(batch.g), batch.g, behaviour)
-    later = next_letter_log_probs(outputs[:, :-1, 4, : shape.wyck_types], groups[:, 1:], batch.w[:, :-1], behaviour)
+    places = jnp.broadcast_to(jnp.arange(batch.w.shape[1]), batch.w.shape)
+    before = jnp.concatenate([jnp.ones_like(batch.w[:, :1]), batch.w[:, :-1]], axis=1)
+    progress = Progress(groups, before, places, atoms_so_far(groups, batch.w, batch.a, behaviour))
+    first = policy.first_logits(batch.g)[:, None]
+    letters = letter_log_probs(jnp.concatenate([first, outputs[:, :-1, 4, : shape.wyck_types]], axis=1), progress, behaviour)
     if shape.likelihood == "normalized" and batch.w.shape[1] == shape.n_max:
-        later = later.at[:, -1].set(only_padding(later[:, -1]))
-    w = _pick(first, batch.w[:, 0]) + _pick(later, batch.w[:, 1:]).sum(-1)
+        letters = letters.at[:, -1].set(only_padding(letters[:, -1]))
+    w = _pick(letters, batch.w).sum(-1)
 
-    elements = element_log_probs(outputs[..., 0, : shape.atom_types], batch.w, behaviour)
+    elements = element_log_probs(outputs[..., 0, : shape.atom_types], batch.w, progress, behaviour)
     a = _pick(elements, batch.a).sum(-1)
 
     mixture = coordinate_mixture(outputs[..., 1:4, :], shape.Kx, temperature)

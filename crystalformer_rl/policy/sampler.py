@@ -1,7 +1,10 @@
-"""Sample crystals from a policy: one scan step a site, keys and values kept, stop when every sequence has ended.
+"""Sample crystals from a policy: a loop over tokens that keeps keys and values, in stages of growing length.
 
 Crystal i of a run depends on (seed, i), the policy and the run's behaviour alone: every random
-draw uses a key folded from the crystal's own number, and batches have a fixed shape inside.
+draw uses a key folded from the crystal's own number, and batches have fixed shapes inside.
+
+Attention streams the whole cache at every token, and a batch lasts as long as its longest crystal. So a batch
+starts with a short cache; the few sequences that outgrow it move together into narrower batches with a longer one.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from crystalformer_rl.crystal.wyckoff import atoms_in_cell
 from crystalformer_rl.policy.batch import TokenBatch, symmetry_arrays
 from crystalformer_rl.policy.constraints import (
     Behaviour,
+    Progress,
+    atoms_of_sites,
     element_log_probs,
-    first_letter_log_probs,
-    next_letter_log_probs,
+    letter_log_probs,
     only_padding,
 )
 from crystalformer_rl.policy.densities import (
+    choose,
     coordinate_log_density,
     coordinate_mixture,
     lattice_log_density,
@@ -35,22 +40,32 @@ from crystalformer_rl.policy.densities import (
     sample_lattice,
     wrap,
 )
-from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.transformer import TOKENS_PER_SITE, Cache, Policy
+
+LANES = 64
+"""Sequences side by side on a CPU, whatever the batch's size: the compiled arithmetic of a row can change with it."""
+
+_STAGES = ((3, 1), (5, 2), (8, 4), (12, 4))
+"""(places, divisor): a stage goes up to so many places, and holds the batch's size over the divisor. A last one goes to the end."""
+
+_LAST_DIVISOR = 8
 
 
 class SampleState(NamedTuple):
-    """The state of the loop over sites, for B sequences of up to S places.
+    """The state of the loop over tokens, for B sequences of up to S places.
 
-    place: number of the site being written; letter_logits: raw logits of its Wyckoff letter; ended: whether
-    the padding site was reached; log_prob: behaviour log-probability so far; g: space groups; w, a, x, l: see `TokenBatch`.
+    position: number of the token being chosen; output: (B, o) raw output at the token before it; current: the last Wyckoff
+    letter, 0 once the sequence has ended; done: its lattice is drawn too; atoms: (B, E), see `Progress`;
+    log_prob, behaviour_log_prob: so far, under the policy and under the run's behaviour; w, a, x, l: see `TokenBatch`.
     """
 
-    place: Int[Array, ""]
-    letter_logits: Float[Array, "b wyck"]
+    position: Int[Array, ""]
+    output: Float[Array, "b o"]
     current: Int[Array, " b"]
-    ended: Bool[Array, " b"]
+    done: Bool[Array, " b"]
+    atoms: Int[Array, "b e"]
     log_prob: Float[Array, " b"]
+    behaviour_log_prob: Float[Array, " b"]
     w: Int[Array, "b s"]
     a: Int[Array, "b s"]
     x: Float[Array, "b s 3"]
@@ -66,122 +81,227 @@ class Samples(NamedTuple):
     log_prob: Float[Array, " b"]
 
 
+class Run(NamedTuple):
+    """What the tokens of B sequences are drawn with: a random key and a space group each, and the run's behaviour."""
+
+    keys: PRNGKeyArray
+    g: Int[Array, " b"]
+    behaviour: Behaviour
+
+
+class Chance(NamedTuple):
+    """The random numbers of one token. uniform: (B, 7) in [0, 1); keys: for what needs more of them."""
+
+    keys: PRNGKeyArray
+    uniform: Float[Array, "b 7"]
+
+
+def stages(places: int, lanes: int) -> list[tuple[int, int]]:
+    """(places, lanes) of each stage for a policy of so many places, at a batch of `lanes`."""
+    shorter = [(end, lanes // divisor) for end, divisor in _STAGES if end < places]
+    return [*shorter, (places, lanes // _LAST_DIVISOR)]
+
+
+def sample_batch(policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behaviour: Behaviour) -> Samples:
+    """One crystal for each key and space group; the batch's size must be a multiple of 8 (see `stages`)."""
+    size, places = len(g), policy.shape.n_max
+    result = _blank_samples(np.asarray(g), places)
+    plan = stages(places, size)
+    first = _start(policy, g, behaviour, plan[0][0])
+    _finish(policy, Run(keys, g, behaviour), first, np.arange(size), plan, result)
+    return jax.tree.map(jnp.asarray, result)
+
+
+def _finish(
+    policy: Policy, run: Run, state: SampleState, rows: np.ndarray, plan: list[tuple[int, int]], result: Samples
+) -> None:
+    """Run a stage, put down what is done, and pass on what is not. `rows`: place in `result` of the first lanes."""
+    state = _run_stage(policy, run, state)
+    over = np.asarray(state.done)[: len(rows)] | (len(plan) == 1)
+    _put_down(result, state, np.flatnonzero(over), rows)
+    left = np.flatnonzero(~over)
+    if len(left) == 0:
+        return
+    places, lanes = plan[1]
+    for start in range(0, len(left), lanes):
+        chosen = left[start : start + lanes]
+        lanes_from = jnp.asarray(np.resize(chosen, lanes))
+        moved, narrowed = _move(run, state, lanes_from, places)
+        _finish(policy, moved, narrowed, rows[chosen], plan[1:], result)
+
+
+def _blank_samples(g: np.ndarray, places: int) -> Samples:
+    size = len(g)
+    integers, reals = np.zeros((size, places), np.int32), np.zeros((size, places, 3), np.float32)
+    tokens = TokenBatch(g, integers, integers.copy(), reals, np.zeros((size, 6), np.float32))  # type: ignore[arg-type]
+    return Samples(tokens, np.zeros(size), np.zeros(size))  # type: ignore[arg-type]
+
+
+def _put_down(result: Samples, state: SampleState, lanes: np.ndarray, rows: np.ndarray) -> None:
+    """Copy finished lanes to their rows."""
+    tokens, places = result.tokens, state.w.shape[1]
+    for whole, part in ((tokens.w, state.w), (tokens.a, state.a), (tokens.x, state.x)):
+        whole[rows[lanes], :places] = np.asarray(part)[lanes]  # type: ignore[index]
+    for whole, part in (
+        (tokens.l, state.l),
+        (result.behaviour_log_prob, state.behaviour_log_prob),
+        (result.log_prob, state.log_prob),
+    ):
+        whole[rows[lanes]] = np.asarray(part)[lanes]  # type: ignore[index]
+
+
 @eqx.filter_jit
-def sample_batch(
-    policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behaviour: Behaviour
-) -> tuple[TokenBatch, Float[Array, " b"]]:
-    """Sample one crystal for each key and space group; returns tokens and behaviour log-probabilities."""
-    shape, size = policy.shape, g.shape[0]
-    places = shape.n_max
-    start = SampleState(
-        place=jnp.zeros((), jnp.int32),
-        letter_logits=policy.first_logits(g),
+def _start(policy: Policy, g: Int[Array, " b"], behaviour: Behaviour, places: int) -> SampleState:
+    """Sequences before their first letter."""
+    shape, size, dtype = policy.shape, g.shape[0], policy.head.w.dtype
+    first = policy.first_logits(g)
+    n_elements = 0 if behaviour.formula is None else len(behaviour.formula.elements)
+    return SampleState(
+        position=jnp.zeros((), jnp.int32),
+        output=jnp.pad(first, ((0, 0), (0, shape.output_size - first.shape[1]))),
         current=jnp.ones(size, jnp.int32),
-        ended=jnp.zeros(size, bool),
-        log_prob=jnp.zeros(size, policy.head.w.dtype),
+        done=jnp.zeros(size, bool),
+        atoms=jnp.zeros((size, n_elements), jnp.int32),
+        log_prob=jnp.zeros(size, dtype),
+        behaviour_log_prob=jnp.zeros(size, dtype),
         w=jnp.zeros((size, places), jnp.int32),
         a=jnp.zeros((size, places), jnp.int32),
-        x=jnp.zeros((size, places, 3), policy.head.w.dtype),
-        l=jnp.zeros((size, 6), policy.head.w.dtype),
+        x=jnp.zeros((size, places, 3), jnp.float32),
+        l=jnp.zeros((size, 6), jnp.float32),
         cache=policy.empty_cache(size, places * TOKENS_PER_SITE),
     )
-    end = jax.lax.while_loop(
-        lambda state: (state.place < places) & ~state.ended.all(),
-        lambda state: _write_site(policy, keys, g, behaviour, state),
-        start,
+
+
+@eqx.filter_jit
+def _move(run: Run, state: SampleState, lanes: Int[Array, " b"], places: int) -> tuple[Run, SampleState]:
+    """The given lanes alone, with room for `places` places."""
+    more = places - state.w.shape[1]
+    kept = jax.tree.map(lambda leaf: leaf[lanes] if leaf.ndim else leaf, state)
+    wider = kept._replace(
+        w=jnp.pad(kept.w, ((0, 0), (0, more))),
+        a=jnp.pad(kept.a, ((0, 0), (0, more))),
+        x=jnp.pad(kept.x, ((0, 0), (0, more), (0, 0))),
+        cache=jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, 0), (0, more * TOKENS_PER_SITE), (0, 0))), kept.cache),
     )
-    return TokenBatch(g, end.w, end.a, end.x, end.l), end.log_prob
+    return Run(run.keys[lanes], run.g[lanes], run.behaviour), wider
 
 
-def _write_site(
-    policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behaviour: Behaviour, state: SampleState
-) -> SampleState:
-    """Write one site of every sequence: letter, then element (or the lattice, where the sequence ends), then coordinates."""
-    shape = policy.shape
-    site_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, state.place), 6))(keys)
-    first = first_letter_log_probs(state.letter_logits, g, behaviour)
-    later = next_letter_log_probs(state.letter_logits, g, state.current, behaviour)
-    letter_log_probs = jnp.where(state.place == 0, first, later)
+@eqx.filter_jit
+def _run_stage(policy: Policy, run: Run, state: SampleState) -> SampleState:
+    """Choose tokens until every sequence is done or the stage's places are full."""
+    end = state.w.shape[1] * TOKENS_PER_SITE
+    return jax.lax.while_loop(
+        lambda state: (state.position < end) & ~state.done.all(),
+        lambda state: _write_token(policy, run, state),
+        state,
+    )
+
+
+def _write_token(policy: Policy, run: Run, state: SampleState) -> SampleState:
+    """Choose the next token of every sequence from the last output, and read it."""
+    kind = state.position % TOKENS_PER_SITE
+    writers = (_write_letter, _write_element, _write_coordinate)
+    # One copy of the network serves all kinds of tokens: the program is short and compiles fast.
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, state.position))(run.keys)
+    chance = Chance(keys, jax.vmap(lambda key: jax.random.uniform(key, (7,)))(keys))
+    branches = [lambda write=write: write(policy, run, chance, state._replace(cache=None)) for write in writers]  # type: ignore[arg-type]
+    written, token = jax.lax.switch(jnp.minimum(kind, 2), branches)
+    output, cache = policy.step(token, state.position, state.cache)
+    return written._replace(position=state.position + 1, output=output, cache=cache)
+
+
+def _progress(run: Run, state: SampleState, current: Int[Array, " b"]) -> Progress:
+    place = state.position // TOKENS_PER_SITE
+    return Progress(run.g, current, jnp.broadcast_to(place, current.shape), state.atoms)
+
+
+def _write_letter(
+    policy: Policy, run: Run, chance: Chance, state: SampleState
+) -> tuple[SampleState, Float[Array, "b d"]]:
+    """The Wyckoff letter of the next site, or the end."""
+    shape, place = policy.shape, state.position // TOKENS_PER_SITE
+    logits, progress = state.output[:, : shape.wyck_types], _progress(run, state, state.current)
+    plain, ours = letter_log_probs(logits, progress, None), letter_log_probs(logits, progress, run.behaviour)
     if shape.likelihood == "normalized":
-        letter_log_probs = jnp.where(state.place == shape.n_max - 1, only_padding(letter_log_probs), letter_log_probs)
-    w, w_log_prob = _choose(site_keys[:, 0], letter_log_probs)
-    w = jnp.where(state.ended, 0, w)
-    position = state.place * TOKENS_PER_SITE
-    output, cache = policy.step(policy.embed_w(g, w), position, state.cache)
+        plain, ours = (jnp.where(place == shape.n_max - 1, only_padding(p), p) for p in (plain, ours))
+    w = jax.vmap(choose)(chance.uniform[:, 0], ours)
+    w = jnp.where(state.current == 0, 0, w)
+    state = _count(state, _pick(plain, w), _pick(ours, w), state.current > 0)
+    return state._replace(w=state.w.at[:, place].set(w), current=w), policy.embed_w(run.g, w)
 
-    ends_now = (w == 0) & ~state.ended
-    l, l_log_prob = _draw_lattice(policy, site_keys[:, 5], g, behaviour, output)
-    a, a_log_prob = _choose(site_keys[:, 1], element_log_probs(output[:, : shape.atom_types], w, behaviour))
-    output, cache = policy.step(policy.embed_a(g, a), position + 1, cache)
 
-    def write_coordinate(
-        carry: tuple[Array, Array, Array, Cache], axis: Int[Array, ""]
-    ) -> tuple[tuple[Array, Array, Array, Cache], None]:
-        x, density_so_far, output, cache = carry
-        value, density = _draw_coordinate(policy, site_keys[:, 2 + axis], g, w, x, axis, behaviour, output)
-        output, cache = policy.step(policy.embed_x(axis, g, value), position + 2 + axis, cache)
-        return (x.at[:, axis].set(value), density_so_far + density, output, cache), None
-
-    nothing = jnp.zeros((w.shape[0], 4), output.dtype)
-    # Scanned, not unrolled: the program is half as long and compiles in half the time.
-    (x, x_log_prob, output, cache), _ = jax.lax.scan(
-        write_coordinate, (nothing[:, :3], nothing[:, 3], output, cache), jnp.arange(3)
-    )
-
-    site_log_prob = jnp.where(w > 0, w_log_prob + a_log_prob + x_log_prob, w_log_prob + l_log_prob)
-    return SampleState(
-        place=state.place + 1,
-        letter_logits=output[:, : shape.wyck_types],
-        current=jnp.where(w > 0, w, state.current),
-        ended=state.ended | (w == 0),
-        log_prob=state.log_prob + jnp.where(state.ended, 0.0, site_log_prob),
-        w=state.w.at[:, state.place].set(w),
-        a=state.a.at[:, state.place].set(jnp.where(state.ended, 0, a)),
-        x=state.x.at[:, state.place].set(jnp.where((w > 0)[:, None], x, 0.0)),
+def _write_element(
+    policy: Policy, run: Run, chance: Chance, state: SampleState
+) -> tuple[SampleState, Float[Array, "b d"]]:
+    """The element of a site; the lattice where the sequence has just ended."""
+    shape, place = policy.shape, state.position // TOKENS_PER_SITE
+    before = jnp.where(place == 0, 1, state.w[:, jnp.maximum(place - 1, 0)])
+    logits, progress = state.output[:, : shape.atom_types], _progress(run, state, before)
+    plain = element_log_probs(logits, state.current, progress, None)
+    ours = element_log_probs(logits, state.current, progress, run.behaviour)
+    a = jax.vmap(choose)(chance.uniform[:, 0], ours)
+    l, plain_density, density = _draw_lattice(policy, run, chance.uniform, state)
+    site, ends_now = state.current > 0, (state.current == 0) & ~state.done
+    state = _count(state, _pick(plain, a), _pick(ours, a), site)
+    state = _count(state, plain_density, density, ends_now)
+    state = state._replace(
+        a=state.a.at[:, place].set(jnp.where(site, a, 0)),
+        atoms=state.atoms + atoms_of_sites(run.g, state.current, a, run.behaviour),
         l=jnp.where(ends_now[:, None], l, state.l),
-        cache=cache,
+        done=state.done | ends_now,
     )
+    return state, policy.embed_a(run.g, a)
 
 
-def _choose(keys: PRNGKeyArray, log_probs: Float[Array, "b k"]) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
-    """One categorical draw a sequence, and its log-probability."""
-    choice = jax.vmap(jax.random.categorical)(keys, log_probs).astype(jnp.int32)
-    return choice, jnp.take_along_axis(log_probs, choice[:, None], axis=1)[:, 0]
-
-
-def _draw_coordinate(
-    policy: Policy,
-    keys: PRNGKeyArray,
-    g: Int[Array, " b"],
-    w: Int[Array, " b"],
-    x: Float[Array, "b 3"],
-    axis: Int[Array, ""],
-    behaviour: Behaviour,
-    output: Float[Array, "b o"],
-) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+def _write_coordinate(
+    policy: Policy, run: Run, chance: Chance, state: SampleState
+) -> tuple[SampleState, Float[Array, "b d"]]:
     """A coordinate drawn where it is independent, else computed from the ones before by the position's standard form."""
-    tables = symmetry_arrays()
-    mixture = coordinate_mixture(output, policy.shape.Kx, behaviour.temperature)
-    drawn = jax.vmap(sample_coordinate)(keys, mixture)
+    shape, tables = policy.shape, symmetry_arrays()
+    place, axis = state.position // TOKENS_PER_SITE, state.position % TOKENS_PER_SITE - 2
+    g, w, x = run.g, state.current, state.x[:, place]
+    plain, ours = (
+        coordinate_mixture(state.output, shape.Kx, temperature) for temperature in (1.0, run.behaviour.temperature)
+    )
+    drawn = jax.vmap(sample_coordinate)(chance.keys, chance.uniform[:, 0], ours)
     operation = jnp.asarray(tables.first_operation, x.dtype)[g, w, axis]
     computed = wrap((operation[:, :3] * x).sum(-1) + operation[:, 3])
-    value = jnp.where(jnp.asarray(tables.independent)[g, w, axis], drawn, computed)
-    counted = jnp.asarray(tables.independent if policy.shape.likelihood == "normalized" else tables.free)[g, w, axis]
-    return value, jnp.where(counted, coordinate_log_density(mixture, value), 0.0)
+    value = jnp.where(jnp.asarray(tables.independent)[g, w, axis], drawn, computed).astype(jnp.float32)
+    counted = jnp.asarray(tables.independent if shape.likelihood == "normalized" else tables.free)[g, w, axis] & (w > 0)
+    state = _count(state, coordinate_log_density(plain, value), coordinate_log_density(ours, value), counted)
+    value = jnp.where(w > 0, value, 0.0)
+    return state._replace(x=state.x.at[:, place, axis].set(value)), policy.embed_x(axis, g, value)
+
+
+def _count(state: SampleState, plain: Array, ours: Array, where: Bool[Array, " b"]) -> SampleState:
+    """Add log-probabilities under the policy and under the run's behaviour."""
+    return state._replace(
+        log_prob=state.log_prob + jnp.where(where, plain, 0.0),
+        behaviour_log_prob=state.behaviour_log_prob + jnp.where(where, ours, 0.0),
+    )
+
+
+def _pick(log_probs: Float[Array, "b k"], choice: Int[Array, " b"]) -> Float[Array, " b"]:
+    return jnp.take_along_axis(log_probs, choice[:, None], axis=1)[:, 0]
 
 
 def _draw_lattice(
-    policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behaviour: Behaviour, output: Float[Array, "b o"]
-) -> tuple[Float[Array, "b 6"], Float[Array, " b"]]:
-    """A lattice from the output at a W token, and the log-density of its free parameters; the others as the group has them."""
+    policy: Policy, run: Run, uniform: Float[Array, "b 7"], state: SampleState
+) -> tuple[Float[Array, "b 6"], Array, Array]:
+    """A lattice from the output at a W token, and the log-density of its free parameters under the policy and under the run's
+    behaviour; the others are as the group has them."""
     shape = policy.shape
-    mixture = lattice_mixture(output, shape.atom_types, shape.Kl, behaviour.temperature)
-    l = _constrained_lattice(g, jax.vmap(sample_lattice)(keys, mixture))
-    free = jnp.asarray(symmetry_arrays().free_lattice)[g]
-    return l, lattice_log_density(mixture, l, free, shape.likelihood)
+    plain, ours = (
+        lattice_mixture(state.output, shape.atom_types, shape.Kl, temperature)
+        for temperature in (1.0, run.behaviour.temperature)
+    )
+    drawn = jax.vmap(sample_lattice)(uniform, ours)
+    l = constrained_lattice(run.g, drawn).astype(jnp.float32)
+    free = jnp.asarray(symmetry_arrays().free_lattice)[run.g]
+    return l, *(lattice_log_density(mixture, l, free, shape.likelihood) for mixture in (plain, ours))
 
 
-def _constrained_lattice(g: Int[Array, " b"], l: Float[Array, "b 6"]) -> Float[Array, "b 6"]:
+def constrained_lattice(g: Int[Array, " b"], l: Float[Array, "b 6"]) -> Float[Array, "b 6"]:
     """Scaled lattice parameters with those that the space group ties or fixes set to what it demands (radians)."""
     right, hexagonal = jnp.pi / 2, 2 * jnp.pi / 3
     a, b, c, alpha, beta, gamma = (l[:, i] for i in range(6))
@@ -197,12 +317,6 @@ def _constrained_lattice(g: Int[Array, " b"], l: Float[Array, "b 6"]) -> Float[A
         ],
         axis=-1,
     )
-
-
-LANES = 64
-"""Sequences side by side on a CPU, whatever the batch's size: the compiled arithmetic of a row can change with it."""
-
-_log_prob_of = eqx.filter_jit(lambda policy, tokens: log_prob(policy, tokens).total)
 
 
 def crystal_keys(seed: int, numbers: Int[Array, " b"]) -> PRNGKeyArray:
@@ -239,10 +353,8 @@ def sample(
     parts = []
     for start in range(0, len(numbers_), batch_size):
         chosen = np.minimum(np.arange(start, start + batch_size), len(numbers_) - 1)
-        tokens, behaviour_log_prob = sample_batch(
-            policy, crystal_keys(seed, jnp.asarray(numbers_[chosen])), jnp.asarray(groups[chosen], jnp.int32), behaviour
-        )
-        part = Samples(tokens, behaviour_log_prob, _log_prob_of(policy, tokens))
+        keys = crystal_keys(seed, jnp.asarray(numbers_[chosen]))
+        part = sample_batch(policy, keys, jnp.asarray(groups[chosen], jnp.int32), behaviour)
         size = min(batch_size, len(numbers_) - start)
         parts.append(jax.tree.map(lambda leaf, n=size: np.asarray(leaf[:n]), part))
         if advance is not None:
