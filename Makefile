@@ -12,10 +12,10 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 CORES ?= all
 
-.PHONY: help install run test lint schema
+.PHONY: help install run test lint schema bench-sampler bench-train
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed  ## Make .venv with everything that a run needs
 
@@ -35,6 +35,12 @@ lint: $(VENV)/installed-dev  ## Pass linters, types and layers only
 
 schema: $(VENV)/installed  ## Write the configuration's JSON schema from its model
 	$(BIN)/python -m crystalformer_rl.config workflow/schemas/config.schema.json
+
+bench-sampler: $(VENV)/installed  ## Speed of the sampler against the published algorithm (minutes)
+	@$(BIN)/python benchmarks/bench_sampler.py
+
+bench-train: $(VENV)/installed  ## Speed of pretraining against the published step (minutes)
+	@$(BIN)/python benchmarks/bench_train.py
 
 # The stamps are newer than pyproject.toml as long as what it asks for is installed.
 $(VENV)/installed: pyproject.toml

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from crystalformer_rl.cli.finetune import make_score
 from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.finetune.loop import run_round
 from crystalformer_rl.finetune.record import STABLE_BELOW, update_row
@@ -28,6 +27,7 @@ from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.transformer import Policy
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.rewards import StabilityReward
+from crystalformer_rl.scoring import stability_score
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "resources" / "embedded"
 SEED, BATCH = 99, 64
@@ -56,7 +56,7 @@ def main() -> None:
     policy, card = load_policy(EMBEDDED / "policy.safetensors")
     weights, kl = card["space_group_counts"], 0.0
     with PotentialWorker("chgnet") as worker:
-        score = make_score(worker, StabilityReward(Hull.from_reference(EMBEDDED / "reference.parquet")))
+        score = stability_score(worker, StabilityReward(Hull.from_reference(EMBEDDED / "reference.parquet")))
         before = stable(policy, weights, score, options.crystals)
         if options.temperature is not None:
             after = stable(policy, weights, score, options.crystals, options.temperature)

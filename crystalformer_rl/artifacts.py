@@ -116,6 +116,17 @@ SAMPLES = (
     STATUS,
 )
 
+#: States of Markov chains; `id` is `chain@step`.
+CHAINS = (
+    *CRYSTALS_AND_TOKENS,
+    Column("chain", pa.string(), "", "id of the crystal that the chain started from"),
+    Column("step", pa.int64(), "", "Metropolis steps from the start"),
+    Column("acceptance", _f, "", "accepted fraction of the steps so far"),
+    Column("log_prob", _f, "nat", "log-probability under the policy"),
+    Column("reward", _f, "eV/atom", "reward in the chain's law; null without one"),
+    STATUS,
+)
+
 #: The crystal is the primitive cell, the tokens are those of the relaxed crystal.
 RELAXED = (
     *CRYSTALS_AND_TOKENS,

@@ -16,6 +16,8 @@ COMMANDS = {
     "tokenize": "Turn crystals into space group, Wyckoff sites and lattice.",
     "pretrain": "Train a policy on tokens.",
     "sample": "Sample crystals from a policy.",
+    "mcmc": "Markov chains over elements, coordinates and lattices on fixed Wyckoff sites.",
+    "convert": "Turn a published checkpoint into a policy of ours.",
     "log-prob": "Log-probabilities of tokens under a policy.",
     "relax": "Relax crystals with a potential, keeping the space group.",
     "reference": "Build a reference: crystals, tokens and energies in one potential.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,7 @@ from crystalformer_rl.cli.console import json_option, progress, say
 from crystalformer_rl.errors import InputError
 
 if TYPE_CHECKING:
-    from crystalformer_rl.crystal.tokens import Sites
     from crystalformer_rl.finetune.loop import Update
-    from crystalformer_rl.finetune.rollout import Score, Scores
-    from crystalformer_rl.potential.client import PotentialWorker
-    from crystalformer_rl.rewards import StabilityReward
 
 
 @click.command("finetune")
@@ -74,6 +69,7 @@ def command(
     from crystalformer_rl.policy.checkpoint import load_policy, save_policy
     from crystalformer_rl.potential.client import PotentialWorker
     from crystalformer_rl.rewards import StabilityReward
+    from crystalformer_rl.scoring import stability_score
 
     settings = load_section(config, "finetune") if config else FinetuneConfig()
     if (state is None) != (round_number == 1):
@@ -105,7 +101,7 @@ def command(
             )
             click.echo(_words(row), err=True)
 
-        end, updates = run_round(start, base, settings, make_score(worker, StabilityReward(hull)), weights, seed, updated)
+        end, updates = run_round(start, base, settings, stability_score(worker, StabilityReward(hull)), weights, seed, updated)
         identity = worker.identity
 
     folder = Path(out)
@@ -120,48 +116,6 @@ def command(
     last = update_row(updates[-1], round_number)
     words = f"Round {round_number} done after {end.updates} updates: {_words(last)} Files: {out}"
     say({**last, "out": out}, words, as_json)
-
-
-def make_score(worker: PotentialWorker, reward: StabilityReward) -> Score:
-    """The score of a batch: energies from the worker, distances to the hull, rewards."""
-    from crystalformer_rl.finetune.rollout import Scores
-
-    def score(sites: Sequence[Sites | None], statuses: Sequence[str]) -> Scores:
-        import numpy as np
-
-        table = _crystals_table(sites, statuses)
-        energies = worker.energies(table)
-        energy, found = energies.column("energy").to_pylist(), energies.column("status").to_pylist()
-        scored = reward.score(table.column("atomic_numbers").to_pylist(), energy, found)
-        column = {name: scored.column(name).to_pylist() for name in scored.column_names}
-        return Scores(
-            reward=np.array(column["reward"], float),
-            energy=np.array([np.nan if e is None else e for e in energy], float),
-            formation_energy=_floats(column["formation_energy"]),
-            e_above_hull=_floats(column["e_above_hull"]),
-            suspect=np.array([bool(s) for s in column["suspect"]]),
-            status=column["status"],
-            evaluations=sum(s is not None for s in sites),
-        )
-
-    return score
-
-
-def _crystals_table(sites: Sequence[Sites | None], statuses: Sequence[str]) -> Any:
-    """Crystals in their primitive cells, the cheapest for a potential."""
-    from crystalformer_rl.artifacts import CRYSTALS, STATUS, make_table
-    from crystalformer_rl.crystal.structure import crystal_columns
-    from crystalformer_rl.crystal.tokens import primitive
-
-    columns = crystal_columns([None if s is None else primitive(s) for s in sites])
-    ids = [str(i) for i in range(len(sites))]
-    return make_table((*CRYSTALS, STATUS), {"id": ids, **columns, "status": list(statuses)})
-
-
-def _floats(values: list[float | None]) -> Any:
-    import numpy as np
-
-    return np.array([np.nan if v is None else v for v in values], float)
 
 
 def _words(row: dict[str, Any]) -> str:

@@ -72,17 +72,24 @@ def parse_site_elements(entries: Sequence[str]) -> dict[int, set[int]]:
 
 def sample_columns(ids: list[str], samples: Any) -> dict[str, Any]:
     """The columns of the samples table, crystals in their conventional cell."""
+    return {
+        "id": ids,
+        **crystal_and_token_columns(samples.tokens),
+        "log_prob": samples.log_prob.astype(float).tolist(),
+        "behaviour_log_prob": samples.behaviour_log_prob.astype(float).tolist(),
+    }
+
+
+def crystal_and_token_columns(tokens: Any) -> dict[str, Any]:
+    """Crystals of a token batch in their conventional cell, their tokens, and `status`."""
     from crystalformer_rl.crystal.structure import crystal_columns
     from crystalformer_rl.crystal.tokens import decode, token_columns
     from crystalformer_rl.policy.sampler import sites_of
 
-    decoded = sites_of(samples.tokens)
+    decoded = sites_of(tokens)
     sites = [s for s, _ in decoded]
     return {
-        "id": ids,
         **crystal_columns([None if s is None else decode(s) for s in sites]),
         **token_columns(sites, coords_name="site_frac_coords"),
-        "log_prob": samples.log_prob.astype(float).tolist(),
-        "behaviour_log_prob": samples.behaviour_log_prob.astype(float).tolist(),
         "status": [status for _, status in decoded],
     }

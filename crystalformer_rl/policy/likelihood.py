@@ -17,6 +17,7 @@ from crystalformer_rl.policy.constraints import (
     only_padding,
 )
 from crystalformer_rl.policy.densities import (
+    GaussianMixture,
     coordinate_log_density,
     coordinate_mixture,
     lattice_log_density,
@@ -51,6 +52,18 @@ def log_prob(
     With a `behaviour`, the renormalized likelihood under its masks and temperature: the one with
     which a run that used it samples.
     """
+    return log_prob_and_lattice(policy, batch, behaviour, dropout=dropout, key=key)[0]
+
+
+def log_prob_and_lattice(
+    policy: Policy,
+    batch: TokenBatch,
+    behaviour: Behaviour | None = None,
+    *,
+    dropout: float = 0.0,
+    key: PRNGKeyArray | None = None,
+) -> tuple[LogProb, GaussianMixture]:
+    """`log_prob`, and the mixture (B, Kl) from which the policy draws the lattice of each crystal."""
     shape, tables = policy.shape, symmetry_arrays()
     temperature = 1.0 if behaviour is None else behaviour.temperature
     # Only a published policy's sequence can fill its last place.
@@ -79,7 +92,7 @@ def log_prob(
     at_end = jnp.take_along_axis(outputs[..., 0, :], end[:, None, None], axis=1)[:, 0]
     lattice = lattice_mixture(at_end, shape.atom_types, shape.Kl, temperature)
     free = jnp.asarray(tables.free_lattice)[batch.g]
-    return LogProb(w, xyz, a, lattice_log_density(lattice, batch.l, free, shape.likelihood))
+    return LogProb(w, xyz, a, lattice_log_density(lattice, batch.l, free, shape.likelihood)), lattice
 
 
 def _pick(log_probs: Float[Array, "*n k"], index: Array) -> Float[Array, "*n"]:

@@ -110,7 +110,7 @@ def pretrain(
     best, curve = policy, list[EpochRecord]()
     if checkpoint is not None and checkpoint.exists():
         state, best, curve = _restore(checkpoint, state, shape, settings)
-    train_step = _make_train_step(optimizer, settings)
+    train_step = make_train_step(optimizer, settings)
     evaluate = eqx.filter_jit(loss)
     variations = Variations(dataset.training) if settings.augmentation else None
     started = time.monotonic() - (curve[-1].seconds if curve else 0.0)
@@ -144,7 +144,7 @@ def _should_stop(curve: list[EpochRecord], settings: PretrainSettings) -> bool:
     return out_of_time or len(curve) - 1 - best >= settings.patience
 
 
-def _make_train_step(
+def make_train_step(
     optimizer: optax.GradientTransformation, settings: PretrainSettings
 ) -> Callable[[TrainingState, TokenBatch, Any], tuple[TrainingState, Array]]:
     """One compiled update a bucket length."""

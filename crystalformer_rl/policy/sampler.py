@@ -70,7 +70,7 @@ class SampleState(NamedTuple):
     a: Int[Array, "b s"]
     x: Float[Array, "b s 3"]
     l: Float[Array, "b 6"]
-    cache: Cache
+    cache: Cache | None
 
 
 class Samples(NamedTuple):
@@ -107,7 +107,7 @@ def sample_batch(policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behavi
     size, places = len(g), policy.shape.n_max
     result = _blank_samples(np.asarray(g), places)
     plan = stages(places, size)
-    first = _start(policy, g, behaviour, plan[0][0])
+    first = blank_state(policy, g, behaviour, plan[0][0])
     _finish(policy, Run(keys, g, behaviour), first, np.arange(size), plan, result)
     return jax.tree.map(jnp.asarray, result)
 
@@ -151,7 +151,7 @@ def _put_down(result: Samples, state: SampleState, lanes: np.ndarray, rows: np.n
 
 
 @eqx.filter_jit
-def _start(policy: Policy, g: Int[Array, " b"], behaviour: Behaviour, places: int) -> SampleState:
+def blank_state(policy: Policy, g: Int[Array, " b"], behaviour: Behaviour, places: int) -> SampleState:
     """Sequences before their first letter."""
     shape, size, dtype = policy.shape, g.shape[0], policy.head.w.dtype
     first = policy.first_logits(g)
@@ -199,15 +199,23 @@ def _run_stage(policy: Policy, run: Run, state: SampleState) -> SampleState:
 
 def _write_token(policy: Policy, run: Run, state: SampleState) -> SampleState:
     """Choose the next token of every sequence from the last output, and read it."""
-    kind = state.position % TOKENS_PER_SITE
-    writers = (_write_letter, _write_element, _write_coordinate)
-    # One copy of the network serves all kinds of tokens: the program is short and compiles fast.
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, state.position))(run.keys)
-    chance = Chance(keys, jax.vmap(lambda key: jax.random.uniform(key, (7,)))(keys))
-    branches = [lambda write=write: write(policy, run, chance, state._replace(cache=None)) for write in writers]  # type: ignore[arg-type]
-    written, token = jax.lax.switch(jnp.minimum(kind, 2), branches)
+    written, token = choose_token(policy, run, state._replace(cache=None))
     output, cache = policy.step(token, state.position, state.cache)
     return written._replace(position=state.position + 1, output=output, cache=cache)
+
+
+def choose_token(policy: Policy, run: Run, state: SampleState) -> tuple[SampleState, Float[Array, "b d"]]:
+    """The next token of every sequence, drawn from the last output: the state with it, and its embedding.
+
+    The state's cache is not needed; `position` and `output` are left to whoever evaluates the network.
+    """
+    kind = state.position % TOKENS_PER_SITE
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, state.position))(run.keys)
+    chance = Chance(keys, jax.vmap(lambda key: jax.random.uniform(key, (7,)))(keys))
+    # One copy of the network serves all kinds of tokens: the program is short and compiles fast.
+    writers = (_write_letter, _write_element, _write_coordinate)
+    branches = [lambda write=write: write(policy, run, chance, state) for write in writers]
+    return jax.lax.switch(jnp.minimum(kind, 2), branches)
 
 
 def _progress(run: Run, state: SampleState, current: Int[Array, " b"]) -> Progress:
