@@ -28,20 +28,20 @@ from crystalformer_rl.policy.checkpoint import load_policy
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.sampler import (
     Run,
-    SampleState,
     Samples,
+    SampleState,
+    blank_state,
     choose_token,
     crystal_keys,
     draw_space_groups,
     sample,
-    blank_state,
 )
 from crystalformer_rl.policy.shape import PolicyShape
 from crystalformer_rl.policy.transformer import TOKENS_PER_SITE, Policy
 
 SPACE_GROUPS = (12, 14, 62, 63, 139, 166, 194, 216, 221, 225)
 WEIGHTS = [float(g in SPACE_GROUPS) for g in range(1, 231)]
-END_BIAS = 0.4
+END_BIAS = -0.5
 
 
 def published_shape() -> Policy:

@@ -45,7 +45,11 @@ REFERENCE = Path(__file__).resolve().parent.parent / "resources" / "embedded" / 
 def crystals_to_train_on(n: int) -> list[Sites]:
     """`n` crystals of the embedded pretraining set, drawn once."""
     table = read_table(REFERENCE)
-    rows = [s for s, role in zip(sites_from_table(table, "reference"), table["role"].to_pylist(), strict=True) if role == "pretraining" and s]
+    rows = [
+        s
+        for s, role in zip(sites_from_table(table, "reference"), table["role"].to_pylist(), strict=True)
+        if role == "pretraining" and s
+    ]
     chosen = np.random.default_rng(0).choice(len(rows), n, replace=False)
     return [rows[i] for i in chosen]
 
@@ -81,7 +85,9 @@ def main() -> None:
 
     short = next(b for b in minibatches(crystals, arguments.batch, (0,)) if b.weight.all())
     evaluate = eqx.filter_jit(loss)
-    wide = short.tokens._replace(**{name: jnp.pad(getattr(short.tokens, name), _to_21(getattr(short.tokens, name))) for name in ("w", "a", "x")})
+    wide = short.tokens._replace(
+        **{name: jnp.pad(getattr(short.tokens, name), _to_21(getattr(short.tokens, name))) for name in ("w", "a", "x")}
+    )
     difference = abs(float(evaluate(policy, short.tokens, short.weight)) - float(evaluate(policy, wide, short.weight)))
     result = {
         "ratio": round(ours / theirs, 2),

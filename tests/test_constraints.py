@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 
 import jax
 import jax.numpy as jnp
@@ -65,11 +65,11 @@ def test_completion_agrees_with_trying_everything(g):
         counts = parse_formula(formula)
         request = FormulaRequest(counts, (units,), 60, 20, allowed_elements())
         oracle = completions(g, tuple(n * units for n in counts.values()), 20)
-        try:
-            table, able = make_completion(request, [g])
-        except InputError as error:
-            assert oracle is None, (formula, units, str(error))
+        if oracle is None:
+            with pytest.raises(InputError, match="fits in none of the space groups"):
+                make_completion(request, [g])
             continue
+        table, able = make_completion(request, [g])
         assert able == [g]
         nothing = jnp.zeros((1, len(counts)), jnp.int32)
         assert int(table.sites_needed(jnp.array([g]), jnp.array([1]), nothing)[0]) == oracle
@@ -96,7 +96,7 @@ def test_probabilities_of_all_crystals_of_a_formula_sum_to_one():
 
 
 def _rising(letters: list[int], n: int) -> list[tuple[int, ...]]:
-    return [c for c in product(letters, repeat=n) if all(a < b for a, b in zip(c, c[1:], strict=False))]
+    return [c for c in product(letters, repeat=n) if all(a < b for a, b in pairwise(c))]
 
 
 def _fits(g: int, letters: tuple[int, ...], elements: tuple[int, ...]) -> bool:
@@ -127,7 +127,9 @@ def test_every_sample_has_the_formula(formula, units):
         assert {len(cell) // per_unit for cell in atoms} <= set(units)
     assert len(set(drawn.tokens.g.tolist())) > 10
     tokens = jax.tree.map(jnp.asarray, drawn.tokens)
-    np.testing.assert_allclose(drawn.behaviour_log_prob, log_prob(small_policy(n_max=PLACES), tokens, behaviour).total, atol=1e-3)
+    np.testing.assert_allclose(
+        drawn.behaviour_log_prob, log_prob(small_policy(n_max=PLACES), tokens, behaviour).total, atol=1e-3
+    )
     np.testing.assert_allclose(drawn.log_prob, log_prob(small_policy(n_max=PLACES), tokens).total, rtol=1e-4, atol=2e-3)
 
 
@@ -148,7 +150,9 @@ def test_template_fixes_the_sites():
     assert (np.asarray(drawn.tokens.w)[:, :4] == [1, 2, 3, 0]).all()
     assert set(np.asarray(drawn.tokens.a)[:, 2]) == {8, 9}
     tokens = jax.tree.map(jnp.asarray, drawn.tokens)
-    np.testing.assert_allclose(drawn.behaviour_log_prob, log_prob(small_policy(n_max=PLACES), tokens, behaviour).total, atol=5e-4)
+    np.testing.assert_allclose(
+        drawn.behaviour_log_prob, log_prob(small_policy(n_max=PLACES), tokens, behaviour).total, atol=5e-4
+    )
 
 
 def test_template_with_a_formula():
@@ -183,12 +187,11 @@ def test_what_cannot_be_is_refused(request_, groups, says):
 
 
 def test_space_groups_that_cannot_hold_a_formula_are_left_out():
-    _, weights = Request(formula="Cs2LiLuF6", max_atoms=10).plan(ANY, PLACES)
+    _, weights = Request(formula="Cs2LiLuF6", max_atoms=10).plan(ANY, 21)
     able = {g for g in range(1, 231) if weights[g - 1] > 0}
     assert 225 in able
     assert 230 not in able
-    for g in (225, 1, 166):
-        assert g in able
+    assert {225, 166, 62} <= able
 
 
 def test_forbidden_elements():
@@ -202,7 +205,9 @@ def test_sample_command_with_constraints(tmp_path):
     path, out = tmp_path / "p.safetensors", tmp_path / "s.parquet"
     save_policy(path, small_policy(n_max=PLACES), {"space_group_counts": [1] * 230})
     base = ["sample", "--policy", str(path), "--n", "12", "--out", str(out)]
-    result = CliRunner().invoke(cli, [*base, "--formula", "MgAl2O4", "--formula-units", "2", "8", "--space-group", "227", "74"])
+    result = CliRunner().invoke(
+        cli, [*base, "--formula", "MgAl2O4", "--formula-units", "2", "8", "--space-group", "227", "74"]
+    )
     assert result.exit_code == 0, result.output
     table = read_table(out)
     assert set(table.column("formula").to_pylist()) - {None} == {"MgAl2O4"}

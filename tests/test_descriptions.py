@@ -24,7 +24,8 @@ def as_structure(crystal: Crystal) -> Structure:
 # Indices of the space group in the part of its normalizer that `normalizer_maps` covers, from the International Tables A,
 # table 15.2 (Euclidean normalizers; for orthorhombic groups the enhanced symmetry of a = b = c).
 @pytest.mark.parametrize(
-    ("g", "index"), [(1, 1), (2, 8), (14, 8), (47, 48), (62, 8), (139, 2), (166, 2), (194, 2), (221, 2), (225, 2), (227, 2), (229, 1)]
+    ("g", "index"),
+    [(1, 1), (2, 8), (14, 8), (47, 48), (62, 8), (139, 2), (166, 2), (194, 2), (221, 2), (225, 2), (227, 2), (229, 1)],
 )
 def test_number_of_maps(g, index):
     found = normalizer_maps(g)
@@ -42,7 +43,13 @@ def test_descriptions_are_the_same_crystal(g):
     for letter in letters:
         first = table.operations(g, letter)[0]
         points.append((first[:, :3] @ random.random(3) + first[:, 3]) % 1)
-    lattice = {1: [7, 8, 9, 90, 97, 90], 2: [7, 8, 9, 90, 90, 90], 3: [7, 7, 9, 90, 90, 90], 4: [7, 7, 9, 90, 90, 120], 5: [8, 8, 8, 90, 90, 90]}
+    lattice = {
+        1: [7, 8, 9, 90, 97, 90],
+        2: [7, 8, 9, 90, 90, 90],
+        3: [7, 7, 9, 90, 90, 90],
+        4: [7, 7, 9, 90, 90, 120],
+        5: [8, 8, 8, 90, 90, 90],
+    }
     system = 1 + sum(g > last for last in (15, 74, 142, 194))
     sites = sort_sites(g, letters, [11, 17], points, lattice[system])
     matcher = StructureMatcher(ltol=1e-3, stol=1e-3, angle_tol=0.1, scale=False, primitive_cell=False)

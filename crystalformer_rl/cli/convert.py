@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from crystalformer_rl.cli.console import json_option, out_option, say
@@ -31,7 +33,9 @@ def command(checkpoint: str, space_groups_from: str | None, out: str, as_json: b
     from crystalformer_rl.policy.published import load_published
 
     policy = load_published(checkpoint)
-    card = {"made_by": provenance("convert", {}, [checkpoint] + ([space_groups_from] if space_groups_from else []))}
+    card: dict[str, Any] = {
+        "made_by": provenance("convert", {}, [checkpoint] + ([space_groups_from] if space_groups_from else []))
+    }
     if space_groups_from:
         card["space_group_counts"] = [int(n) for n in space_group_weights((), space_groups_from, {}, checkpoint)]
     save_policy(out, policy, card)

@@ -101,7 +101,9 @@ def command(
             )
             click.echo(_words(row), err=True)
 
-        end, updates = run_round(start, base, settings, stability_score(worker, StabilityReward(hull)), weights, seed, updated)
+        end, updates = run_round(
+            start, base, settings, stability_score(worker, StabilityReward(hull)), weights, seed, updated
+        )
         identity = worker.identity
 
     folder = Path(out)

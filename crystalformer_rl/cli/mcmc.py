@@ -18,6 +18,9 @@ from crystalformer_rl.cli.policy_options import (
 from crystalformer_rl.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from crystalformer_rl.policy.batch import TokenBatch
     from crystalformer_rl.policy.chains import Chains, Rewards
 
 
@@ -39,7 +42,11 @@ if TYPE_CHECKING:
     help="Shares of a new element, moved coordinates, and two exchanged elements.",
 )
 @click.option(
-    "--width", default=0.05, show_default=True, type=click.FloatRange(0, min_open=True), help="Of a coordinate's move, fractional."
+    "--width",
+    default=0.05,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Of a coordinate's move, fractional.",
 )
 @click.option("--reference", type=click.Path(), help="Reward stability: likelihood × exp(−e_above_hull/τ) over this hull.")
 @click.option("--potential", default="chgnet", show_default=True, help="Potential of the energies, with --reference.")
@@ -123,9 +130,7 @@ def command(
     write_table(out, make_table(CHAINS, columns), made_by)
     acceptance = float(chains.accepted.mean()) / steps
     statuses = columns["status"]
-    words = (
-        f"{len(sites)} chains of {steps} steps, {acceptance:.0%} of the steps accepted; {count_words(statuses)}. Table: {out}"
-    )
+    words = f"{len(sites)} chains of {steps} steps, {acceptance:.0%} of the steps accepted; {count_words(statuses)}. Table: {out}"
     say({"chains": len(sites), "acceptance": acceptance, "status": status_counts(statuses), "out": out}, words, as_json)
 
 
@@ -136,6 +141,7 @@ def _rewards(reference: str | None, potential: str) -> Iterator[Rewards | None]:
         yield None
         return
     from crystalformer_rl.hull import Hull, check_same_potential
+    from crystalformer_rl.policy.sampler import sites_of
     from crystalformer_rl.potential.client import PotentialWorker
     from crystalformer_rl.rewards import StabilityReward
     from crystalformer_rl.scoring import stability_score
@@ -144,7 +150,12 @@ def _rewards(reference: str | None, potential: str) -> Iterator[Rewards | None]:
     with PotentialWorker(potential) as worker:
         check_same_potential(f"the potential {potential}", worker.identity, reference, hull.identity)
         score = stability_score(worker, StabilityReward(hull))
-        yield lambda sites, statuses: score(sites, statuses).reward
+
+        def rewards(tokens: TokenBatch) -> np.ndarray:
+            decoded = sites_of(tokens)
+            return score([s for s, _ in decoded], [status for _, status in decoded]).reward
+
+        yield rewards
 
 
 def _columns(ids: list[str], kept: dict[int, Chains], rewarded: bool) -> dict[str, Any]:

@@ -65,7 +65,9 @@ def parse_site_elements(entries: Sequence[str]) -> dict[int, set[int]]:
     for entry in entries:
         letter, equals, symbols = entry.partition("=")
         if not equals or len(letter) != 1 or letter not in LETTERS or not symbols:
-            raise InputError(f"--site-elements '{entry}' is not understood; write a Wyckoff letter and elements, such as a=Na,K.")
+            raise InputError(
+                f"--site-elements '{entry}' is not understood; write a Wyckoff letter and elements, such as a=Na,K."
+            )
         chosen.setdefault(LETTERS.index(letter) + 1, set()).update(element_numbers([symbols]))
     return chosen
 

@@ -31,7 +31,10 @@ from crystalformer_rl.cli.policy_options import (
 @click.option("--wyckoff", multiple=True, help="Exactly these sites, of one space group: --wyckoff 4a 4b 8c.")
 @click.option("--formula", default="", help="Exactly this reduced formula: --formula Cs2LiLuF6.")
 @click.option(
-    "--formula-units", type=click.IntRange(min=1), multiple=True, help="Formula units in the conventional cell.  [default: any]"
+    "--formula-units",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Formula units in the conventional cell.  [default: any]",
 )
 @click.option(
     "--max-atoms",

@@ -24,11 +24,11 @@ from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.policy.batch import TokenBatch, make_batch, symmetry_arrays
 from crystalformer_rl.policy.densities import choose, lattice_log_density, sample_lattice, wrap
 from crystalformer_rl.policy.likelihood import log_prob_and_lattice
-from crystalformer_rl.policy.sampler import constrained_lattice, crystal_keys, sites_of
+from crystalformer_rl.policy.sampler import constrained_lattice, crystal_keys
 from crystalformer_rl.policy.transformer import Policy
 
-Rewards = Callable[[Sequence[Sites | None], Sequence[str]], np.ndarray]
-"""Rewards (B,), finite, of crystals given with their statuses."""
+Rewards = Callable[[TokenBatch], np.ndarray]
+"""Rewards (B,), finite, of sampled crystals; a lattice that makes no cell must have one, too."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,7 @@ def step(
 
 
 def _rewards(tokens: TokenBatch, rewards: Rewards | None) -> Float[Array, " b"]:
-    if rewards is None:
-        return jnp.zeros(len(tokens.g))
-    decoded = sites_of(tokens)
-    return jnp.asarray(rewards([s for s, _ in decoded], [status for _, status in decoded]), jnp.float32)
+    return jnp.zeros(len(tokens.g)) if rewards is None else jnp.asarray(rewards(tokens), jnp.float32)
 
 
 @eqx.filter_jit
@@ -99,9 +96,9 @@ def _propose(
 ) -> tuple[Chains, Bool[Array, " b"]]:
     """A proposal for every chain, and whether it is one that the allowed elements admit."""
     uniform = jax.vmap(lambda key: jax.random.uniform(key, (14,)))(keys)
-    moved = [jax.vmap(move, in_axes=(0, 0, 0, 0, 0, None, None))(
-        tokens.g, tokens.w, tokens.a, tokens.x, uniform, settings.width, allowed
-    ) for move in (_new_element, _new_coordinates, _exchange)]  # fmt: skip
+    crystals = (tokens.g, tokens.w, tokens.a, tokens.x, uniform)
+    moves = (_new_element, _new_coordinates, _exchange)
+    moved = [jax.vmap(move, (0, 0, 0, 0, 0, None, None))(*crystals, settings.width, allowed) for move in moves]
     shares = jnp.log(jnp.array([settings.element, settings.coordinate, settings.exchange]))
     kind = jax.vmap(lambda u: choose(u, shares))(uniform[:, 0])
     a, x = (jnp.select([kind == i for i in range(3)], [m[part].T for m in moved]).T for part in (0, 1))
@@ -119,10 +116,8 @@ def _accept(keys: PRNGKeyArray, old: Chains, new: Chains, possible: Bool[Array, 
     log_ratio = new.site_log_prob - old.site_log_prob + (new.reward - old.reward) / tau
     chance = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1_000_000)))(keys)
     accepted = possible & (jnp.log(chance) < log_ratio)
-    chosen = jax.tree.map(
-        lambda a, b: jnp.where(accepted.reshape(-1, *[1] * (a.ndim - 1)), a, b), new._replace(accepted=old.accepted + 1), old
-    )
-    return chosen
+    new = new._replace(accepted=old.accepted + 1)
+    return jax.tree.map(lambda a, b: jnp.where(accepted.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)
 
 
 # The three moves act on one crystal: letters (s,), elements (s,), coordinates (s, 3), 14 uniform numbers. Each is

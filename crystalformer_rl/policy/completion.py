@@ -47,9 +47,7 @@ class Completion(NamedTuple):
     limit: Int[Array, "231 e"]
     sites: Int[Array, ""]
 
-    def sites_needed(
-        self, g: Int[Array, "*n"], cursor: Int[Array, "*n"], placed: Int[Array, "*n e"]
-    ) -> Int[Array, "*n"]:
+    def sites_needed(self, g: Int[Array, "*n"], cursor: Int[Array, "*n"], placed: Int[Array, "*n e"]) -> Int[Array, "*n"]:
         """The least number of sites to come; `_NEVER` where no completion exists. `placed` counts atoms."""
         unit, limit = self.unit[g][..., None], self.limit[g]
         units = placed // unit

@@ -7,6 +7,7 @@ sampled and what is counted cannot differ.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import jax
@@ -51,10 +52,11 @@ class Behaviour(NamedTuple):
 
 
 def allowed_elements(
-    only: set[int] | None = None, never: set[int] = frozenset(), by_letter: Mapping[int, set[int]] | None = None
+    only: set[int] | None = None, never: AbstractSet[int] = frozenset(), by_letter: Mapping[int, set[int]] | None = None
 ) -> np.ndarray:
     """(28, 119) bool by letter and atomic number: elements of `only` (None: all) but not of `never`; a letter of
-    `by_letter` holds those of its own set among them."""
+    `by_letter` holds those of its own set among them.
+    """
     table = np.zeros((28, 119), bool)
     table[1:, sorted(only) if only is not None else slice(1, None)] = True
     table[:, sorted(never)] = False
@@ -78,7 +80,9 @@ class Progress(NamedTuple):
     atoms: Int[Array, "*n e"]
 
 
-def letter_log_probs(logits: Float[Array, "*n wyck"], progress: Progress, behaviour: Behaviour | None) -> Float[Array, "*n wyck"]:
+def letter_log_probs(
+    logits: Float[Array, "*n wyck"], progress: Progress, behaviour: Behaviour | None
+) -> Float[Array, "*n wyck"]:
     """Log-probabilities of the next letter, of the first one where `place` is 0."""
     tempered = _tempered(logits, behaviour)
     first = _first_letter(tempered, progress.g)
@@ -130,14 +134,17 @@ def _completable(progress: Progress, letter: Int[Array, "*n w"], behaviour: Beha
     assert formula is not None
     g = jnp.broadcast_to(progress.g[..., None], letter.shape)
     multiplicity = jnp.asarray(tables.multiplicities)[g, letter]
-    placed = progress.atoms[..., None, None, :] + multiplicity[..., None, None] * jnp.eye(len(formula.elements), dtype=jnp.int32)
+    placed = progress.atoms[..., None, None, :] + multiplicity[..., None, None] * jnp.eye(
+        len(formula.elements), dtype=jnp.int32
+    )
     last_letter = jnp.asarray(tables.letters)[g]
     if behaviour.template is None:
         cursor = jnp.minimum(letter, last_letter) + jnp.asarray(tables.no_freedom)[g, letter]
     else:
         cursor = jnp.broadcast_to(jnp.minimum(progress.place + 1, (behaviour.template > 0).sum())[..., None], g.shape)
     per_element = (*letter.shape, len(formula.elements))
-    needed = formula.sites_needed(*(jnp.broadcast_to(x[..., None], per_element) for x in (g, cursor)), placed)
+    g, cursor = (jnp.broadcast_to(x[..., None], per_element) for x in (g, cursor))
+    needed = formula.sites_needed(g, cursor, placed)
     fits = progress.place[..., None, None] + 1 + needed <= formula.sites
     exists = (letter >= 1) & (letter <= last_letter)
     return fits & exists[..., None] & behaviour.allowed[letter][..., formula.elements]
@@ -168,7 +175,9 @@ def element_log_probs(
     return _narrow(_masked(log_probs, allowed | ~site), behaviour)
 
 
-def atoms_so_far(g: Int[Array, "b s"], w: Int[Array, "b s"], a: Int[Array, "b s"], behaviour: Behaviour | None) -> Int[Array, "b s e"]:
+def atoms_so_far(
+    g: Int[Array, "b s"], w: Int[Array, "b s"], a: Int[Array, "b s"], behaviour: Behaviour | None
+) -> Int[Array, "b s e"]:
     """Atoms of each element of the run's formula before each place; no columns without a formula."""
     if behaviour is None or behaviour.formula is None:
         return jnp.zeros((*w.shape, 0), jnp.int32)
@@ -176,7 +185,9 @@ def atoms_so_far(g: Int[Array, "b s"], w: Int[Array, "b s"], a: Int[Array, "b s"
     return jnp.cumsum(each, axis=-2) - each
 
 
-def atoms_of_sites(g: Int[Array, "*n"], w: Int[Array, "*n"], a: Int[Array, "*n"], behaviour: Behaviour) -> Int[Array, "*n e"]:
+def atoms_of_sites(
+    g: Int[Array, "*n"], w: Int[Array, "*n"], a: Int[Array, "*n"], behaviour: Behaviour
+) -> Int[Array, "*n e"]:
     """Atoms of each element of the run's formula that sites hold in the conventional cell."""
     if behaviour.formula is None:
         return jnp.zeros((*w.shape, 0), jnp.int32)

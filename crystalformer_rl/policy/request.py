@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,14 +86,14 @@ def parse_wyckoff(g: int, names: Sequence[str]) -> tuple[int, ...]:
             raise InputError(f"Space group {g} has no position {name}; {found[2]} has multiplicity {multiplicity}.")
         letters.append(letter)
     letters.sort()
-    for before, after in zip(letters, letters[1:], strict=False):
+    for before, after in itertools.pairwise(letters):
         if before == after and table.no_freedom[g, before]:
             raise InputError(f"Position {letter_name(before)} of space group {g} holds one site only; name it once.")
     return tuple(letters)
 
 
 def _some_letter_holds(g: int, allowed: np.ndarray, template: tuple[int, ...] | None) -> bool:
-    holds = allowed.any(1)
+    holds = np.asarray(allowed.any(1))
     if template is not None:
         return all(holds[letter] for letter in template)
     return bool(holds[1 : wyckoff_table().n_letters(g) + 1].any())

@@ -45,10 +45,13 @@ from crystalformer_rl.policy.transformer import TOKENS_PER_SITE, Cache, Policy
 LANES = 64
 """Sequences side by side on a CPU, whatever the batch's size: the compiled arithmetic of a row can change with it."""
 
-_STAGES = ((3, 1), (5, 2), (8, 4), (12, 4))
+WAVE = 4
+"""Batches that start together on a CPU, so that the few long sequences of all of them fill up the later stages."""
+
+_STAGES = ((2, 1), (4, 2), (7, 2), (11, 4))
 """(places, divisor): a stage goes up to so many places, and holds the batch's size over the divisor. A last one goes to the end."""
 
-_LAST_DIVISOR = 8
+_LAST_DIVISOR = 4
 
 
 class SampleState(NamedTuple):
@@ -96,38 +99,54 @@ class Chance(NamedTuple):
     uniform: Float[Array, "b 7"]
 
 
+class Lanes(NamedTuple):
+    """A batch on its way. rows: place in the result of each lane, of fewer lanes than there are where the rest fill up."""
+
+    run: Run
+    state: SampleState
+    rows: np.ndarray
+
+
 def stages(places: int, lanes: int) -> list[tuple[int, int]]:
     """(places, lanes) of each stage for a policy of so many places, at a batch of `lanes`."""
     shorter = [(end, lanes // divisor) for end, divisor in _STAGES if end < places]
     return [*shorter, (places, lanes // _LAST_DIVISOR)]
 
 
-def sample_batch(policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behaviour: Behaviour) -> Samples:
-    """One crystal for each key and space group; the batch's size must be a multiple of 8 (see `stages`)."""
-    size, places = len(g), policy.shape.n_max
-    result = _blank_samples(np.asarray(g), places)
-    plan = stages(places, size)
-    first = blank_state(policy, g, behaviour, plan[0][0])
-    _finish(policy, Run(keys, g, behaviour), first, np.arange(size), plan, result)
+def sample_batch(
+    policy: Policy, keys: PRNGKeyArray, g: Int[Array, " b"], behaviour: Behaviour, lanes: int = LANES
+) -> Samples:
+    """One crystal for each key and space group; their number must be a multiple of `lanes`, and that of 4."""
+    result = _blank_samples(np.asarray(g), policy.shape.n_max)
+    (places, _), *later = stages(policy.shape.n_max, lanes)
+    chunks = [slice(i, i + lanes) for i in range(0, len(g), lanes)]
+    runs = [Run(keys[chunk], g[chunk], behaviour) for chunk in chunks]
+    batches = [
+        Lanes(run, blank_state(policy, run.g, behaviour, places), np.arange(len(g))[chunk])
+        for run, chunk in zip(runs, chunks, strict=True)
+    ]
+    for stage in [*later, None]:
+        batches = [batch._replace(state=_run_stage(policy, batch.run, batch.state)) for batch in batches]
+        left = [_put_down(result, batch, everything=stage is None) for batch in batches]
+        if not any(map(len, left)):
+            break
+        assert stage is not None
+        batches = _gather(batches, left, *stage)
     return jax.tree.map(jnp.asarray, result)
 
 
-def _finish(
-    policy: Policy, run: Run, state: SampleState, rows: np.ndarray, plan: list[tuple[int, int]], result: Samples
-) -> None:
-    """Run a stage, put down what is done, and pass on what is not. `rows`: place in `result` of the first lanes."""
-    state = _run_stage(policy, run, state)
-    over = np.asarray(state.done)[: len(rows)] | (len(plan) == 1)
-    _put_down(result, state, np.flatnonzero(over), rows)
-    left = np.flatnonzero(~over)
-    if len(left) == 0:
-        return
-    places, lanes = plan[1]
-    for start in range(0, len(left), lanes):
-        chosen = left[start : start + lanes]
-        lanes_from = jnp.asarray(np.resize(chosen, lanes))
-        moved, narrowed = _move(run, state, lanes_from, places)
-        _finish(policy, moved, narrowed, rows[chosen], plan[1:], result)
+def _gather(batches: list[Lanes], left: list[np.ndarray], places: int, lanes: int) -> list[Lanes]:
+    """The lanes that are left of all batches, in new batches of `lanes` with room for `places` places."""
+    source = np.concatenate([np.full(len(part), i) for i, part in enumerate(left)])
+    lane = np.concatenate(left)
+    rows = np.concatenate([batch.rows[part] for batch, part in zip(batches, left, strict=True)])
+    runs, states = [batch.run for batch in batches], [batch.state for batch in batches]
+    gathered = []
+    for start in range(0, len(rows), lanes):
+        part = slice(start, start + lanes)
+        source_of, lane_of = (jnp.asarray(np.resize(array[part], lanes)) for array in (source, lane))
+        gathered.append(Lanes(*_take(runs, states, source_of, lane_of, places), rows[part]))
+    return gathered
 
 
 def _blank_samples(g: np.ndarray, places: int) -> Samples:
@@ -137,9 +156,12 @@ def _blank_samples(g: np.ndarray, places: int) -> Samples:
     return Samples(tokens, np.zeros(size), np.zeros(size))  # type: ignore[arg-type]
 
 
-def _put_down(result: Samples, state: SampleState, lanes: np.ndarray, rows: np.ndarray) -> None:
-    """Copy finished lanes to their rows."""
-    tokens, places = result.tokens, state.w.shape[1]
+def _put_down(result: Samples, batch: Lanes, *, everything: bool) -> np.ndarray:
+    """Copy finished lanes (or all) to their rows; returns the lanes that are left."""
+    state, rows = batch.state, batch.rows
+    over = np.asarray(state.done)[: len(rows)] | everything
+    lanes, places = np.flatnonzero(over), state.w.shape[1]
+    tokens = result.tokens
     for whole, part in ((tokens.w, state.w), (tokens.a, state.a), (tokens.x, state.x)):
         whole[rows[lanes], :places] = np.asarray(part)[lanes]  # type: ignore[index]
     for whole, part in (
@@ -148,6 +170,7 @@ def _put_down(result: Samples, state: SampleState, lanes: np.ndarray, rows: np.n
         (result.log_prob, state.log_prob),
     ):
         whole[rows[lanes]] = np.asarray(part)[lanes]  # type: ignore[index]
+    return np.flatnonzero(~over)
 
 
 @eqx.filter_jit
@@ -173,17 +196,30 @@ def blank_state(policy: Policy, g: Int[Array, " b"], behaviour: Behaviour, place
 
 
 @eqx.filter_jit
-def _move(run: Run, state: SampleState, lanes: Int[Array, " b"], places: int) -> tuple[Run, SampleState]:
-    """The given lanes alone, with room for `places` places."""
+def _take(
+    runs: list[Run], states: list[SampleState], source: Int[Array, " b"], lane: Int[Array, " b"], places: int
+) -> tuple[Run, SampleState]:
+    """Lane `lane` of batch `source` in each place of a new batch, with room for `places` places."""
+
+    def pick(*leaves: Array) -> Array:
+        if not leaves[0].ndim:
+            return leaves[0]
+        # Picked batch by batch, so that only these lanes are copied, not all.
+        picked = leaves[0][lane]
+        for number, leaf in enumerate(leaves[1:], start=1):
+            picked = jnp.where((source == number).reshape(-1, *[1] * (leaf.ndim - 1)), leaf[lane], picked)
+        return picked
+
+    state = jax.tree.map(pick, *states)
     more = places - state.w.shape[1]
-    kept = jax.tree.map(lambda leaf: leaf[lanes] if leaf.ndim else leaf, state)
-    wider = kept._replace(
-        w=jnp.pad(kept.w, ((0, 0), (0, more))),
-        a=jnp.pad(kept.a, ((0, 0), (0, more))),
-        x=jnp.pad(kept.x, ((0, 0), (0, more), (0, 0))),
-        cache=jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, 0), (0, more * TOKENS_PER_SITE), (0, 0))), kept.cache),
+    wider = state._replace(
+        w=jnp.pad(state.w, ((0, 0), (0, more))),
+        a=jnp.pad(state.a, ((0, 0), (0, more))),
+        x=jnp.pad(state.x, ((0, 0), (0, more), (0, 0))),
+        cache=jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, 0), (0, more * TOKENS_PER_SITE), (0, 0))), state.cache),
     )
-    return Run(run.keys[lanes], run.g[lanes], run.behaviour), wider
+    keys = jax.random.wrap_key_data(pick(*(jax.random.key_data(run.keys) for run in runs)))
+    return Run(keys, pick(*(run.g for run in runs)), runs[0].behaviour), wider
 
 
 @eqx.filter_jit
@@ -200,6 +236,7 @@ def _run_stage(policy: Policy, run: Run, state: SampleState) -> SampleState:
 def _write_token(policy: Policy, run: Run, state: SampleState) -> SampleState:
     """Choose the next token of every sequence from the last output, and read it."""
     written, token = choose_token(policy, run, state._replace(cache=None))
+    assert state.cache is not None
     output, cache = policy.step(token, state.position, state.cache)
     return written._replace(position=state.position + 1, output=output, cache=cache)
 
@@ -223,9 +260,7 @@ def _progress(run: Run, state: SampleState, current: Int[Array, " b"]) -> Progre
     return Progress(run.g, current, jnp.broadcast_to(place, current.shape), state.atoms)
 
 
-def _write_letter(
-    policy: Policy, run: Run, chance: Chance, state: SampleState
-) -> tuple[SampleState, Float[Array, "b d"]]:
+def _write_letter(policy: Policy, run: Run, chance: Chance, state: SampleState) -> tuple[SampleState, Float[Array, "b d"]]:
     """The Wyckoff letter of the next site, or the end."""
     shape, place = policy.shape, state.position // TOKENS_PER_SITE
     logits, progress = state.output[:, : shape.wyck_types], _progress(run, state, state.current)
@@ -238,9 +273,7 @@ def _write_letter(
     return state._replace(w=state.w.at[:, place].set(w), current=w), policy.embed_w(run.g, w)
 
 
-def _write_element(
-    policy: Policy, run: Run, chance: Chance, state: SampleState
-) -> tuple[SampleState, Float[Array, "b d"]]:
+def _write_element(policy: Policy, run: Run, chance: Chance, state: SampleState) -> tuple[SampleState, Float[Array, "b d"]]:
     """The element of a site; the lattice where the sequence has just ended."""
     shape, place = policy.shape, state.position // TOKENS_PER_SITE
     before = jnp.where(place == 0, 1, state.w[:, jnp.maximum(place - 1, 0)])
@@ -297,7 +330,8 @@ def _draw_lattice(
     policy: Policy, run: Run, uniform: Float[Array, "b 7"], state: SampleState
 ) -> tuple[Float[Array, "b 6"], Array, Array]:
     """A lattice from the output at a W token, and the log-density of its free parameters under the policy and under the run's
-    behaviour; the others are as the group has them."""
+    behaviour; the others are as the group has them.
+    """
     shape = policy.shape
     plain, ours = (
         lattice_mixture(state.output, shape.atom_types, shape.Kl, temperature)
@@ -306,7 +340,8 @@ def _draw_lattice(
     drawn = jax.vmap(sample_lattice)(uniform, ours)
     l = constrained_lattice(run.g, drawn).astype(jnp.float32)
     free = jnp.asarray(symmetry_arrays().free_lattice)[run.g]
-    return l, *(lattice_log_density(mixture, l, free, shape.likelihood) for mixture in (plain, ours))
+    plain_density, density = (lattice_log_density(mixture, l, free, shape.likelihood) for mixture in (plain, ours))
+    return l, plain_density, density
 
 
 def constrained_lattice(g: Int[Array, " b"], l: Float[Array, "b 6"]) -> Float[Array, "b 6"]:
@@ -352,18 +387,20 @@ def sample(
 ) -> Samples:
     """Crystals of the given numbers of a run, each with its space group drawn first.
 
-    Every batch is filled up, so that one compiled program serves all: on a CPU to `LANES`, which is as fast as
+    Every batch is filled up, so that few compiled programs serve all: on a CPU to `LANES`, which is as fast as
     more; on an accelerator to the multiple of `LANES` that holds `batch_size`.
     """
-    batch_size = LANES if jax.default_backend() == "cpu" else -(-batch_size // LANES) * LANES
+    on_cpu = jax.default_backend() == "cpu"
+    lanes = LANES if on_cpu else -(-batch_size // LANES) * LANES
+    wave = lanes * (WAVE if on_cpu else 1)
     numbers_ = np.asarray(numbers, np.int32)
     groups = draw_space_groups(seed, numbers_, space_group_weights)
     parts = []
-    for start in range(0, len(numbers_), batch_size):
-        chosen = np.minimum(np.arange(start, start + batch_size), len(numbers_) - 1)
+    for start in range(0, len(numbers_), wave):
+        size = min(wave, len(numbers_) - start)
+        chosen = np.minimum(np.arange(start, start + -(-size // lanes) * lanes), len(numbers_) - 1)
         keys = crystal_keys(seed, jnp.asarray(numbers_[chosen]))
-        part = sample_batch(policy, keys, jnp.asarray(groups[chosen], jnp.int32), behaviour)
-        size = min(batch_size, len(numbers_) - start)
+        part = sample_batch(policy, keys, jnp.asarray(groups[chosen], jnp.int32), behaviour, lanes)
         parts.append(jax.tree.map(lambda leaf, n=size: np.asarray(leaf[:n]), part))
         if advance is not None:
             advance(size)

@@ -172,7 +172,8 @@ class Policy(eqx.Module):
         h = tokens.reshape(size, places * TOKENS_PER_SITE, -1)
         left_out = TOKENS_PER_SITE - 1 if closed else 0
         h = h[:, : h.shape[1] - left_out]
-        rotation = tuple(jnp.asarray(table, h.dtype)[:, None] for table in rotary_tables(h.shape[1], self.shape.key_size))
+        cos, sin = (jnp.asarray(table, h.dtype)[:, None] for table in rotary_tables(h.shape[1], self.shape.key_size))
+        rotation = (cos, sin)
         causal = jnp.tril(jnp.ones((h.shape[1], h.shape[1]), bool))
         keys = None if key is None else jax.random.split(key, self.shape.num_layers)
 
@@ -197,7 +198,8 @@ class Policy(eqx.Module):
         """Raw output at one embedded token at `position`, and the cache with its keys and values."""
         h = token[:, None]
         capacity = cache.keys[0].shape[2]
-        rotation = tuple(jnp.asarray(table, h.dtype)[position] for table in rotary_tables(capacity, self.shape.key_size))
+        cos, sin = (jnp.asarray(table, h.dtype)[position] for table in rotary_tables(capacity, self.shape.key_size))
+        rotation = (cos, sin)
         seen = jnp.arange(capacity) <= position
         all_keys, all_values = [], []
         for number in range(self.shape.num_layers):
