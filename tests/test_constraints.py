@@ -71,7 +71,7 @@ def test_completion_agrees_with_trying_everything(g):
             continue
         table, able = make_completion(request, [g])
         assert able == [g]
-        nothing = jnp.zeros((1, len(counts)), jnp.int32)
+        nothing = jnp.zeros((1, len(table.elements)), jnp.int32)
         assert int(table.sites_needed(jnp.array([g]), jnp.array([1]), nothing)[0]) == oracle
 
 

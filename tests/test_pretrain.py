@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from policy_examples import SMALL, rock_salt, rutile, small_policy
+from policy_examples import SMALL, rock_salt, rutile, same_sites, small_policy
 
 from crystalformer_rl.artifacts import TOKENS, make_table, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.tokens import Sites, sort_sites, token_columns
 from crystalformer_rl.policy.checkpoint import load_policy
-from crystalformer_rl.policy.dataset import BUCKETS, Dataset, count_batches, load_dataset, minibatches, sites_formula
+from crystalformer_rl.policy.dataset import (
+    BUCKETS,
+    Dataset,
+    Variations,
+    count_batches,
+    load_dataset,
+    minibatches,
+    sites_formula,
+)
 from crystalformer_rl.policy.pretrain import PretrainSettings, loss, pretrain
 
 SETTINGS = PretrainSettings(epochs=3, batch_size=16, learning_rate=5e-3, warmup_steps=2, dropout=0.1, seed=4)
@@ -107,6 +117,8 @@ def test_pretrain_command(tmp_path):
     assert card["training_crystals"] + card["held_out_crystals"] == 40
     assert sum(card["space_group_counts"]) == card["training_crystals"]
     assert read_table(tmp_path / "p.curve.parquet").num_rows == 2
+    picture = ElementTree.parse(tmp_path / "p.curve.svg").getroot()
+    assert len(picture.findall("{http://www.w3.org/2000/svg}path")) == 2
     assert not (tmp_path / "p.safetensors.state").exists()
 
 
@@ -135,3 +147,14 @@ def test_a_wrong_config_is_named(tmp_path, config, says):
     assert result.exit_code != 0
     assert says in str(result.exception)
     assert not (tmp_path / "p.safetensors").exists()
+
+
+def test_variations_are_other_descriptions_of_the_same_crystals():
+    crystals = [rock_salt(), rutile()] * 20
+    variations = Variations(crystals)
+    assert variations.draw(0.0, (0,)) == crystals
+    drawn = variations.draw(1.0, (0, 1))
+    assert all(same_sites(a, b) for a, b in zip(drawn, variations.draw(1.0, (0, 1)), strict=True))
+    salts = {tuple(sites.elements) for sites in drawn[::2]}
+    assert salts == {(11, 17), (17, 11)}
+    assert all(sites.n_atoms == original.n_atoms for sites, original in zip(drawn, crystals, strict=True))

@@ -17,14 +17,19 @@ from crystalformer_rl.cli.console import json_option, out_option, progress, say
 @click.option(
     "--checkpoint", type=click.Path(), help="Training state, written each epoch and resumed from.  [default: OUT.state]"
 )
-@click.option("--curve", type=click.Path(), help="Learning curve, Parquet.  [default: OUT with .curve.parquet]")
+@click.option(
+    "--curve",
+    type=click.Path(),
+    help="Learning curve, Parquet, and a picture of the same name.  [default: OUT with .curve.parquet and .curve.svg]",
+)
 @json_option
 def command(tokens: str, out: str, config: str | None, checkpoint: str | None, curve: str | None, as_json: bool) -> None:
     """Train a policy on TOKENS (of `tokenize`) by maximum likelihood.
 
     A twentieth of the formulas is held out; the weights (averaged) with the best held-out
     likelihood are kept. Killed and called again, training goes on where it was.
-    The file holds weights, shape and a card: data, time, learning curve.
+    The file holds weights, shape and a card of data and time; the learning curve goes beside it, as a table and a picture,
+    the picture anew after each epoch.
 
     \b
     Example of a config file, with the defaults:
@@ -40,6 +45,8 @@ def command(tokens: str, out: str, config: str | None, checkpoint: str | None, c
     dataset = load_dataset(tokens, shape.n_max)
     state_file = Path(checkpoint or f"{out}.state")
     steps = settings.epochs * count_batches(dataset.training, settings.batch_size)
+    table = Path(curve) if curve else Path(out).with_suffix(".curve.parquet")
+    seen: list[EpochRecord] = []
     with progress(steps, "pretrain", "step") as bar:
 
         def step_done(nll: float) -> None:
@@ -52,6 +59,8 @@ def command(tokens: str, out: str, config: str | None, checkpoint: str | None, c
                 f"{record.seconds / 60:.1f} min",
                 err=True,
             )
+            seen.append(record)
+            _draw_curve(table.with_suffix(".svg"), seen)
 
         policy, records = pretrain(dataset, shape, settings, checkpoint=state_file, report=epoch_done, advance=step_done)
     best = min(records, key=lambda r: r.held_out_nll)
@@ -66,7 +75,8 @@ def command(tokens: str, out: str, config: str | None, checkpoint: str | None, c
     made_by = provenance("pretrain", {"shape": shape.to_dict(), "training": vars(settings)}, [tokens])
     card = {**summary, "made_by": made_by, "space_group_counts": space_group_counts(dataset.training)}
     save_policy(out, policy, card)
-    _write_curve(Path(curve) if curve else Path(out).with_suffix(".curve.parquet"), records, made_by)
+    _write_curve(table, records, made_by)
+    _draw_curve(table.with_suffix(".svg"), records)
     state_file.unlink(missing_ok=True)
     words = (
         f"Trained on {len(dataset.training)} crystals for {records[-1].epoch} epochs ({summary['minutes']} min); held-out negative "
@@ -104,6 +114,15 @@ def _read_config(path: str | None) -> tuple[Any, Any]:
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise InputError(f"{path}, training: {key} must be a number not below zero, found {value!r}.")
     return PolicyShape.from_dict({**small, **(content.get("shape") or {})}, path), PretrainSettings(**training)
+
+
+def _draw_curve(path: Path, records: list[Any]) -> None:
+    from crystalformer_rl.artifacts import atomic_path
+    from crystalformer_rl.report.learning_curve import learning_curve
+
+    columns = ([getattr(r, name) for r in records] for name in ("epoch", "training_nll", "held_out_nll", "seconds"))
+    with atomic_path(path) as temporary:
+        Path(temporary).write_text(learning_curve(*columns))
 
 
 def _write_curve(path: Path, records: list[Any], made_by: dict[str, Any]) -> None:

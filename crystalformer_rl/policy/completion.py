@@ -27,6 +27,8 @@ _NEVER = 100
 """More sites than any sequence has: what stands for no completion."""
 
 _MOST_STATES = 100_000_000
+_LEAST_STATES = 1 << 16
+_ELEMENTS_STEP = 4
 
 
 class Completion(NamedTuple):
@@ -34,7 +36,7 @@ class Completion(NamedTuple):
 
     A state of space group g is a cursor (the first letter that may still come; for a template, the place) and the
     atoms placed of each of E elements, in units of `unit[g]`. needed: (states,) int8, at
-    `start[g] + cursor * size[g] + Σ placed * stride[g]`. elements: (E,) atomic numbers. limit: (231, E), the
+    `start[g] + cursor * size[g] + Σ placed * stride[g]`. elements: (E,) atomic numbers, −1 where the array is filled up. limit: (231, E), the
     most units of each element. sites: of a sequence, at most.
     """
 
@@ -203,16 +205,20 @@ def _shifted(ndim: int, axis: int, step: int) -> tuple[tuple[slice, ...], tuple[
 
 
 def _assemble(request: FormulaRequest, tables: dict[int, tuple[np.ndarray, int, int, np.ndarray]]) -> Completion:
-    n = len(request.elements)
+    # Filled up to few sizes, so that one compiled program serves many formulas.
+    n = -(-len(request.elements) // _ELEMENTS_STEP) * _ELEMENTS_STEP
+    elements = np.full(n, -1, np.int32)
+    elements[: len(request.elements)] = request.elements
     start, size, unit = np.zeros(231, np.int32), np.zeros(231, np.int32), np.ones(231, np.int32)
     stride, limit = np.zeros((231, n), np.int32), np.zeros((231, n), np.int32)
     offset = 0
     for g, (table, states, divisor, limits) in tables.items():
-        start[g], size[g], unit[g], limit[g] = offset, states, divisor, limits
-        stride[g] = np.append(np.cumprod((limits + 1)[::-1])[::-1][1:], 1)
+        start[g], size[g], unit[g], limit[g, : len(limits)] = offset, states, divisor, limits
+        stride[g, : len(limits)] = np.append(np.cumprod((limits + 1)[::-1])[::-1][1:], 1)
         offset += table.size
-    needed = np.concatenate([table.reshape(-1) for table, *_ in tables.values()])
-    arrays = (np.array(request.elements, np.int32), needed, start, size, unit, stride, limit, np.int32(request.sites))
+    needed = np.full(max(_LEAST_STATES, 1 << (offset - 1).bit_length()), _NEVER, np.int8)
+    needed[:offset] = np.concatenate([table.reshape(-1) for table, *_ in tables.values()])
+    arrays = (elements, needed, start, size, unit, stride, limit, np.int32(request.sites))
     return Completion(*(jnp.asarray(array) for array in arrays))
 
 
