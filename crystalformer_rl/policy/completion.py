@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from crystalformer_rl.crystal.elements import symbol
+from crystalformer_rl.crystal.elements import reduced_formula
 from crystalformer_rl.crystal.wyckoff import centring_vectors, letter_name, wyckoff_table
 from crystalformer_rl.errors import InputError
 
@@ -88,7 +88,7 @@ class FormulaRequest:
         return list(self.reduced)
 
     def name(self) -> str:
-        return "".join(f"{symbol(z)}{n if n > 1 else ''}" for z, n in self.reduced.items())
+        return reduced_formula(np.repeat(list(self.reduced), list(self.reduced.values())))
 
 
 def make_completion(request: FormulaRequest, space_groups: Sequence[int]) -> tuple[Completion, list[int]]:
@@ -141,7 +141,11 @@ def _admitted_units(request: FormulaRequest, g: int) -> tuple[list[int], str]:
 
 
 def _units_words(units: Sequence[int]) -> str:
-    return f"{units[0]} formula units" if len(units) == 1 else f"up to {max(units)} formula units"
+    if len(units) == 1:
+        return f"{units[0]} formula unit{'s' if units[0] > 1 else ''}"
+    return (
+        f"any of {', '.join(map(str, units))} formula units" if len(units) < 4 else f"any of 1 to {max(units)} formula units"
+    )
 
 
 def _letters(request: FormulaRequest, g: int) -> list[int]:
