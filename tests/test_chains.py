@@ -78,6 +78,12 @@ def test_log_prob_of_a_chain_is_the_likelihood():
     assert 0 < int(chains.accepted.sum()) < 5 * N
 
 
+def test_elements_that_are_not_allowed_are_shed():
+    """A start that breaks the constraint on both its sites ends within it, and stays there."""
+    chains = walk(rock_salt(), 40, ChainSettings(), allowed_elements({3, 9}))
+    assert set(np.unique(np.asarray(chains.tokens.a)[:, :2])) == {3, 9}
+
+
 def test_mcmc_command(tmp_path):
     save_policy(tmp_path / "p.safetensors", POLICY, {})
     start, out = tmp_path / "t.parquet", tmp_path / "c.parquet"

@@ -76,8 +76,9 @@ def step(
 ) -> Chains:
     """One Metropolis step of every chain. `allowed`: see `constraints.allowed_elements`; `number` and `seed` fix its random numbers."""
     keys = jax.vmap(lambda key: jax.random.fold_in(key, number))(crystal_keys(seed, jnp.arange(len(chains.reward))))
-    proposal, possible = _propose(policy, keys, chains.tokens, settings, jnp.asarray(allowed))
-    return _accept(keys, chains, proposal._replace(reward=_rewards(proposal.tokens, rewards)), possible, settings.tau)
+    proposal = _propose(policy, keys, chains.tokens, settings, jnp.asarray(allowed))
+    proposal = proposal._replace(reward=_rewards(proposal.tokens, rewards))
+    return _accept(keys, chains, proposal, jnp.asarray(allowed), settings.tau)
 
 
 def _rewards(tokens: TokenBatch, rewards: Rewards | None) -> Float[Array, " b"]:
@@ -93,8 +94,8 @@ def _site_log_prob(policy: Policy, tokens: TokenBatch):  # type: ignore[no-untyp
 @eqx.filter_jit
 def _propose(
     policy: Policy, keys: PRNGKeyArray, tokens: TokenBatch, settings: ChainSettings, allowed: Bool[Array, "wyck atom"]
-) -> tuple[Chains, Bool[Array, " b"]]:
-    """A proposal for every chain, and whether it is one that the allowed elements admit."""
+) -> Chains:
+    """A proposal for every chain, its reward still to be found."""
     uniform = jax.vmap(lambda key: jax.random.uniform(key, (14,)))(keys)
     crystals = (tokens.g, tokens.w, tokens.a, tokens.x, uniform)
     moves = (_new_element, _new_coordinates, _exchange)
@@ -106,18 +107,24 @@ def _propose(
     sites, lattice = _site_log_prob(policy, proposal)
     l = constrained_lattice(tokens.g, jax.vmap(sample_lattice)(uniform[:, 6:13], lattice)).astype(jnp.float32)
     density = lattice_log_density(lattice, l, jnp.asarray(symmetry_arrays().free_lattice)[tokens.g], policy.shape.likelihood)
-    possible = jnp.take_along_axis(allowed[tokens.w], a[..., None], axis=-1)[..., 0] | (tokens.w == 0)
     nothing = jnp.zeros(len(tokens.g))
-    return Chains(proposal._replace(l=l), sites, density, nothing, nothing.astype(jnp.int32)), possible.all(-1)
+    return Chains(proposal._replace(l=l), sites, density, nothing, nothing.astype(jnp.int32))
 
 
 @eqx.filter_jit
-def _accept(keys: PRNGKeyArray, old: Chains, new: Chains, possible: Bool[Array, " b"], tau: float) -> Chains:
+def _accept(keys: PRNGKeyArray, old: Chains, new: Chains, allowed: Bool[Array, "wyck atom"], tau: float) -> Chains:
+    """Metropolis' rule. Elements that are not allowed have no probability: a chain that starts with some sheds them first."""
+    before, after = (_not_allowed(chains.tokens, allowed) for chains in (old, new))
     log_ratio = new.site_log_prob - old.site_log_prob + (new.reward - old.reward) / tau
     chance = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1_000_000)))(keys)
-    accepted = possible & (jnp.log(chance) < log_ratio)
+    accepted = jnp.where(after == before, jnp.log(chance) < log_ratio, after < before)
     new = new._replace(accepted=old.accepted + 1)
     return jax.tree.map(lambda a, b: jnp.where(accepted.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)
+
+
+def _not_allowed(tokens: TokenBatch, allowed: Bool[Array, "wyck atom"]) -> Int[Array, " b"]:
+    """Number of sites whose element their letter may not hold."""
+    return ((tokens.w > 0) & ~allowed[tokens.w, tokens.a]).sum(-1)
 
 
 # The three moves act on one crystal: letters (s,), elements (s,), coordinates (s, 3), 14 uniform numbers. Each is
