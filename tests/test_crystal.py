@@ -106,3 +106,20 @@ def test_what_is_no_crystal_is_named():
     assert crystal_status(Crystal(np.array([119]), coords, good)) == "unknown_element"
     assert crystal_status(Crystal(np.array([11]), coords, good * 0)) == "bad_lattice"
     assert crystal_status(Crystal(np.array([11]), coords * np.nan, good)) == "bad_coordinates"
+
+
+def test_elements_that_are_alike_have_like_features():
+    from crystalformer_rl.crystal.elements import atomic_number, element_features
+
+    features = element_features()
+    assert np.isfinite(features).all()
+    assert not features[0].any()
+    for one, like, unlike in (
+        ("Na", "K", "Cl"),
+        ("Fe", "Co", "O"),
+        ("La", "Ce", "Ba"),
+        ("F", "Cl", "Li"),
+        ("Ar", "Kr", "K"),
+    ):
+        a, b, c = (features[atomic_number(name)] for name in (one, like, unlike))
+        assert np.linalg.norm(a - b) < np.linalg.norm(a - c)
