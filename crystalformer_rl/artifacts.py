@@ -51,9 +51,14 @@ STATUSES: dict[str, str] = {
     "isolated_atoms": "an atom with no neighbour within the potential's cutoff",
     "unsupported_element": "the potential was not made for one of the elements",
     "potential_failed": "the potential gave no finite energy",
+    "out_of_memory": "the potential needs more memory for this crystal alone than there is",
     "collapsed": "the cell shrank below half of its first volume in relaxation",
     "exploded": "the cell grew beyond twice its first volume in relaxation",
     "no_reference_energy": "no elemental reference energy for one of the elements",
+    "no_energy": "the computed entry gives no finite energy",
+    "no_structure": "the computed entry gives a composition but no structure",
+    "other_functional": "the computed entry's functional or Hubbard U is not that of the reference",
+    "no_correction": "the MP2020 corrections of its energy cannot be worked out",
     "match_failed": "the structure matcher could not handle the crystal",
     "upstream_failed": "an earlier stage failed for this crystal; its own status says how",
 }
@@ -136,6 +141,8 @@ RELAXED = (
     Column("stress_max", _f, "GPa", "largest component of the stress at the end"),
     Column("evaluations", pa.int64(), "", "evaluations of the potential"),
     Column("converged", pa.bool_(), "", "forces and stresses both below their limits"),
+    Column("energy_kept", _f, "eV/atom", "total energy with the first space group kept; null without a free relaxation"),
+    Column("space_group_kept", pa.int64(), "", "that space group; null without a free relaxation"),
     STATUS,
 )
 

@@ -379,19 +379,79 @@ def test_a_worker_that_always_dies_is_one_clear_error(monkeypatch: pytest.Monkey
         worker.energies(table_of([primitive(rock_salt())]))
 
 
-def deadly() -> Any:
-    """A calculator that takes its process with it."""
+def test_a_crystal_that_kills_its_worker_is_found_and_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with PotentialWorker("ase:test_potential:deadly_to_quartz") as worker:
+        found = worker.energies(table_of([primitive(s) for s in (rock_salt(), rutile(), quartz(), perovskite())]))
+        assert found.column("id").to_pylist() == ["c0", "c1", "c2", "c3"]
+        assert found.column("status").to_pylist() == ["ok", "ok", "out_of_memory", "ok"]
+        assert found.column("energy").to_pylist() == [-1 / 2, -1 / 6, None, -1 / 5]
+
+
+def _deadly(to: Any) -> Any:
+    """A calculator that takes its process with it, as a system short of memory does."""
     import os
+    import signal
 
     from ase.calculators.calculator import Calculator
 
     class Deadly(Calculator):
         implemented_properties = ("energy",)
 
-        def calculate(self, *args: Any, **kwargs: Any) -> None:
-            os._exit(7)
+        def calculate(self, atoms: Any, *args: Any, **kwargs: Any) -> None:
+            if to(atoms):
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.results = {"energy": -1.0}
 
     return Deadly()
+
+
+def deadly() -> Any:
+    """Deadly to all."""
+    return _deadly(lambda _: True)
+
+
+def deadly_to_quartz() -> Any:
+    """Deadly to crystals with silicon."""
+    return _deadly(lambda atoms: 14 in atoms.numbers)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_batches_that_exhaust_the_memory_are_halved(
+    error: Exception, chgnet: Potential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of more than two crystals, and rutile even alone, is too much."""
+    from crystalformer_rl.potential import chgnet as module
+
+    crystals = [primitive(s) for s in (rock_salt(), rutile(), quartz(), perovskite(), rock_salt(5.6))]
+    expected = energies(chgnet, crystals, forces=True)
+    original, sizes = module.CHGNet._evaluate_batch, []
+
+    def hungry(self: Any, batch: Any, forces: bool) -> list[Any]:
+        sizes.append(len(batch.counts))
+        if len(batch.counts) > 2 or (22 in batch.numbers and 38 not in batch.numbers):
+            raise error
+        return original(self, batch, forces)
+
+    monkeypatch.setattr(module.CHGNet, "_evaluate_batch", hungry)
+    outcomes = chgnet.evaluate(crystals, forces=True)
+    assert sizes[0] == 5
+    assert outcomes[1] == "out_of_memory"
+    for k in (0, 2, 3, 4):
+        found = outcomes[k]
+        assert isinstance(found, Evaluation)
+        assert found.energy == pytest.approx(expected[k].energy, abs=2e-6)
+
+
+def test_other_errors_of_a_batch_are_not_swallowed(chgnet: Potential, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crystalformer_rl.potential import chgnet as module
+
+    def broken_code(*_: Any) -> list[Any]:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(module.CHGNet, "_evaluate_batch", broken_code)
+    with pytest.raises(RuntimeError, match="shapes"):
+        chgnet.evaluate([primitive(rock_salt())])
 
 
 def noisy() -> LennardJones:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from ase.data import covalent_radii
 from click.testing import CliRunner
 from potential_examples import lonely_atom, monoclinic, perovskite, quartz, rock_salt, rutile, sites, two_close_atoms
 
@@ -21,8 +22,12 @@ from crystalformer_rl.crystal.tokens import Sites, decode, primitive, sites_from
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.coordinates import Coordinates, free_strains
+from crystalformer_rl.potential.free import relax_freely
+from crystalformer_rl.potential.graph import crystal_graph
 from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Outcome, Potential
-from crystalformer_rl.potential.relax import Settings, model_hessian, relax, updated_hessian
+from crystalformer_rl.potential.relax import relax
+from crystalformer_rl.potential.springs import CROWDED, bond_changes, model_hessian, pushed_apart
+from crystalformer_rl.potential.walker import Settings, updated_hessian
 
 EXAMPLES = {"rock salt": rock_salt(), "rutile": rutile(), "perovskite": perovskite(), "quartz": quartz()}
 
@@ -192,12 +197,88 @@ def test_the_best_geometry_is_returned_with_its_own_residuals(chgnet: Potential)
 
 def test_the_updated_hessian_is_positive_and_keeps_the_secant() -> None:
     rng = np.random.default_rng(0)
-    hessian = model_hessian(Coordinates.of(quartz()))
+    coordinates = Coordinates.of(quartz())
+    hessian = model_hessian(coordinates, np.zeros(len(coordinates)))
     assert np.linalg.eigvalsh(hessian).min() > 0
     step = rng.normal(size=len(hessian))
     change = hessian @ step * 1.7
     np.testing.assert_allclose(updated_hessian(hessian, step, change) @ step, change, rtol=1e-9)
     assert np.linalg.eigvalsh(updated_hessian(hessian, step, -change)).min() > 0
+
+
+def test_bond_changes_are_the_slopes_of_bond_lengths() -> None:
+    coordinates = Coordinates.of(monoclinic())
+    rng = np.random.default_rng(2)
+    q, direction, step = 0.05 * rng.normal(size=len(coordinates)), rng.normal(size=len(coordinates)), 1e-5
+    graph = crystal_graph(coordinates.crystal(q), 3.0)
+
+    def lengths(at: np.ndarray) -> np.ndarray:
+        crystal = coordinates.crystal(at)
+        frac = graph_frac + crystal.frac_coords - coordinates.crystal(q).frac_coords
+        return np.linalg.norm((frac[graph.first] - frac[graph.second] - graph.image) @ crystal.lattice, axis=1)
+
+    graph_frac = graph.positions @ np.linalg.inv(coordinates.crystal(q).lattice)
+    np.testing.assert_allclose(lengths(q), graph.lengths, atol=1e-9)
+    slope = (lengths(q + step * direction) - lengths(q - step * direction)) / (2 * step)
+    np.testing.assert_allclose(bond_changes(coordinates, q, graph) @ direction, slope, atol=1e-6)
+
+
+def test_crowded_atoms_are_pushed_apart_and_others_stay() -> None:
+    sensible = Coordinates.of(quartz())
+    assert pushed_apart(sensible, np.zeros(len(sensible))) is None
+    crowded = Coordinates.of(rutile(x=0.12))
+    pushed = pushed_apart(crowded, np.zeros(len(crowded)))
+    assert pushed is not None
+
+    def nearest(q: np.ndarray) -> float:
+        graph = crystal_graph(crowded.crystal(q), 4.0)
+        radii = covalent_radii[crowded.numbers]
+        return float((graph.lengths / (radii[graph.first] + radii[graph.second])).min())
+
+    assert nearest(np.zeros(len(crowded))) < CROWDED
+    assert nearest(pushed) > 0.7
+
+
+def test_a_crowded_start_ends_in_the_crystal_it_should_be(chgnet: Potential) -> None:
+    crowded, good = relax(chgnet, [rutile(x=0.12), rutile()], Settings(max_evaluations=100))
+    assert good.energy is not None
+    assert crowded.energy == pytest.approx(good.energy, abs=3e-3)
+    (lonely,) = relax(Springs(lonely_atom()), [lonely_atom()])  # no neighbour, no spring
+    assert lonely.status == "ok"
+
+
+# --- without symmetry ---------------------------------------------------------
+
+
+def held_by_symmetry() -> Sites:
+    """LiVF6 with its fluorine in the middle between metals, a place that nothing but the symmetry gives it."""
+    return sites(225, (7.5, 7.5, 7.5, 90, 90, 90), (1, 3, 0, 0, 0), (2, 23, 0.5, 0.5, 0.5), (4, 9, 0, 0.25, 0.25))
+
+
+def test_free_relaxation_lowers_or_keeps(chgnet: Potential) -> None:
+    starts = [held_by_symmetry(), rock_salt(), "unreadable", quartz()]
+    settings = Settings(max_evaluations=60)
+    kept = relax(chgnet, starts, settings)
+    free = relax_freely(chgnet, kept, settings)
+    assert [r.status for r in free] == ["ok", "ok", "unreadable", "ok"]
+    assert free[2] == kept[2]
+    for before, after in ((kept[0], free[0]), (kept[1], free[1]), (kept[3], free[3])):
+        assert after.energy is not None
+        assert before.energy is not None
+        assert before.sites is not None
+        assert after.energy <= before.energy
+        assert (after.energy_kept, after.space_group_kept) == (before.energy, before.sites.space_group)
+        assert after.evaluations > before.evaluations
+        assert after.crystal is not None
+        (again,) = chgnet.evaluate([after.crystal], forces=False)
+        assert isinstance(again, Evaluation)
+        assert after.energy == pytest.approx(again.energy, abs=1e-5)
+    assert free[0].energy is not None
+    assert free[0].energy < kept[0].energy - 0.1  # type: ignore[operator]
+    assert free[0].sites is not None
+    assert free[0].sites.space_group != 225
+    assert (free[1].sites, free[1].crystal) == (kept[1].sites, kept[1].crystal)
+    assert relax_freely(chgnet, kept, settings)[0].energy == free[0].energy
 
 
 # --- against ASE --------------------------------------------------------------
@@ -328,7 +409,8 @@ def test_the_command_writes_relaxed_crystals_with_tokens_and_keeps_every_row(tmp
     assert table.column("id").to_pylist() == ["s0", "s1", "s2", "s3"]
     assert table.column("status").to_pylist() == ["ok", "no_crystal", "ok", "overlapping_atoms"]
     assert table.column("formula").to_pylist() == ["NaCl", None, "TiO2", "NaCl"]
-    assert [len(z) if z else None for z in table.column("atomic_numbers").to_pylist()] == [2, None, 6, None]
+    assert [len(z) if z else None for z in table.column("atomic_numbers").to_pylist()] == [2, None, 6, 8]
+    assert [x is None for x in table.column("lattice").to_pylist()] == [False, True, False, True]
     back = sites_from_table(table, "relaxed")
     assert [s.space_group if s else None for s in back] == [225, None, 136, None]
     assert back[0] is not None
@@ -340,6 +422,19 @@ def test_the_command_writes_relaxed_crystals_with_tokens_and_keeps_every_row(tmp
     second = tmp_path / "again.parquet"
     assert CliRunner().invoke(command, [str(samples), "--out", str(second)]).exit_code == 0
     assert second.read_bytes() == out.read_bytes()
+
+
+def test_the_command_reports_what_a_free_relaxation_changed(tmp_path: Path) -> None:
+    samples, out = tmp_path / "samples.parquet", tmp_path / "relaxed.parquet"
+    _table(samples, [held_by_symmetry(), None, rock_salt()], ["ok", "no_crystal", "ok"])
+    run = CliRunner().invoke(command, [str(samples), "--free", "--out", str(out), "--json"])
+    assert run.exit_code == 0, run.output
+    rows = pq.read_table(out).to_pylist()
+    assert [row["space_group_kept"] for row in rows] == [225, None, 225]
+    assert rows[0]["energy"] < rows[0]["energy_kept"]
+    assert rows[2]["energy"] == rows[2]["energy_kept"]
+    changed = json.loads(run.stdout)["changed_when_free"]
+    assert changed == {"crystals": 1, "other_space_group": 1}
 
 
 def test_the_command_refuses_bad_input_before_it_starts(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
               help="Converged when no force exceeds this, eV/Å …")  # fmt: skip
 @click.option("--smax", default=0.5, show_default=True, type=click.FloatRange(0, min_open=True),
               help="… and no stress component this, GPa.")  # fmt: skip
+@click.option("--free", is_flag=True,
+              help="Afterwards relax without symmetry too, and report what that changed.")  # fmt: skip
 @click.option("--symprec", default=0.01, show_default=True, type=click.FloatRange(0, min_open=True),
               help="Å; tolerance of the symmetry search, for crystals that come without tokens.")  # fmt: skip
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Crystals relaxed at a time.")
@@ -34,6 +36,7 @@ def command(
     max_evaluations: int,
     fmax: float,
     smax: float,
+    free: bool,
     symprec: float,
     batch_size: int,
     as_json: bool,
@@ -56,7 +59,9 @@ def command(
     from crystalformer_rl import artifacts
     from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.potential import load
-    from crystalformer_rl.potential.relax import Settings, relax, relaxed_columns
+    from crystalformer_rl.potential.free import relax_freely
+    from crystalformer_rl.potential.relax import relax, relaxed_columns
+    from crystalformer_rl.potential.walker import Settings
 
     table = read_crystals(crystals)
     items = _items(table, ", ".join(crystals))
@@ -64,17 +69,20 @@ def command(
     settings = Settings(fmax=fmax, smax=smax, max_evaluations=max_evaluations)
     with progress(len(items), "relax") as bar:
         results = relax(potential, items, settings, batch_size=batch_size, symprec=symprec, advance=bar.update)
+    if free:
+        with progress(len(items), "relax freely") as bar:
+            results = relax_freely(potential, results, settings, batch_size=batch_size, advance=bar.update)
     columns = relaxed_columns(results) | {"id": table.column("id").to_pylist()}
-    # A failed crystal has no relaxed geometry, but it still has a name to be known by.
-    columns["formula"] = [
-        new or old for new, old in zip(columns["formula"], table.column("formula").to_pylist(), strict=True)
-    ]
+    # A failed crystal has no relaxed geometry, but it keeps what it is made of, which its first energy needs.
+    for name in ("formula", "atomic_numbers"):
+        columns[name] = [new or old for new, old in zip(columns[name], table.column(name).to_pylist(), strict=True)]
     relaxed = artifacts.make_table(artifacts.RELAXED, columns)
     parameters = {
         "potential": potential_name,
         "max_evaluations": max_evaluations,
         "fmax": fmax,
         "smax": smax,
+        "free": free,
         "symprec": symprec,
         "batch_size": batch_size,
     }
@@ -98,9 +106,27 @@ def _report(out: str, relaxed: pa.Table, potential: str, as_json: bool) -> None:
     statuses = relaxed.column("status").to_pylist()
     converged = sum(1 for value in relaxed.column("converged").to_pylist() if value)
     evaluations = sum(value or 0 for value in relaxed.column("evaluations").to_pylist())
+    changed = _changed(relaxed)
     summary = {"out": out, "statuses": status_counts(statuses), "converged": converged, "evaluations": evaluations}
     words = (
         f"{out}: {len(statuses)} crystals ({count_words(statuses)}), {converged} converged, "
-        f"{evaluations} evaluations of {potential}."
+        f"{evaluations} evaluations of {potential}"
     )
-    say(summary, words, as_json)
+    if changed is not None:
+        summary["changed_when_free"] = changed
+        words += (
+            f"; without symmetry {changed['crystals']} ended lower, {changed['other_space_group']} in another space group"
+        )
+    say(summary, words + ".", as_json)
+
+
+def _changed(relaxed: pa.Table) -> dict[str, int] | None:
+    """How many crystals a free relaxation changed; None where there was none."""
+    rows = relaxed.select(["energy", "energy_kept", "space_group", "space_group_kept"]).to_pylist()
+    rows = [row for row in rows if row["energy_kept"] is not None]
+    if not rows:
+        return None
+    return {
+        "crystals": sum(row["energy"] < row["energy_kept"] for row in rows),
+        "other_space_group": sum(row["space_group"] != row["space_group_kept"] for row in rows),
+    }

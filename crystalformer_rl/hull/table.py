@@ -20,18 +20,23 @@ IDENTITY_KEYS = ("name", "weights_sha256", "corrections")
 
 
 def describe_identity(identity: Mapping[str, Any]) -> str:
-    """`chgnet-0.3.0 (weights 1a2b3c4d, corrections none)`."""
+    """`chgnet-0.3.0 (weights 1a2b3c4d, corrections none)`; of given DFT energies, `file` in place of `weights`."""
     digest = str(identity.get("weights_sha256") or "unknown")[:8]
-    return f"{identity.get('name', 'unnamed')} (weights {digest}, corrections {identity.get('corrections') or 'none'})"
+    what = "file" if identity.get("method") else "weights"
+    return f"{identity.get('name', 'unnamed')} ({what} {digest}, corrections {identity.get('corrections') or 'none'})"
 
 
 def check_same_potential(
-    crystals: str, found: Mapping[str, Any] | None, reference: str, expected: Mapping[str, Any]
+    crystals: str,
+    found: Mapping[str, Any] | None,
+    reference: str,
+    expected: Mapping[str, Any],
+    remedy: str = "use a reference built with the same potential",
 ) -> None:
     """Refuse to compare energies of two potentials, or of one that is not named.
 
     `crystals` and `reference` name the files in the message; `found` and `expected`
-    are the identities they record. Raises InputError.
+    are the identities they record; `remedy` ends the sentence where they differ. Raises InputError.
     """
     if not found:
         raise InputError(
@@ -41,7 +46,7 @@ def check_same_potential(
     if any(found.get(key) != expected.get(key) for key in IDENTITY_KEYS):
         raise InputError(
             f"{crystals} holds energies of {describe_identity(found)} but {reference} holds energies of "
-            f"{describe_identity(expected)}; use a reference built with the same potential."
+            f"{describe_identity(expected)}; {remedy}."
         )
 
 
@@ -49,8 +54,8 @@ def hull_table(hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | No
     """A HULL table, row for row, from a table of crystals with energies.
 
     `relaxed` has the columns id, atomic_numbers, energy (eV/atom) and perhaps energy_initial and status.
-    A row whose status is not ok keeps it and gets null figures; a row of status ok
-    without a finite energy becomes `potential_failed`, one with an element that the
+    A row whose status is not ok keeps it and gets null figures, those before relaxation aside where
+    `energy_initial` is known; a row of status ok without a finite energy becomes `potential_failed`, one with an element that the
     reference has no energy for `no_reference_energy`.
     """
     columns = {name: _column(relaxed, name) for name in ("id", "atomic_numbers", "energy", "energy_initial", "status")}
@@ -78,25 +83,26 @@ def row_status(hull: Hull, numbers: Sequence[int] | np.ndarray | None, energy: f
 def _row(
     hull: Hull, numbers: list[int] | None, energy: float | None, initial: float | None, status: str | None
 ) -> dict[str, Any]:
-    found = row_status(hull, numbers, energy, status)
-    if found != OK or numbers is None or energy is None:
-        return {"status": found}
-    formation = hull.formation_energy(numbers, energy)
+    """The figures of one crystal: after relaxation where that succeeded, before it wherever its energy was known."""
+    row: dict[str, Any] = {"status": row_status(hull, numbers, energy, status)}
+    known = energy if row["status"] == OK else initial
+    if row_status(hull, numbers, known, OK) != OK or numbers is None or known is None:
+        return row
+    # The composition is the same before and after, and so is the hull below it.
+    formation = hull.formation_energy(numbers, known)
     distance = hull.distance(numbers, formation)
-    row: dict[str, Any] = {
-        "formation_energy": formation,
-        "e_above_hull": distance.e_above_hull,
-        "decomposition": json.dumps(distance.decomposition),
-        "decomposition_formulas": decomposition_formulas(hull, distance),
-        "hull_support": distance.support,
-        "suspect": distance.suspect,
-        "status": OK,
-    }
+    if row["status"] == OK:
+        row |= {
+            "formation_energy": formation,
+            "e_above_hull": distance.e_above_hull,
+            "decomposition": json.dumps(distance.decomposition),
+            "decomposition_formulas": decomposition_formulas(hull, distance),
+            "hull_support": distance.support,
+            "suspect": distance.suspect,
+        }
     if initial is not None and math.isfinite(initial):
-        # the composition is the same before and after, and so is the hull below it
-        formation_initial = hull.formation_energy(numbers, initial)
-        row["formation_energy_initial"] = formation_initial
-        row["e_above_hull_initial"] = distance.e_above_hull + formation_initial - formation
+        row["formation_energy_initial"] = hull.formation_energy(numbers, initial)
+        row["e_above_hull_initial"] = distance.e_above_hull + row["formation_energy_initial"] - formation
     return row
 
 

@@ -30,7 +30,7 @@ from crystalformer_rl.potential.graph import (
     crystal_graph,
     forces_and_stresses,
     join,
-    packs,
+    run_packs,
     screened_graphs,
 )
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked
@@ -75,21 +75,28 @@ class CHGNet:
     def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> list[Outcome]:
         """One outcome a crystal; see `Potential`."""
         outcomes, graphs = self._graphs(crystals)
-        for part in packs(graphs, self._rows):
-            batch = join([crystals[i] for i in part], [graphs[i] for i in part])
-            for i, outcome in zip(part, self._evaluate_batch(batch, forces), strict=True):
-                outcomes[i] = outcome
+
+        def run(part: list[int]) -> list[Outcome]:
+            return self._evaluate_batch(join([crystals[i] for i in part], [graphs[i] for i in part]), forces)
+
+        for i, outcome in run_packs(graphs, self._rows, run).items():
+            outcomes[i] = outcome
         return outcomes
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
         """Features before the read-out perceptron, averaged over atoms: (number of crystals, 64)."""
         _, graphs = self._graphs(crystals)
         result = np.full((len(crystals), int(self._model.atom_fea_dim)), np.nan)
-        for part in packs(graphs, self._rows):
+
+        def run(part: list[int]) -> list[np.ndarray]:
             batch = join([crystals[i] for i in part], [graphs[i] for i in part])
             with torch.inference_mode():
                 _, features = self._network(batch, self._vectors(batch))
-            result[part] = features.cpu().double().numpy()
+            return list(features.cpu().double().numpy())
+
+        for i, row in run_packs(graphs, self._rows, run).items():
+            if not isinstance(row, str):
+                result[i] = row
         return result
 
     def _graphs(self, crystals: Sequence[Crystal]) -> tuple[list[Outcome], dict[int, CrystalGraph]]:

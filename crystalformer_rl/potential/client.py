@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import CRYSTALS
+from crystalformer_rl.artifacts import CRYSTALS, make_table
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.potential.worker import read_frame, write_frame
+from crystalformer_rl.potential.worker import ENERGIES, read_frame, write_frame
 
 _SENT = ("id", "atomic_numbers", "frac_coords", "lattice", "status")
 
@@ -22,8 +24,9 @@ _SENT = ("id", "atomic_numbers", "frac_coords", "lattice", "status")
 class PotentialWorker:
     """A potential in a process of its own.
 
-    A context manager; `identity` is the potential's. A worker that dies is started once more and the call
-    repeated; if that one dies too, InputError says so. threads: of the worker (OMP_NUM_THREADS), by default
+    A context manager; `identity` is the potential's. A worker that dies is started again with the same crystals, and if
+    that one dies too they are sent in halves, until the crystal that kills is found: `out_of_memory` where the system
+    ended the worker, else `potential_failed`. Where no worker answers at all, InputError says so. threads: of the worker (OMP_NUM_THREADS), by default
     what the environment says, else one; energies are the same to rounding.
     """
 
@@ -46,19 +49,32 @@ class PotentialWorker:
             if column.name in _SENT and column.name not in table.column_names:
                 raise InputError(f"the crystals have no column '{column.name}' ({column.meaning}); give a crystals table.")
         sent = table.select([name for name in _SENT if name in table.column_names]).replace_schema_metadata(None)
-        for attempt in range(2):
+        if sent.num_rows == 0:
+            return make_table(ENERGIES, {"id": [], "energy": [], "status": []})
+        return pa.concat_tables(self._answers(sent, _Deaths(sent.num_rows)))
+
+    def _answers(self, part: pa.Table, deaths: _Deaths) -> list[pa.Table]:
+        """The replies for `part`, whole or in halves."""
+        code = ""
+        for _ in range(2):
             if self._process is None:
                 self._start()
-            reply = self._ask(sent)
+            reply = self._ask(part)
             if reply is not None:
-                return reply
+                deaths.answered = True
+                return [reply]
             code = self._reap()
-            if attempt == 0:
-                print(f"the worker of the potential '{self.name}' ended ({code}); starting another", file=sys.stderr)
-        raise InputError(
-            f"the worker of the potential '{self.name}' ended twice on the same {sent.num_rows} crystals ({code}); "
-            f"its own words are above, and exit by signal 9 usually means too little memory: make the batch smaller."
-        )
+            print(f"the worker of the potential '{self.name}' ended ({code}); starting another", file=sys.stderr)
+        deaths.count += 1
+        if deaths.hopeless:
+            raise InputError(
+                f"the worker of the potential '{self.name}' ended twice on whatever it was sent of {deaths.crystals} crystals "
+                f"({code}); its own words are above, and signal 9 usually means too little memory: free some."
+            )
+        if part.num_rows == 1:
+            return [_killed(part, code)]
+        half = part.num_rows // 2
+        return self._answers(part.slice(0, half), deaths) + self._answers(part.slice(half), deaths)
 
     def close(self) -> None:
         """End the worker; it is idle, so that closing its input suffices."""
@@ -116,6 +132,26 @@ class PotentialWorker:
             code = process.wait()
         _close_pipes(process)
         return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+
+@dataclass
+class _Deaths:
+    """What became of the workers that were sent one batch of crystals."""
+
+    crystals: int
+    count: int = 0
+    answered: bool = False
+
+    @property
+    def hopeless(self) -> bool:
+        """No worker has answered, although two crystals alone would have been found by now."""
+        return not self.answered and (self.crystals == 1 or self.count > 2 * self.crystals.bit_length())
+
+
+def _killed(crystal: pa.Table, code: str) -> pa.Table:
+    """The answer for the crystal that its worker did not survive."""
+    status = "out_of_memory" if code == f"signal {signal.SIGKILL.value}" else "potential_failed"
+    return make_table(ENERGIES, {"id": crystal.column("id").to_pylist(), "energy": [None], "status": [status]})
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ MOST_ANGLES = 1_000_000
 
 MOST_IMAGES = 20_000
 """Periodic images that a neighbour search may have to visit; only cells with absurd angles need more."""
+
+Result = TypeVar("Result")
 
 
 class GraphError(Exception):
@@ -61,11 +64,11 @@ class CrystalGraph:
         return 2 * len(self.first) + len(self.angle_center)
 
 
-def crystal_graph(crystal: Crystal, cutoff: float, angle_cutoff: float = 0.0) -> CrystalGraph:
+def crystal_graph(crystal: Crystal, cutoff: float, angle_cutoff: float = 0.0, *, neighborless: bool = False) -> CrystalGraph:
     """The graph of one crystal, bonds shorter than `cutoff` and angles of bonds shorter than `angle_cutoff` (Å).
 
     A pair and its reverse are kept or left together: rounding at the cutoff cannot split them. Raises GraphError
-    for overlapping or isolated atoms, and for crystals whose graph would be enormous.
+    for overlapping atoms, for isolated ones unless `neighborless`, and for crystals whose graph would be enormous.
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
@@ -84,7 +87,7 @@ def crystal_graph(crystal: Crystal, cutoff: float, angle_cutoff: float = 0.0) ->
     order = order[lengths[order] < cutoff]
     first, second, image, vectors, lengths = (a[order] for a in (first, second, image, vectors, lengths))
     n_short = int(np.count_nonzero(lengths < angle_cutoff))
-    _check(first, second, lengths, n_short, len(crystal))
+    _check(first, second, lengths, n_short, len(crystal), neighborless)
     return CrystalGraph(
         positions, first, second, image, vectors, lengths, n_short, *_angles(first[:n_short], second[:n_short], len(crystal))
     )
@@ -96,11 +99,13 @@ def _images_to_visit(lattice: np.ndarray, cutoff: float) -> float:
     return float(np.prod(2 * np.ceil(cutoff / heights) + 1))
 
 
-def _check(first: np.ndarray, second: np.ndarray, lengths: np.ndarray, n_short: int, n_atoms: int) -> None:
+def _check(
+    first: np.ndarray, second: np.ndarray, lengths: np.ndarray, n_short: int, n_atoms: int, neighborless: bool
+) -> None:
     if len(lengths) and lengths.min() < SHORTEST_DISTANCE:
         raise GraphError("overlapping_atoms")
     neighbors = np.bincount(first, minlength=n_atoms) + np.bincount(second, minlength=n_atoms)
-    if neighbors.min() == 0:
+    if neighbors.min() == 0 and not neighborless:
         raise GraphError("isolated_atoms")
     short = np.bincount(first[:n_short], minlength=n_atoms) + np.bincount(second[:n_short], minlength=n_atoms)
     if int((short * (short - 1)).sum()) > MOST_ANGLES:
@@ -213,6 +218,35 @@ def forces_and_stresses(batch: BatchGraph, gradient: np.ndarray) -> tuple[np.nda
     outer = (batch.vectors[:, :, None] * gradient[:, None, :]).reshape(-1, 9)
     virial = np.stack([np.bincount(batch.bond_owner, column, b) for column in outer.T], axis=1).reshape(-1, 3, 3)
     return forces, 0.5 * (virial + virial.transpose(0, 2, 1)) / batch.volumes[:, None, None]
+
+
+def run_packs(
+    graphs: dict[int, CrystalGraph], rows: int, run: Callable[[list[int]], Sequence[Result]]
+) -> dict[int, Result | str]:
+    """What `run` says of each crystal, given in `packs`; one that exhausts the memory is halved and tried again.
+
+    A crystal that exhausts it alone is `out_of_memory`.
+    """
+    outcomes: dict[int, Result | str] = {}
+    waiting = packs(graphs, rows)
+    while waiting:
+        part = waiting.pop(0)
+        try:
+            outcomes.update(zip(part, run(part), strict=True))
+        except (MemoryError, RuntimeError) as error:
+            if not _memory_exhausted(error):
+                raise
+            if len(part) == 1:
+                outcomes[part[0]] = "out_of_memory"
+            else:
+                waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
+    return outcomes
+
+
+def _memory_exhausted(error: BaseException) -> bool:
+    """Torch raises an error of its own on a GPU and a plain RuntimeError on a CPU."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def packs(graphs: dict[int, CrystalGraph], rows: int) -> list[list[int]]:

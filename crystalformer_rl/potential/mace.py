@@ -21,7 +21,7 @@ from torch import Tensor
 from crystalformer_rl.artifacts import sha256
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.potential.graph import CrystalGraph, crystal_graph, packs, screened_graphs
+from crystalformer_rl.potential.graph import CrystalGraph, crystal_graph, run_packs, screened_graphs
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked
 
 
@@ -68,32 +68,41 @@ class Mace:
     def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> list[Outcome]:
         """One outcome a crystal; see `Potential`."""
         outcomes, graphs = self._graphs(crystals)
-        for part in packs(graphs, self._rows):
-            counts = [len(crystals[i]) for i in part]
-            with _default_dtype(self._dtype):
-                out = self._model(self._batch(crystals, graphs, part), compute_force=forces, compute_stress=forces)
-            energies = (_numpy(out["energy"]) / counts).tolist()
-            if not forces:
-                evaluations = [Evaluation(e) for e in energies]
-            else:
-                split = np.split(_numpy(out["forces"]), np.cumsum(counts)[:-1])
-                stress = _numpy(out["stress"]).reshape(-1, 3, 3)
-                symmetric = 0.5 * (stress + stress.transpose(0, 2, 1))
-                evaluations = [Evaluation(*each) for each in zip(energies, split, symmetric, strict=True)]
-            for i, evaluation in zip(part, evaluations, strict=True):
-                outcomes[i] = checked(evaluation)
+
+        def run(part: list[int]) -> list[Outcome]:
+            return self._evaluate_batch(crystals, graphs, part, forces)
+
+        for i, outcome in run_packs(graphs, self._rows, run).items():
+            outcomes[i] = outcome
         return outcomes
+
+    def _evaluate_batch(
+        self, crystals: Sequence[Crystal], graphs: dict[int, CrystalGraph], part: list[int], forces: bool
+    ) -> list[Outcome]:
+        counts = [len(crystals[i]) for i in part]
+        with _default_dtype(self._dtype):
+            out = self._model(self._batch(crystals, graphs, part), compute_force=forces, compute_stress=forces)
+        energies = (_numpy(out["energy"]) / counts).tolist()
+        if not forces:
+            return [checked(Evaluation(e)) for e in energies]
+        split = np.split(_numpy(out["forces"]), np.cumsum(counts)[:-1])
+        stress = _numpy(out["stress"]).reshape(-1, 3, 3)
+        symmetric = 0.5 * (stress + stress.transpose(0, 2, 1))
+        return [checked(Evaluation(*each)) for each in zip(energies, split, symmetric, strict=True)]
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
         """Invariant node features of all layers, averaged over atoms: (number of crystals, layers · channels)."""
         _, graphs = self._graphs(crystals)
-        rows: dict[int, np.ndarray] = {}
-        for part in packs(graphs, self._rows):
+
+        def run(part: list[int]) -> list[np.ndarray]:
             with _default_dtype(self._dtype):
                 out = self._model(self._batch(crystals, graphs, part), compute_force=False)
             features = self._invariant(_numpy(out["node_feats"]))
             pieces = np.split(features, np.cumsum([len(crystals[i]) for i in part])[:-1])
-            rows.update(zip(part, (piece.mean(0) for piece in pieces), strict=True))
+            return [piece.mean(0) for piece in pieces]
+
+        found = run_packs(graphs, self._rows, run)
+        rows = {i: row for i, row in found.items() if not isinstance(row, str)}
         width = len(next(iter(rows.values()))) if rows else 0
         return np.stack([rows.get(i, np.full(width, np.nan)) for i in range(len(crystals))])
 
