@@ -19,6 +19,7 @@ from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
 from crystalformer_rl.crystal.tokens import primitive, sites_from_table
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.hull.reference_file import write_reference
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential import reference as stage
 from crystalformer_rl.potential.protocol import Evaluation
@@ -171,10 +172,10 @@ def test_the_self_test_knows_its_own_energies_and_refuses_others(inputs: Path) -
     index = table.column_names.index("energy")
     energies = [None if e is None else e + 0.003 for e in table.column(index).to_pylist()]
     tampered = table.set_column(index, table.schema.field(index), pa.array(energies, pa.float64()))
-    stage.write_reference(inputs / "tampered.parquet", tampered, made_by)
+    write_reference(inputs / "tampered.parquet", tampered, made_by)
     with pytest.raises(InputError, match=r"3\.0 meV/atom"):
         stage.self_test(inputs / "tampered.parquet", chgnet)
-    stage.write_reference(inputs / "nameless.parquet", table, {})
+    write_reference(inputs / "nameless.parquet", table, {})
     with pytest.raises(InputError, match="does not say which potential"):
         stage.self_test(inputs / "nameless.parquet", chgnet)
 

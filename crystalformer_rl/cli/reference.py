@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: Options that mean something only with energies of the one kind, by their parameters' names.
+_POTENTIAL_ONLY = ("potential_name", "pretraining_max_atoms", "pretraining_max_e_above_hull", "max_evaluations", "fmax",
+                   "smax", "single_points", "work", "processes")  # fmt: skip
+_GIVEN_ONLY = ("corrections", "functional")
+
 
 @click.command()
 @click.argument("crystals", nargs=-1, required=True, type=click.Path())
+@click.option("--energies", type=click.Choice(["potential", "given"]), default="potential", show_default=True,
+              help="Compute energies with the potential, or take the DFT energies that computed entries give.")  # fmt: skip
 @click.option("--potential", "potential_name", default="chgnet", show_default=True,
               help="chgnet, chgnet-r2scan, mace:FILE or ase:package.module:Class.")  # fmt: skip
-@click.option("--elemental-energies", required=True, type=click.Path(),
-              help="JSON {symbol: eV/atom}: the zero of formation energy, in this potential's scale.")  # fmt: skip
+@click.option("--elemental-energies", type=click.Path(),
+              help="JSON {symbol: eV/atom}: the zero of formation energy, on the scale of the energies. With given energies "
+                   "it may be left out: the lowest elemental entries are taken.")  # fmt: skip
+@click.option("--corrections", type=click.Choice(["mp2020", "none", "as-given"]), default="mp2020", show_default=True,
+              help="Given energies: with MP2020 corrections by pymatgen, uncorrected, or with what the entries carry.")  # fmt: skip
+@click.option("--functional", type=click.Choice(["PBE", "PBEsol", "SCAN", "r2SCAN"]),
+              help="Given energies: take entries of this functional only. By default that of the entries' run types, or "
+                   "PBE where they name none.")  # fmt: skip
 @out_option
 @click.option("--pretraining-max-atoms", default=20, show_default=True, type=click.IntRange(1),
               help="Larger cells only support the hull.")  # fmt: skip
@@ -35,10 +50,15 @@ if TYPE_CHECKING:
 @click.option("--work", type=click.Path(), help="Folder for finished parts: a killed run goes on from there.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Processes, one thread each.")
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     crystals: tuple[str, ...],
+    energies: str,
     potential_name: str,
-    elemental_energies: str,
+    elemental_energies: str | None,
+    corrections: Any,
+    functional: str | None,
     out: str,
     pretraining_max_atoms: int,
     pretraining_max_e_above_hull: float,
@@ -50,33 +70,44 @@ def command(
     processes: int,
     as_json: bool,
 ) -> None:
-    """Build a reference: crystals, tokens and energies, all in one potential.
+    """Build a reference: crystals, tokens and energies, all in one potential; or DFT energies as given.
 
-    CRYSTALS are crystals tables, CIF files or folders of them. Entries whose column
+    CRYSTALS are crystals tables, CIF files or folders of them, or JSON of pymatgen's computed entries with
+    structures (.json, .json.gz, .json.bz2; the Materials Project's, Alexandria's). Entries whose column
     dft_e_above_hull is at most 0.1 eV/atom in cells of at most 20 atoms are relaxed
     with their space group kept and stored with crystal and tokens (a twentieth of
     the formulas as held_out); all others are stored as formula and energy, for the hull alone.
 
-    The file records the potential's identity; `hull` refuses energies of another.
+    With --energies given nothing is computed with a potential: CRYSTALS are JSON of computed entries, and their DFT
+    energies become a reference for the hull alone. Compare a potential's energies with it by `hull --against-dft`.
+
+    The file records the identity of its energies; `hull` refuses energies of another.
 
     \b
-    Example:
+    Examples:
       crystalformer-rl reference structures.parquet --elemental-energies elements.json \\
           --single-points points.parquet --work work/reference --out reference.parquet
+      crystalformer-rl reference convex_hull_pbe.json.bz2 --energies given --out dft.parquet
     """
+    _check_options(context, energies, elemental_energies)
+    if energies == "given":
+        _given(crystals, elemental_energies, corrections, functional, out, as_json)
+        return
     from crystalformer_rl import artifacts
     from crystalformer_rl.crystal.readers import read_crystals
+    from crystalformer_rl.hull.reference_file import read_elemental_energies, write_reference
     from crystalformer_rl.potential import reference as stage
-    from crystalformer_rl.potential.relax import Settings
+    from crystalformer_rl.potential.walker import Settings
 
-    energies = stage.read_elemental_energies(elemental_energies)
+    assert elemental_energies is not None
+    elements = read_elemental_energies(elemental_energies)
     points = _single_points(single_points) if single_points else None
     table = read_crystals(crystals)
     settings = Settings(fmax=fmax, smax=smax, max_evaluations=max_evaluations)
     selection = stage.Selection(pretraining_max_atoms, pretraining_max_e_above_hull)
     with stage.work_folder(work) as folder, progress(table.num_rows, "reference") as bar:
         built, record = stage.build_reference(
-            table, potential_name, energies, folder, settings=settings, selection=selection, single_points=points,
+            table, potential_name, elements, folder, settings=settings, selection=selection, single_points=points,
             processes=processes, advance=bar.update,
         )  # fmt: skip
     parameters = {
@@ -88,7 +119,7 @@ def command(
         "smax": smax,
     }
     inputs = [*crystals, elemental_energies, *([single_points] if single_points else [])]
-    stage.write_reference(out, built, artifacts.provenance("reference", parameters, inputs, **record))
+    write_reference(out, built, artifacts.provenance("reference", parameters, inputs, **record))
     statuses, roles = built.column("status").to_pylist(), built.column("role").to_pylist()
     counts = {role: roles.count(role) for role in ("pretraining", "held_out", "hull_only")}
     say(
@@ -96,6 +127,63 @@ def command(
         f"{out}: {built.num_rows} entries ({count_words(statuses)}); {counts['pretraining']} for pretraining, "
         f"{counts['held_out']} held out, {counts['hull_only']} for the hull alone; "
         f"{_evaluations(built)} evaluations of {record['potential']['name']}.",
+        as_json,
+    )
+
+
+def _check_options(context: click.Context, energies: str, elemental_energies: str | None) -> None:
+    """Refuse options that would have no effect, and a potential's energies without a zero."""
+    from crystalformer_rl.errors import InputError
+
+    idle = _POTENTIAL_ONLY if energies == "given" else _GIVEN_ONLY
+    for parameter in context.command.params:
+        chosen = context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
+        if parameter.name in idle and chosen and context.params[parameter.name] is not None:
+            raise InputError(f"{parameter.opts[0]} has no effect with --energies {energies}; leave one of the two out.")
+    if energies == "potential" and elemental_energies is None:
+        raise InputError(
+            "--elemental-energies is missing; give a JSON file {symbol: eV/atom} in the potential's scale, or take the DFT "
+            "energies of computed entries with --energies given."
+        )
+
+
+def _given(
+    paths: tuple[str, ...], elemental_energies: str | None, corrections: Any, functional: str | None, out: str, as_json: bool
+) -> None:
+    """The reference of DFT energies that computed entries give."""
+    from crystalformer_rl import artifacts
+    from crystalformer_rl.crystal.entries import file_stem, read_entries
+    from crystalformer_rl.errors import InputError
+    from crystalformer_rl.hull.given import given_reference
+    from crystalformer_rl.hull.reference_file import read_elemental_energies, write_reference
+
+    for path in paths:
+        if not Path(path).is_file():
+            raise InputError(f"{path} is no file; give JSON of computed entries (.json, .json.gz or .json.bz2).")
+    elements = read_elemental_energies(elemental_energies) if elemental_energies else None
+    digests = [artifacts.sha256(path) for path in paths]
+    with progress(sum(Path(path).stat().st_size for path in paths), "entries", unit="B") as bar:
+        built, record = given_reference(
+            read_entries(paths, bar.update),
+            digest=digests[0] if len(digests) == 1 else artifacts.digest_json(digests),
+            source=", ".join(file_stem(path) for path in paths),
+            corrections=corrections,
+            functional=functional,
+            elemental_energies=elements,
+        )
+    parameters = {"energies": "given", "corrections": corrections, "functional": functional}
+    inputs = [*paths, *([elemental_energies] if elemental_energies else [])]
+    write_reference(out, built, artifacts.provenance("reference", parameters, inputs, **record))
+    statuses, identity = built.column("status").to_pylist(), record["potential"]
+    say(
+        {
+            "out": out,
+            "statuses": status_counts(statuses),
+            "energies": identity,
+            "elements": len(record["elemental_energies"]),
+        },
+        f"{out}: {built.num_rows} entries ({count_words(statuses)}) for the hull alone; {identity['name']}, corrections: "
+        f"{identity['corrections']}; {len(record['elemental_energies'])} elements.",
         as_json,
     )
 

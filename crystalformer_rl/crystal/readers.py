@@ -1,8 +1,9 @@
-"""Read crystals from whatever people have: Parquet, CIF, folders, CSV with CIFs, anything ASE reads."""
+"""Read crystals from whatever people have: Parquet, CIF, folders, CSV with CIFs, computed entries, anything ASE reads."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,16 +13,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import CRYSTALS, STATUS, make_table, read_table
+from crystalformer_rl.artifacts import CRYSTALS, REFERENCE, STATUS, make_table, read_table
+from crystalformer_rl.crystal.entries import LABELS, SUFFIXES, DftEntry, file_stem, holds_entries, read_entries
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystal_status, crystals_from_table
 from crystalformer_rl.errors import InputError
 
 _CSV_ID_COLUMNS = ("id", "material_id")
+_ENTRY_COLUMNS = (*CRYSTALS, *(column for column in REFERENCE if column.name in ("source", *LABELS)), STATUS)
+_ENTRIES_AT_ONCE = 4096
 
 
 def read_crystals(paths: Sequence[str | Path], *, allow_empty: bool = False) -> pa.Table:
     """A crystals table with `status`, and the further columns of Parquet input, from one or several sources.
 
+    JSON of computed entries (see `entries.read_entries`) gives its structures, with the DFT labels that it has.
     A crystal that cannot be read keeps its row, with the status that says why. A file that
     cannot be read at all raises InputError, as do ids that occur twice.
     """
@@ -47,7 +52,32 @@ def _read_one(path: Path, allow_empty: bool) -> pa.Table:
         return _from_parquet(path, allow_empty)
     if suffix == ".csv":
         return _from_csv(path)
+    # ASE has a JSON of its own, which begins otherwise
+    if path.name.lower().endswith(SUFFIXES) and holds_entries(path):
+        return _from_entries(path)
     return _from_structures(path, *_read_structures(path))
+
+
+def _from_entries(path: Path) -> pa.Table:
+    """Crystals of computed entries. Parts at a time, since a hull has several 100,000."""
+    entries = read_entries(path)
+    parts = []
+    while part := list(itertools.islice(entries, _ENTRIES_AT_ONCE)):
+        parts.append(_entries_table(part, file_stem(path)))
+    table = pa.concat_tables(parts)
+    if set(table.column("status").to_pylist()) == {"no_structure"}:
+        raise InputError(
+            f"{path} holds entries without structures, so no crystals; give ComputedStructureEntry dictionaries, or take "
+            "the energies alone with `crystalformer-rl reference --energies given`."
+        )
+    return table
+
+
+def _entries_table(entries: list[DftEntry], source: str) -> pa.Table:
+    data = crystal_columns([entry.crystal for entry in entries])
+    data |= {name: [entry.labels.get(name) for entry in entries] for name in LABELS}
+    data |= {"id": [entry.id for entry in entries], "source": [source] * len(entries)}
+    return make_table(_ENTRY_COLUMNS, data | {"status": [entry.crystal_status for entry in entries]})
 
 
 def _from_parquet(path: Path, allow_empty: bool) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Formation energies and distances to the convex hull of a reference, on one potential's energy scale."""
+"""Formation energies and distances to the convex hull of a reference, on one energy scale."""
 
 from crystalformer_rl.hull.convex_hull import SUSPECT_BELOW, Entry, Hull, HullDistance, NoReferenceEnergyError
 from crystalformer_rl.hull.table import check_same_potential, describe_identity, hull_table, row_status

@@ -9,7 +9,6 @@ that a run which was killed goes on where it stood.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +21,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from crystalformer_rl import artifacts
 from crystalformer_rl.crystal.elements import atomic_number, composition
@@ -32,7 +30,8 @@ from crystalformer_rl.crystal.tokens import Sites, sites_from_table, token_colum
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.protocol import Potential
-from crystalformer_rl.potential.relax import Relaxed, Settings, relax
+from crystalformer_rl.potential.relax import relax
+from crystalformer_rl.potential.walker import Relaxed, Settings
 
 SHARD = 256
 """Crystals a file in the working folder."""
@@ -59,24 +58,6 @@ class Selection:
         if dft_e_above_hull is None or not dft_e_above_hull <= self.max_e_above_hull or len(crystal) > self.max_atoms:
             return "hull_only"
         return "held_out" if held_out(crystal.formula) else "pretraining"
-
-
-def read_elemental_energies(path: str | Path) -> dict[str, float]:
-    """{symbol: eV/atom} from a JSON file. Raises InputError naming file and key."""
-    path = Path(path)
-    try:
-        energies = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); give a JSON file {{symbol: eV/atom}}.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}); give a file {{symbol: eV/atom}}.") from error
-    if not isinstance(energies, dict) or not energies:
-        raise InputError(f"{path} holds no table; give a JSON object {{symbol: eV/atom}}.")
-    for symbol, value in energies.items():
-        atomic_number(symbol)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"{path}, key '{symbol}': {value!r} is no energy; give a number in eV/atom.")
-    return {symbol: float(value) for symbol, value in sorted(energies.items())}
 
 
 def formation_energy(atomic_numbers: Iterable[int], energy: float, elemental: Mapping[int, float]) -> float | None:
@@ -302,20 +283,6 @@ def rounded_sites(sites: Sites) -> Sites:
     """Tokens with coordinates to 1e-6, lengths to 1e-5 Å and angles to 1e-5 degrees."""
     coords = np.round(sites.frac_coords, 6) % 1.0 + 0.0
     return Sites(sites.space_group, sites.wyckoff, sites.elements, coords, np.round(sites.lattice_parameters, 5))
-
-
-def write_reference(path: str | Path, table: pa.Table, made_by: Mapping[str, Any]) -> None:
-    """Write a reference as small as Parquet goes, whole or not at all."""
-    metadata = {artifacts.PROVENANCE_KEY: json.dumps(made_by, sort_keys=True).encode()}
-    with artifacts.atomic_path(path) as temporary:
-        # Rounded numbers repeat; without Parquet's dictionaries zstd sees the repetitions itself and does better.
-        pq.write_table(
-            table.replace_schema_metadata(metadata),
-            temporary,
-            compression="zstd",
-            compression_level=19,
-            use_dictionary=False,
-        )
 
 
 def check_identity(path: str | Path, identity: Mapping[str, Any]) -> None:

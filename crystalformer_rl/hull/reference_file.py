@@ -1,0 +1,48 @@
+"""The file of a reference: writing it, and the elemental energies from which its formation energies count."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crystalformer_rl import artifacts
+from crystalformer_rl.crystal.elements import atomic_number
+from crystalformer_rl.errors import InputError
+
+
+def read_elemental_energies(path: str | Path) -> dict[str, float]:
+    """{symbol: eV/atom} from a JSON file. Raises InputError naming file and key."""
+    path = Path(path)
+    try:
+        energies = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); give a JSON file {{symbol: eV/atom}}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}); give a file {{symbol: eV/atom}}.") from error
+    if not isinstance(energies, dict) or not energies:
+        raise InputError(f"{path} holds no table; give a JSON object {{symbol: eV/atom}}.")
+    for symbol, value in energies.items():
+        atomic_number(symbol)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(f"{path}, key '{symbol}': {value!r} is no energy; give a number in eV/atom.")
+    return {symbol: float(value) for symbol, value in sorted(energies.items())}
+
+
+def write_reference(path: str | Path, table: pa.Table, made_by: Mapping[str, Any]) -> None:
+    """Write a reference as small as Parquet goes, whole or not at all."""
+    metadata = {artifacts.PROVENANCE_KEY: json.dumps(made_by, sort_keys=True).encode()}
+    with artifacts.atomic_path(path) as temporary:
+        # Rounded numbers repeat; without Parquet's dictionaries zstd sees the repetitions itself and does better.
+        pq.write_table(
+            table.replace_schema_metadata(metadata),
+            temporary,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=False,
+        )
