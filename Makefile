@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 CORES ?= all
 
-.PHONY: help install run test lint schema bench-sampler bench-train
+.PHONY: help install run test lint schema bench-relax bench-hull bench-sampler bench-train
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ lint: $(VENV)/installed-dev  ## Pass linters, types and layers only
 
 schema: $(VENV)/installed  ## Write the configuration's JSON schema from its model
 	$(BIN)/python -m crystalformer_rl.config workflow/schemas/config.schema.json
+
+bench-relax: $(VENV)/installed  ## Relaxation against ASE's: energies, work, time (half an hour)
+	@$(BIN)/python benchmarks/bench_relax.py
+
+bench-hull: $(VENV)/installed  ## Distances to the hull against pymatgen's: agreement, time (minutes)
+	@$(BIN)/python benchmarks/bench_hull.py
 
 bench-sampler: $(VENV)/installed  ## Speed of the sampler against the published algorithm (minutes)
 	@$(BIN)/python benchmarks/bench_sampler.py

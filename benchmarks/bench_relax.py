@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--most-atoms", type=int, default=40, help="in the conventional cell, for ASE's sake")
     parser.add_argument("--amplitude", type=float, default=0.05)
     parser.add_argument("--fmax", type=float, default=0.05, help="eV/Å")
-    parser.add_argument("--threads", type=int, default=2, help="of torch, for both")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, for both; more gain nothing on small cells")
     parser.add_argument("--chunk", type=int, default=50, help="crystals before it is the other's turn")
     parser.add_argument("--details", type=Path, help="JSON file for the result of each crystal")
     arguments = parser.parse_args()

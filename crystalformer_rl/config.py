@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 from pydantic_core import ErrorDetails
 
 from crystalformer_rl.errors import InputError
@@ -136,6 +136,9 @@ class RelaxConfig(_Section):
     smax: Number = Field(0.5, gt=0, le=100, description="… no stress component this, GPa.")
     max_evaluations: Integer = Field(
         25, ge=1, le=100_000, description="Evaluations of the potential that a crystal may take; it then stays unconverged."
+    )
+    free: StrictBool = Field(
+        False, description="Relax without symmetry afterwards; the lower crystal counts, with the symmetry it then has."
     )
 
 
@@ -320,6 +323,8 @@ def _expected(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     choices = found.get("enum") or ([found["const"]] if "const" in found else [])
     if choices:
         words = " or ".join(f"'{choice}'" for choice in choices)
+    elif found.get("type") == "boolean":
+        words = "true or false"
     elif found.get("type") == "array":
         words = f"a list, each {_number_words(found['items'])}"
     elif found.get("type") == "string":
@@ -327,7 +332,11 @@ def _expected(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     else:
         words = _number_words(found)
     default = found.get("default")
-    return words + ("" if choices or default is None else f", such as the default {default}")
+    return words + (
+        ""
+        if choices or default is None
+        else f", such as the default {str(default).lower() if isinstance(default, bool) else default}"
+    )
 
 
 def _number_words(found: dict[str, Any]) -> str:

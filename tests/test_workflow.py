@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,12 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from crystalformer_rl.artifacts import SAMPLES, read_provenance, read_table, sha256
+from crystalformer_rl.artifacts import (
+    CRYSTALS_AND_TOKENS,
+    SAMPLES,
+    make_table,
+    read_provenance,
+    read_table,
+    sha256,
+    write_table,
+)
 from crystalformer_rl.cli import COMMANDS
+from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.sources import PACKAGE, imported_modules, source_digest, source_files
 
 pytest.importorskip("snakemake")
@@ -72,6 +84,7 @@ def workflow(root: Path, tmp_path: Path) -> Workflow:
 
 DEFAULT_PLAN = {
     "fetch": 3,
+    "check_potential": 1,
     "sample": 4,
     "relax": 4,
     "hull": 2,
@@ -282,3 +295,61 @@ def test_a_stage_run_again_gives_the_same_bytes(finished: tuple[Workflow, str]) 
     done = workflow.snakemake("--cores", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [sha256(path) for path in paths] == before
+
+
+def broken_crystals() -> dict[str, Crystal]:
+    """A crystal for each way to fail, by the status that it must get."""
+    numbers, coords, lattice = np.array([11, 17]), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]), 4.0 * np.eye(3)
+    return {
+        "bad_coordinates": Crystal(numbers, coords * np.nan, lattice),
+        "bad_lattice": Crystal(numbers, coords, lattice * [[1], [1], [0]]),
+        "overlapping_atoms": Crystal(numbers, coords * 0.1, lattice),
+        "isolated_atoms": Crystal(numbers, coords, 12 * lattice),
+        "unsupported_element": Crystal(np.array([100, 17]), coords, lattice),
+        "unknown_element": Crystal(np.array([0, 17]), coords, lattice),
+    }
+
+
+def test_a_run_with_one_broken_crystal_in_ten(finished: tuple[Workflow, str], tmp_path: Path) -> None:
+    """All rows stay, the broken ones with their statuses; the others are as if those were not there."""
+    workflow = Workflow(finished[0].root, tmp_path / "run")
+    shutil.copytree(finished[0].folder, workflow.folder, symlinks=True)
+    reference = pq.read_table(workflow.folder / "results" / "resources" / "reference.parquet")
+    good = reference.filter(pc.and_(pc.equal(reference["role"], "held_out"), pc.equal(reference["status"], "ok")))
+    faulty = broken_crystals()
+    good = good.slice(0, 9 * len(faulty))
+    columns = {column.name: good.column(column.name).to_pylist() for column in CRYSTALS_AND_TOKENS}
+    for k, (status, crystal) in enumerate(faulty.items()):
+        row = {name: values[0] for name, values in crystal_columns([crystal]).items()} | {"id": status}
+        for name, values in columns.items():
+            values.insert(10 * k + k, row.get(name))
+    sampled = make_table(SAMPLES, {**columns, "status": ["ok"] * len(columns["id"])})
+    assert sampled.num_rows == 10 * len(faulty)
+    write_table(workflow.folder / "results" / "samples" / "base" / "00000.parquet", sampled, {})
+
+    done = workflow.snakemake("--cores", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = workflow.folder / "results"
+    ids = sampled.column("id").to_pylist()
+    rows = {row["id"]: row for row in pq.read_table(results / "evaluation" / "base" / "crystals.parquet").to_pylist()}
+    assert list(rows)[: len(ids)] == ids
+    for name in ids:
+        assert rows[name]["status"] == (name if name in faulty else "ok"), name
+        assert (rows[name]["e_above_hull"] is None) == (name in faulty), name
+    for stage in ("relaxed/base/00000", "hull/base", "novelty/base", "properties/base"):
+        assert pq.read_table(results / f"{stage}.parquet").column("id").to_pylist()[: len(ids)] == ids, stage
+    metrics = pq.read_table(results / "metrics.parquet").to_pylist()[0]
+    assert metrics["n"] == len(rows) == len(ids) + 4
+    failures = json.loads(metrics["failures"])
+    found = {status: failures[stage].get(status, 0) for stage in failures for status in failures[stage]}
+    assert found.keys() >= faulty.keys()
+
+    # What the good ones get, they get without the bad ones too.
+    alone = workflow.folder / "good.parquet"
+    mask = [name not in faulty for name in ids]
+    write_table(alone, sampled.filter(mask), {})
+    program = [sys.executable, "-m", "crystalformer_rl", "relax", str(alone), "--max-evaluations", "2", "--out"]
+    subprocess.run([*program, str(tmp_path / "alone.parquet")], check=True)
+    energies = pq.read_table(tmp_path / "alone.parquet").column("energy").to_pylist()
+    for name, energy in zip(sampled.filter(mask).column("id").to_pylist(), energies, strict=True):
+        assert rows[name]["energy"] == pytest.approx(energy, abs=1e-5)

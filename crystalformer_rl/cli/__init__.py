@@ -19,6 +19,7 @@ COMMANDS = {
     "mcmc": "Markov chains over elements, coordinates and lattices on fixed Wyckoff sites.",
     "convert": "Turn a published checkpoint into a policy of ours.",
     "log-prob": "Log-probabilities of tokens under a policy.",
+    "check-potential": "Hold a potential to the laws of physics and a reference to the potential.",
     "relax": "Relax crystals with a potential, keeping the space group.",
     "reference": "Build a reference: crystals, tokens and energies in one potential.",
     "hull": "Formation energy and energy above the convex hull.",

@@ -117,9 +117,12 @@ def _check_potential(name: str, reference: str) -> None:
     from crystalformer_rl.artifacts import read_provenance
     from crystalformer_rl.hull import check_same_potential
     from crystalformer_rl.potential import load
+    from crystalformer_rl.potential.reference import self_test
 
+    potential = load(name)
     expected = read_provenance(reference).get("potential") or {}
-    check_same_potential(f"the potential '{name}'", load(name).identity, reference, expected)
+    check_same_potential(f"the potential '{name}'", potential.identity, reference, expected)
+    self_test(reference, potential)
 
 
 def _run_missing(

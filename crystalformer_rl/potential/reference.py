@@ -308,17 +308,26 @@ def self_test(reference: str | Path, potential: Potential, n: int = 8) -> float:
     Raises InputError past 2 meV/atom, for another potential's identity, or where no entry can be recomputed.
     """
     check_identity(reference, potential.identity)
+    part = _some_entries(reference, n)
+    crystals, _ = crystals_from_table(part)
+    energies = dict(zip(part.column("id").to_pylist(), part.column("energy").to_pylist(), strict=True))
+    named = {i: c for i, c in zip(energies, crystals, strict=True) if c is not None}
+    return _largest_deviation(potential, named, energies, str(reference))
+
+
+def entries_to_recompute(reference: str | Path, n: int = 8) -> list[Crystal]:
+    """The crystals that `self_test` recomputes."""
+    return [c for c in crystals_from_table(_some_entries(reference, n))[0] if c is not None]
+
+
+def _some_entries(reference: str | Path, n: int) -> pa.Table:
+    """`n` entries with crystal and energy, always the same ones."""
     table = artifacts.read_table(reference, artifacts.REFERENCE)
     usable = table.filter(pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["lattice"])))
     if usable.num_rows == 0:
         raise InputError(f"{reference} has no entry with both crystal and energy; build it again with `reference`.")
     ids = usable.column("id").to_pylist()
-    chosen = sorted(range(len(ids)), key=lambda k: hashlib.sha256(str(ids[k]).encode()).hexdigest())[:n]
-    part = usable.take(chosen)
-    crystals, _ = crystals_from_table(part)
-    energies = dict(zip(part.column("id").to_pylist(), part.column("energy").to_pylist(), strict=True))
-    named = {i: c for i, c in zip(energies, crystals, strict=True) if c is not None}
-    return _largest_deviation(potential, named, energies, str(reference))
+    return usable.take(sorted(range(len(ids)), key=lambda k: hashlib.sha256(str(ids[k]).encode()).hexdigest())[:n])
 
 
 def check_single_points(

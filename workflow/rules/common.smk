@@ -111,6 +111,7 @@ def potential(wildcards, input):
 
 
 POTENTIAL_FILE = potential_file()
+CHECKED = "<results>/potential.json"
 
 # Batches and rounds
 
@@ -174,6 +175,7 @@ def everything():
     return [
         *(f"<results>/resources/{name}" for name in FETCHED),
         *([BASE_POLICY] if CONFIG.policy.source == "pretrain" else []),
+        CHECKED,
         # Rounds in their order, before what needs the last of them: else Snakemake follows a long chain by recursion.
         *expand("<results>/finetune/round_{round}/{file}", round=ROUNDS, file=of_round),
         *expand(

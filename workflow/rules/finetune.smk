@@ -25,6 +25,7 @@ rule finetune:
         reference=REFERENCE,
         settings="<results>/finetune/settings.json",
         potential=POTENTIAL_FILE,
+        checked=ancient(CHECKED),
     output:
         policy="<results>/finetune/round_{round}/policy.safetensors",
         state="<results>/finetune/round_{round}/state.safetensors",

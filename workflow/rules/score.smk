@@ -1,10 +1,36 @@
 # What the crystals are worth: relaxed, against the convex hull, and their predicted properties.
 
 
+# The laws that the potential must keep, and the reference's energies recomputed: nothing is scored before.
+rule check_potential:
+    input:
+        reference=REFERENCE,
+        potential=POTENTIAL_FILE,
+    output:
+        CHECKED,
+    log:
+        "<results>/logs/check_potential.log",
+    conda:
+        "../../envs/potential.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=stage("check-potential"),
+        potential=potential,
+    message:
+        "Checking {params.potential} and the reference"
+    shell:
+        "crystalformer-rl check-potential --potential {params.potential:q} --reference {input.reference:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
 rule relax:
     input:
         crystals="<results>/samples/{policy}/{batch}.parquet",
         potential=POTENTIAL_FILE,
+        checked=ancient(CHECKED),
     output:
         "<results>/relaxed/{policy}/{batch}.parquet",
     log:
@@ -18,12 +44,13 @@ rule relax:
     params:
         settings=stage("relax", **CONFIG.relax.model_dump()),
         potential=potential,
+        free="--free" if CONFIG.relax.free else "",
     message:
         "Relaxing batch {wildcards.batch} of the {wildcards.policy} policy with {params.potential}"
     shell:
         "crystalformer-rl relax {input.crystals:q} --potential {params.potential:q} --fmax {params.settings[fmax]}"
         " --smax {params.settings[smax]} --max-evaluations {params.settings[max_evaluations]}"
-        " --out {output:q} > {log:q} 2>&1"
+        " {params.free} --out {output:q} > {log:q} 2>&1"
 
 
 rule hull:
