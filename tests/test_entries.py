@@ -27,7 +27,7 @@ from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEn
 from crystalformer_rl.artifacts import REFERENCE, STATUSES, make_table, read_provenance, sha256, write_table
 from crystalformer_rl.cli.hull import command as hull_command
 from crystalformer_rl.cli.reference import command as reference_command
-from crystalformer_rl.crystal import entries as entries_module
+from crystalformer_rl.crystal import json_stream
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, composition
 from crystalformer_rl.crystal.entries import DftEntry, read_entries
 from crystalformer_rl.crystal.readers import read_crystals
@@ -115,7 +115,7 @@ def test_a_file_read_in_small_pieces_is_the_same(tmp_path: Path, monkeypatch: py
     path = tmp_path / "hull.json"
     write_dictionary(path, [structure_entry("LiFePO4"), composition_entry("Na2O", -4.0, data={"ø": "µ"})] * 3)
     whole = [(e.id, e.energy, e.formula) for e in read_entries(path)]
-    monkeypatch.setattr(entries_module, "_CHUNK", 7)
+    monkeypatch.setattr(json_stream, "_CHUNK", 7)
     assert [(e.id, e.energy, e.formula) for e in read_entries(path)] == whole
 
 

@@ -8,22 +8,18 @@ entry at a time is decoded, and what is kept of it is small.
 
 from __future__ import annotations
 
-import bz2
-import codecs
-import gzip
-import json
 import math
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, composition, reduced_formula
+from crystalformer_rl.crystal.json_stream import members
 from crystalformer_rl.crystal.structure import Crystal, crystal_status
 from crystalformer_rl.errors import InputError
 
@@ -35,8 +31,6 @@ OTHER_SCHEME = "other"
 
 SUFFIXES = (".json", ".json.gz", ".json.bz2")
 
-_CHUNK = 1 << 20  # characters
-_HEAD = 1 << 16
 _ID_KEYS = ("mat_id", "material_id")
 #: Column of a crystals table → names in an entry's `data` that mean this and nothing else, eV/atom or eV.
 _LABEL_KEYS = {
@@ -106,7 +100,7 @@ def read_entries(
     seen: dict[str, int] = {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
         recognized = 0
-        for index, item in enumerate(_items(Path(path), advance)):
+        for index, item in enumerate(members(Path(path), advance)):
             recognized += _looks_like_an_entry(item)
             entry = _entry(item, f"{file_stem(path)}-{index}")
             yield replace(entry, id=_unique(entry.id, seen))
@@ -115,16 +109,6 @@ def read_entries(
                 f"{path} holds no computed entries; give a list of pymatgen's ComputedEntry or ComputedStructureEntry "
                 "dictionaries, or a dictionary with such a list under 'entries'."
             )
-
-
-def holds_entries(path: str | Path) -> bool:
-    """Whether a JSON file begins like one of entries: with a list, or a dictionary with a list under `entries`."""
-    with _opened(Path(path)) as (stream, _):
-        try:
-            head = stream.read(_HEAD).decode("utf-8", errors="replace").lstrip()
-        except (OSError, EOFError, zlib.error) as error:
-            raise _unreadable(Path(path), error) from error
-    return head.startswith("[") or (head.startswith("{") and re.search(r'"entries"\s*:\s*\[', head) is not None)
 
 
 def file_stem(path: str | Path) -> str:
@@ -139,135 +123,6 @@ def _unique(name: str, seen: dict[str, int]) -> str:
     if seen[name] == 1:
         return name
     return _unique(f"{name}#{seen[name]}", seen)
-
-
-# --- the stream ---------------------------------------------------------------
-
-
-class _opened:
-    """The unpacked bytes of a file, and the file below them, whose position measures progress."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> tuple[IO[bytes], IO[bytes]]:
-        try:
-            self._file = self._path.open("rb")
-            magic = self._file.read(3)
-            self._file.seek(0)
-        except FileNotFoundError as error:
-            raise InputError(f"{self._path} does not exist; check the path.") from error
-        except OSError as error:
-            raise _unreadable(self._path, error) from error
-        # by content: a downloaded file may bear any name
-        if magic == b"BZh":
-            return bz2.BZ2File(self._file), self._file
-        if magic[:2] == b"\x1f\x8b":
-            return gzip.GzipFile(fileobj=self._file), self._file  # type: ignore[return-value]
-        return self._file, self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _unreadable(path: Path, error: BaseException) -> InputError:
-    reason = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
-    return InputError(f"{path} cannot be read ({reason}); give whole JSON of computed entries, plain, gzip or bzip2.")
-
-
-def _items(path: Path, advance: Callable[[int], object] | None) -> Iterator[Any]:
-    """The members of the list that the file is, or that it has under `entries`."""
-    with _opened(path) as (unpacked, file):
-        text = _JsonText(unpacked, file, advance)
-        try:
-            yield from _members(text)
-        except (OSError, EOFError, zlib.error, ValueError) as error:
-            raise _unreadable(path, error) from error
-
-
-def _members(text: _JsonText) -> Iterator[Any]:
-    if text.peek() == "[":
-        yield from text.array()
-    elif text.peek() == "{":
-        text.take("{")
-        while text.peek() != "}":
-            key = text.value()
-            text.take(":")
-            if key == "entries" and text.peek() == "[":
-                yield from text.array()
-            else:
-                text.value()
-            if text.peek() != "}":
-                text.take(",")
-        text.take("}")
-    else:
-        text.value()  # raises for what is no JSON; a lone number or string has no members
-    if text.peek():
-        raise ValueError("more follows after the end of the JSON")
-
-
-class _JsonText:
-    """JSON that is decoded value by value while it is read."""
-
-    def __init__(self, unpacked: IO[bytes], file: IO[bytes], advance: Callable[[int], object] | None) -> None:
-        self._unpacked, self._file, self._advance = unpacked, file, advance
-        self._decoder = json.JSONDecoder()
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._text, self._at, self._ended, self._told = "", 0, False, 0
-
-    def peek(self) -> str:
-        """The next character that is not blank; empty at the end."""
-        while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in " \t\r\n":
-                    return self._text[self._at]
-                self._at += 1
-            if self._ended:
-                return ""
-            self._read_on()
-
-    def take(self, character: str) -> None:
-        """Step over the character that must come next. Raises ValueError where another does."""
-        if self.peek() != character:
-            raise ValueError(f"'{character}' expected, {repr(self.peek()) if self.peek() else 'the end'} found")
-        self._at += 1
-
-    def array(self) -> Iterator[Any]:
-        """The members of the array that comes next."""
-        self.take("[")
-        while self.peek() != "]":
-            yield self.value()
-            if self.peek() != "]":
-                self.take(",")
-        self.take("]")
-
-    def value(self) -> Any:
-        """The value that comes next. Raises ValueError where there is none."""
-        self.peek()
-        while True:
-            try:
-                found, end = self._decoder.raw_decode(self._text, self._at)
-            except json.JSONDecodeError as error:
-                # cut off by the end of what was read, or wrong in itself?
-                cut = error.msg.startswith("Unterminated string") or error.pos > len(self._text) - 16
-                if self._ended or not cut:
-                    raise
-            else:
-                # a number that touches the end may have further digits
-                if end < len(self._text) or self._ended:
-                    self._at = end
-                    return found
-            self._read_on()
-
-    def _read_on(self) -> None:
-        kept = self._text[self._at :]
-        block = self._unpacked.read(max(_CHUNK, len(kept)))  # doubling: a long value is not decoded too often
-        self._ended = not block
-        self._text, self._at = kept + self._utf8.decode(block, final=self._ended), 0
-        if self._advance is not None:
-            position = self._file.tell()
-            self._advance(position - self._told)
-            self._told = position
 
 
 # --- one entry ----------------------------------------------------------------

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.artifacts import CRYSTALS, REFERENCE, STATUS, make_table, read_table
-from crystalformer_rl.crystal.entries import LABELS, SUFFIXES, DftEntry, file_stem, holds_entries, read_entries
+from crystalformer_rl.crystal.entries import LABELS, SUFFIXES, DftEntry, file_stem, read_entries
+from crystalformer_rl.crystal.json_stream import holds_entries
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystal_status, crystals_from_table
 from crystalformer_rl.errors import InputError
 
