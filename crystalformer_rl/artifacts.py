@@ -169,6 +169,7 @@ PROPERTIES = (
             ("eps_electronic", "", "electronic dielectric constant (trace/3)"),
             ("eps_total", "", "total dielectric constant (trace/3)"),
             ("fom", "eV", "figure of merit, eps_electronic · band_gap"),
+            ("fom_total", "eV", "figure of merit with the ions' screening, eps_total · band_gap"),
         )
         for suffix, words in (("", ", predicted"), ("_std", ", standard deviation of the prediction"))
     ),

@@ -178,9 +178,9 @@ class EvaluateConfig(_Section):
 class RankConfig(_Section):
     """The table of candidates."""
 
-    by: Literal["e_above_hull", "fom"] = Field(
+    by: Literal["e_above_hull", "fom", "fom_total"] = Field(
         "e_above_hull",
-        description="Best first by: e_above_hull, the energy above the hull; or fom, the product of electronic "
+        description="Best first by: e_above_hull, the energy above the hull; or fom (fom_total), the product of electronic (total) "
         "dielectric constant and band gap, stable crystals first.",
     )
 

@@ -107,12 +107,13 @@ def energies(potential: Potential, crystals: list[Crystal], *, forces: bool = Fa
 
 @pytest.mark.parametrize(("name", "version"), [("chgnet", "0.3.0"), ("chgnet-r2scan", "r2scan")])
 def test_chgnet_agrees_with_the_package(name: str, version: str) -> None:
+    import torch
     from chgnet.model import CHGNet
     from pymatgen.core import Structure
 
     package = CHGNet.load(model_name=version, use_device="cpu", verbose=False)
     structures = [Structure(c.lattice, c.atomic_numbers.tolist(), c.frac_coords) for c in OFF_MINIMUM]
-    expected = package.predict_structure(structures, task="efs", return_crystal_feas=True)
+    expected = package.predict_structure(structures, task="efsm", return_crystal_feas=True, return_atom_feas=True)
     potential = load(name)
     for crystal, theirs, ours in zip(OFF_MINIMUM, expected, energies(potential, OFF_MINIMUM, forces=True), strict=True):
         assert ours.energy == pytest.approx(float(theirs["e"]), abs=2e-5)
@@ -120,8 +121,15 @@ def test_chgnet_agrees_with_the_package(name: str, version: str) -> None:
         assert ours.stress is not None
         symmetric = 0.5 * (theirs["s"] + theirs["s"].T) / EV_PER_A3_IN_GPA
         np.testing.assert_allclose(ours.stress, symmetric, atol=2e-5)
+        embedding = potential.embed([crystal])[0]
         # The package sums the features over atoms; we average, so that cells of any size compare.
-        np.testing.assert_allclose(potential.embed([crystal])[0], theirs["crystal_fea"] / len(crystal), atol=1e-4)
+        np.testing.assert_allclose(embedding[:64], theirs["crystal_fea"] / len(crystal), atol=1e-4)
+        np.testing.assert_allclose(embedding[64:128], theirs["atom_fea"].mean(0), atol=1e-4)
+        np.testing.assert_allclose(embedding[256:320], theirs["atom_fea"].std(0), atol=1e-4)
+        with torch.no_grad():
+            sites = package.site_wise(torch.as_tensor(theirs["atom_fea"]))[:, 0].numpy()
+        np.testing.assert_allclose(np.abs(sites), theirs["m"], atol=1e-5)
+        np.testing.assert_allclose(embedding[384:], [sites.mean(), sites.std(), sites.max()], atol=1e-4)
 
 
 def test_chgnet_reproduces_the_single_points_and_formation_energies(chgnet: Potential, shared: Path) -> None:

@@ -235,7 +235,9 @@ def test_training_a_network_learns() -> None:
     random = np.random.default_rng(5)
     inputs = random.normal(size=(3000, 4)).astype(np.float32)
     gaps = np.where(inputs[:, 0] > 0.2, 1.0 + 2 * inputs[:, 0] + inputs[:, 1] ** 2, 0.0)
-    weights = train_network(inputs[:2500], gaps[:2500], NetworkSettings(hidden=48, epochs=30), seed=1)
+    weights = train_network(
+        inputs[:2500], gaps[:2500], NetworkSettings(hidden=48, epochs=40, batch=256, input_dropout=0.0), seed=1
+    )
     estimate = combine(_stack([weights])(inputs[2500:]))
     truth = gaps[2500:]
     assert np.mean((estimate.insulator_probability >= 0.5) == (truth > 0)) > 0.95
@@ -325,6 +327,7 @@ def models(table: Elements) -> PropertyModels:
     n = n_composition_features(table)
     names = feature_names(table)
     card = {"data": ["made up"], "licence": "none", "embedding": {**IDENTITY, "load": "fake"}, "features": names}
+    card["embedding_size"] = 4
     settings = NetworkSettings(hidden=32, epochs=15, batch=64, per_fold=1)
     return train(joined, dielectric, (4, n, len(names) - n), card, settings)
 
@@ -336,6 +339,9 @@ def test_training_reports_honest_figures(models: PropertyModels) -> None:
     for name in ("eps_electronic", "eps_total"):
         assert figures["dielectric"][name]["mae_ln"] < 0.3
         assert 0.8 < figures["dielectric"][name]["coverage_cross"] < 0.98
+    for name in ("fom", "fom_total"):
+        assert 0.8 < figures[name]["coverage_cross"] < 0.98
+    assert figures["fom_total"]["mean_truth"] == pytest.approx(2 * figures["fom"]["mean_truth"])
     assert sum(row["rows"] for row in figures["applicability"]) == 150
     text = card_text(models, "properties.safetensors", 123456)
     assert "| ε_total |" in text
@@ -384,6 +390,7 @@ def test_physical_consistency(models: PropertyModels) -> None:
     assert np.all(p.band_gap >= 0)
     assert np.all((p.band_gap == 0) == ((p.insulator_probability < 0.5) | (p.band_gap == 0)))
     assert p.fom == pytest.approx(p.eps_electronic * p.band_gap)
+    assert p.fom_total == pytest.approx(p.eps_total * p.band_gap)
     assert all(np.all(getattr(p, f.name) > 0) for f in fields(p) if f.name.endswith("_std"))
 
 
@@ -408,6 +415,10 @@ def test_other_embeddings_are_refused(models: PropertyModels) -> None:
     check_embedding(models, IDENTITY, "models")
     with pytest.raises(InputError, match="trained on embeddings of fake"):
         check_embedding(models, {**IDENTITY, "weights_sha256": "cd"}, "models")
+    wider = FakePotential()
+    wider.embed = lambda crystals: np.ones((len(crystals), 5))  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="embeddings of 4 numbers, not of 5"):
+        properties_table(models, wider, crystals_table([rock_salt()], ["ok"]))
 
 
 def crystals_table(crystals: Sequence[Crystal | None], statuses: list[str]) -> pa.Table:
@@ -478,7 +489,7 @@ needs_embedded = pytest.mark.skipif(not EMBEDDED.is_file(), reason="resources/em
 @needs_embedded
 def test_embedded_models_reach_their_goals() -> None:
     models = PropertyModels.load(EMBEDDED)
-    assert EMBEDDED.stat().st_size < 3_000_000
+    assert EMBEDDED.stat().st_size < 5_000_000
     figures = models.card["figures"]
     assert figures["dielectric"]["eps_electronic"]["mae_ln"] <= 0.13
     assert figures["dielectric"]["eps_total"]["mae_ln"] <= 0.21
@@ -487,6 +498,7 @@ def test_embedded_models_reach_their_goals() -> None:
     for coverage in (
         figures["gap"]["coverage_insulators_cross"],
         *(figures["dielectric"][name]["coverage_cross"] for name in ("eps_electronic", "eps_total")),
+        *(figures[name]["coverage_cross"] for name in ("fom", "fom_total")),
     ):
         assert 0.85 <= coverage <= 0.95
     assert "CC BY 4.0" in models.card["licence"]

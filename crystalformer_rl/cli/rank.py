@@ -17,11 +17,11 @@ CIF_FILES = 20
 @click.option("--out", required=True, type=click.Path(), help="Folder to write to.")
 @click.option(
     "--by",
-    type=click.Choice(["e_above_hull", "fom"]),
+    type=click.Choice(["e_above_hull", "fom", "fom_total"]),
     default="e_above_hull",
     show_default=True,
     help="e_above_hull: rising energy above hull. fom: stable crystals by falling figure of merit, then the others. "
-    "Suspect crystals stand last in both.",
+    "fom_total: the same with the total dielectric constant. Suspect crystals stand last in all.",
 )
 @json_option
 def command(evaluations: tuple[str, ...], out: str, by: str, as_json: bool) -> None:

@@ -37,7 +37,7 @@ DIELECTRIC_LABELS = {"band_gap": 0.0, "eps_electronic": 1.0, "eps_total": 1.0}  
     "--networks-per-fold", default=2, show_default=True, type=click.IntRange(1, 20), help="Networks for the gap, times five."
 )
 @click.option(
-    "--epochs", default=70, show_default=True, type=click.IntRange(1), help="Passes over the data for each network."
+    "--epochs", default=40, show_default=True, type=click.IntRange(1), help="Passes over the data for each network."
 )
 @json_option
 def command(
@@ -86,6 +86,7 @@ def _train(
     from crystalformer_rl.potential import load
     from crystalformer_rl.properties.examples import examples, features, join, read_labelled
     from crystalformer_rl.properties.features import feature_names, n_composition_features
+    from crystalformer_rl.properties.models import LEADING
     from crystalformer_rl.properties.training import NetworkSettings, elements, train
 
     data = [read_labelled(gaps, {"dft_band_gap": 0.0}), read_labelled(dielectric, DIELECTRIC_LABELS)]
@@ -100,11 +101,13 @@ def _train(
 
     names = feature_names(table)
     n_composition = n_composition_features(table)
-    blocks = (of_gaps.rows.shape[1] - len(names), n_composition, len(names) - n_composition)
+    embedding_size = of_gaps.rows.shape[1] - len(names)
+    blocks = (min(LEADING, embedding_size), n_composition, len(names) - n_composition)
     made_of: dict[str, Any] = {
         "data": list(DATA),
         "licence": LICENCE,
         "inputs": {Path(path).name: sha256(path) for path in (dielectric, gaps)},
+        "embedding_size": embedding_size,
         "embedding": {**potential.identity, "load": POTENTIAL},
         "features": names,
         "trained_by": "crystalformer-rl train-properties",

@@ -18,8 +18,9 @@ _Row = dict[str, Any]
 RULES = {
     "e_above_hull": "by rising energy above hull",
     "fom": "stable crystals first, by falling figure of merit; then the others by rising energy above hull",
+    "fom_total": "the same by the figure of merit with the total dielectric constant",
 }
-"""Orders of the ranking. Suspect crystals stand last in both."""
+"""Orders of the ranking. Suspect crystals stand last in all."""
 
 
 def candidates(
@@ -68,8 +69,8 @@ def verdict(row: _Row) -> str:
 
 def _rank_key(row: _Row, by: str) -> tuple[float, ...]:
     suspect, height = bool(row["suspect"]), row["e_above_hull"]
-    if by == "fom":
-        merit = row["fom"] if row["stable"] and row["fom"] is not None else float("-inf")
+    if by != "e_above_hull":
+        merit = row[by] if row["stable"] and row[by] is not None else float("-inf")
         return suspect, not row["stable"], -merit, height
     return suspect, height
 

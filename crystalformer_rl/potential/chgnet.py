@@ -16,7 +16,7 @@ import io
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ MODELS = {
     "chgnet": ("0.3.0", "MP2020 corrections, learned with the energies"),
     "chgnet-r2scan": ("r2scan", "none; r2SCAN energies"),
 }
+EMBEDDING_SIZE = 2 * 3 * 64 + 3
 _SUPPORTED = frozenset(range(1, 95))
 
 
@@ -84,15 +85,20 @@ class CHGNet:
         return outcomes
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
-        """Features before the read-out perceptron, averaged over atoms: (number of crystals, 64)."""
+        """Means and standard deviations of the atoms' features, and three numbers of the magnetic read-out: (crystals, 387).
+
+        An atom's features, 64 each: before the read-out perceptron, before the last convolution, and the sum of its
+        bonds' features. The first 64 columns are the means of the first; the last three are mean, standard
+        deviation and maximum of the magnetic read-out, whose absolute value is the predicted moment (μB).
+        """
         _, graphs = self._graphs(crystals)
-        result = np.full((len(crystals), int(self._model.atom_fea_dim)), np.nan)
+        result = np.full((len(crystals), EMBEDDING_SIZE), np.nan)
 
         def run(part: list[int]) -> list[np.ndarray]:
             batch = join([crystals[i] for i in part], [graphs[i] for i in part])
             with torch.inference_mode():
-                _, features = self._network(batch, self._vectors(batch))
-            return list(features.cpu().double().numpy())
+                features, moments = self._network.atom_features(batch, self._vectors(batch))
+            return _statistics(batch, features.cpu().double().numpy(), moments.cpu().double().numpy())
 
         for i, row in run_packs(graphs, self._rows, run).items():
             if not isinstance(row, str):
@@ -112,10 +118,10 @@ class CHGNet:
         vectors = self._vectors(batch)
         if not forces:
             with torch.inference_mode():
-                energies, _ = self._network(batch, vectors)
+                energies = self._network(batch, vectors)
             return [checked(Evaluation(e)) for e in (energies.cpu().double().numpy() / batch.counts).tolist()]
         vectors.requires_grad_(True)
-        energies, _ = self._network(batch, vectors)
+        energies = self._network(batch, vectors)
         (gradient,) = torch.autograd.grad(energies.sum(), vectors)
         f, s = forces_and_stresses(batch, gradient.cpu().double().numpy())
         e = (energies.detach().cpu().double().numpy() / batch.counts).tolist()
@@ -132,8 +138,26 @@ def _load(version: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
+def _statistics(batch: BatchGraph, features: np.ndarray, moments: np.ndarray) -> list[np.ndarray]:
+    """The row of `CHGNet.embed` of each crystal, from features (N, 192) and moments (N,) of the batch's atoms."""
+    bounds = np.cumsum(batch.counts)[:-1]
+    pairs = zip(np.split(features, bounds), np.split(moments, bounds), strict=True)
+    return [np.concatenate([f.mean(0), f.std(0), [m.mean(), m.std(), m.max()]]) for f, m in pairs]
+
+
+class _Pass(NamedTuple):
+    """What a forward pass leaves: atoms (N, 64) before the read-out and before the last convolution, bonds (U, 64) and
+    their weights (U, 64).
+    """
+
+    atoms: Tensor
+    earlier: Tensor
+    bonds: Tensor
+    weights: Tensor
+
+
 class _Network:
-    """The forward pass: atoms, bonds and angles of a batch to total energies and mean features."""
+    """The forward pass: atoms, bonds and angles of a batch to total energies and features."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -144,13 +168,25 @@ class _Network:
         self.angle_updates = [_Gated(layer.twoBody_bond, (64, 64, 64, 64)) for layer in model.angle_layers]
         self.reference = model.composition_model.fc.weight[0]
 
-    def __call__(self, batch: BatchGraph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Total energies (B,) in eV and features averaged over atoms (B, 64)."""
+    def __call__(self, batch: BatchGraph, vectors: Tensor) -> Tensor:
+        """Total energies (B,) in eV."""
+        numbers, owner = (torch.as_tensor(a, device=vectors.device) for a in (batch.numbers, batch.owner))
+        atoms = self._forward(batch, vectors).atoms
+        site_energies = self.model.mlp(atoms)[:, 0] + self.reference[numbers - 1]
+        return torch.zeros(len(batch.counts), device=vectors.device).index_add_(0, owner, site_energies)
+
+    def atom_features(self, batch: BatchGraph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, 192) of the atoms and the magnetic read-out (N,), which is signed: its absolute value is the moment in μB."""
+        first, second = (torch.as_tensor(a, device=vectors.device) for a in (batch.first, batch.second))
+        found = self._forward(batch, vectors)
+        weighted = found.bonds * found.weights
+        bonds = torch.zeros_like(found.atoms).index_add(0, first, weighted).index_add(0, second, weighted)
+        return torch.cat([found.atoms, found.earlier, bonds], dim=1), self.model.site_wise(found.earlier)[:, 0]
+
+    def _forward(self, batch: BatchGraph, vectors: Tensor) -> _Pass:
         model, n_short = self.model, batch.n_short
         device = vectors.device
-        numbers, owner, first, second, counts = (
-            torch.as_tensor(a, device=device) for a in (batch.numbers, batch.owner, batch.first, batch.second, batch.counts)
-        )
+        numbers, first, second = (torch.as_tensor(a, device=device) for a in (batch.numbers, batch.first, batch.second))
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         radial = self.bessel[0](lengths)
         atoms = model.atom_embedding(numbers - 1)
@@ -160,7 +196,9 @@ class _Network:
         if len(batch.angle_center):
             angles = _Angles(model, self.bessel[1], batch, vectors[:n_short], lengths[:n_short])
 
+        earlier = atoms
         for k, convolution in enumerate(self.atom_convs):
+            earlier = atoms
             atoms = atoms + self._atom_message(k, convolution, atoms, bonds, weights, first, second)
             if k == len(self.atom_convs) - 1:
                 break
@@ -174,10 +212,7 @@ class _Network:
 
         if model.readout_norm is not None:
             atoms = model.readout_norm(atoms)
-        site_energies = model.mlp(atoms)[:, 0] + self.reference[numbers - 1]
-        energies = torch.zeros(len(counts), device=device).index_add_(0, owner, site_energies)
-        features = torch.zeros(len(counts), atoms.shape[1], device=device).index_add_(0, owner, atoms) / counts[:, None]
-        return energies, features
+        return _Pass(atoms, earlier, bonds, weights)
 
     def _atom_message(
         self, k: int, gated: _Gated, atoms: Tensor, bonds: Tensor, weights: Tensor, first: Tensor, second: Tensor

@@ -91,7 +91,7 @@ class Mace:
         return [checked(Evaluation(*each)) for each in zip(energies, split, symmetric, strict=True)]
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
-        """Invariant node features of all layers, averaged over atoms: (number of crystals, layers · channels)."""
+        """Means and standard deviations over atoms of the invariant features of all layers: (crystals, 2 · layers · channels)."""
         _, graphs = self._graphs(crystals)
 
         def run(part: list[int]) -> list[np.ndarray]:
@@ -99,7 +99,7 @@ class Mace:
                 out = self._model(self._batch(crystals, graphs, part), compute_force=False)
             features = self._invariant(_numpy(out["node_feats"]))
             pieces = np.split(features, np.cumsum([len(crystals[i]) for i in part])[:-1])
-            return [piece.mean(0) for piece in pieces]
+            return [np.concatenate([piece.mean(0), piece.std(0)]) for piece in pieces]
 
         found = run_packs(graphs, self._rows, run)
         rows = {i: row for i, row in found.items() if not isinstance(row, str)}

@@ -57,7 +57,7 @@ class Potential(Protocol):
         ...
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
-        """Frozen features, (number of crystals, d), averaged over atoms; NaN for a crystal that fails.
+        """Frozen features, (number of crystals, d): statistics over the atoms; NaN for a crystal that fails.
 
         Raises InputError where the potential has none.
         """

@@ -7,6 +7,7 @@ from typing import Any
 
 from crystalformer_rl.properties.models import PropertyModels
 
+_MERITS = {"fom": "`fom`, ε_electronic · gap", "fom_total": "`fom_total`, ε_total · gap"}
 _UNITS = {"eps_electronic": "ε_electronic", "eps_total": "ε_total"}
 
 
@@ -60,7 +61,7 @@ def card_text(models: PropertyModels, name: str, size: int) -> str:
             ],
         ),
         "### Figure of merit",
-        _fom_words(figures["fom"]),
+        "\n".join(f"- {name}: {_fom_words(figures[key])}" for key, name in _MERITS.items()),
         "### Applicability",
         "`applicability` is the distance to the nearest crystal of the dielectric set in the kernel's metric, in units of the 95th "
         "percentile of those distances within the set. Mean absolute errors of the logarithms by distance:",
@@ -81,8 +82,10 @@ def _what(models: PropertyModels, size: int) -> str:
         f"Predict the PBE band gap, the electronic and the total dielectric constant (trace/3) of an ordered inorganic crystal, each "
         f"with a standard deviation. {size / 1e6:.1f} MB of plain arrays; prediction needs numpy and the embeddings of "
         f"{embedding['name']} (weights {embedding['weights_sha256'][:12]}…).\n\n"
-        f"- Input: the embedding (the potential's atom features before its read-out, averaged over atoms) and "
-        f"{len(card['features'])} features of composition and of the atoms' surroundings.\n"
+        f"- Input: the embedding ({card['embedding_size']} means and standard deviations, over atoms, of the potential's features "
+        "before its read-out, before its last convolution and of its bonds, and the moments it predicts) and "
+        f"{len(card['features'])} features of composition and of the atoms' surroundings. The dielectric constants, learned from "
+        "a thousand crystals, use the first 64 of the embedding.\n"
         f"- Gap: {card['networks']} small neural networks, each with a logit for insulator or metal, a gap and the scale of a Laplace "
         "distribution. Both classes weigh the same in training: `insulator_probability` is the probability at equal prior odds, "
         "and below one half the crystal counts as a metal of gap 0.\n"
@@ -90,7 +93,8 @@ def _what(models: PropertyModels, size: int) -> str:
         "training rows have little say.\n"
         "- The standard deviations are scaled so that mean ± 1.645 std covers 90 % in cross-validation "
         f"(factors {', '.join(f'{key} {value:.2f}' for key, value in sorted(models.calibration.items()))}).\n"
-        "- `fom` = ε_electronic · gap, its deviation that of a product of independent variables, scaled likewise."
+        "- `fom` = ε_electronic · gap and `fom_total` = ε_total · gap, their deviations those of a product of independent variables, "
+        "scaled likewise."
     )
 
 
@@ -127,7 +131,7 @@ def _gap_table(gap: Mapping[str, Any]) -> str:
 
 def _fom_words(fom: Mapping[str, Any]) -> str:
     return (
-        f"On the {fom['rows']} crystals of the dielectric set (mean {fom['mean_truth']:.1f} eV): mean absolute error "
+        f"on the {fom['rows']} crystals of the dielectric set (mean {fom['mean_truth']:.1f} eV): mean absolute error "
         f"{fom['mae']:.2f} eV, median {fom['median_absolute_error']:.2f} eV; the 90 % interval covers "
         f"{_percent(fom['coverage'])}, and {_percent(fom['coverage_cross'])} when calibrated on other folds."
     )

@@ -145,10 +145,16 @@ class Merits:
     truth: np.ndarray
 
     @classmethod
-    def of(cls, dielectric: Examples, gap: tuple[np.ndarray, np.ndarray], eps: tuple[np.ndarray, np.ndarray]) -> Merits:
-        """From gaps and electronic dielectric constants of the dielectric set, each with its deviation."""
+    def of(
+        cls,
+        constant: np.ndarray,
+        band_gap: np.ndarray,
+        gap: tuple[np.ndarray, np.ndarray],
+        eps: tuple[np.ndarray, np.ndarray],
+    ) -> Merits:
+        """From the true dielectric constants and gaps (n,), and the predicted ones, each with its deviation."""
         predicted, std = figure_of_merit(eps[0], eps[1], gap[0], gap[1])
-        return cls(predicted, std, dielectric.labels["eps_electronic"] * dielectric.labels["band_gap"])
+        return cls(predicted, std, constant * band_gap)
 
     def covered(self, factor: float) -> np.ndarray:
         """Which truths lie in their interval at a factor on the deviation."""

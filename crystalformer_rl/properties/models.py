@@ -17,9 +17,14 @@ from crystalformer_rl.properties.features import Elements, feature_matrix, featu
 from crystalformer_rl.properties.gaussian_process import GaussianProcess, Kernel
 from crystalformer_rl.properties.network import GapEstimate, Members, combine
 
-FORMAT = "crystalformer_rl properties 1"
+FORMAT = "crystalformer_rl properties 2"
 METADATA_KEY = "crystalformer_rl"
 DIELECTRIC = ("eps_electronic", "eps_total")
+MERITS = {"fom": "eps_electronic", "fom_total": "eps_total"}
+"""Figures of merit, and the dielectric constant that each multiplies with the gap."""
+
+LEADING = 64
+"""Columns of an embedding, the means over atoms before the read-out, that the dielectric constants are learned from."""
 
 _NO_STATE = -128  # stands for "no further oxidation state" among int8
 
@@ -47,7 +52,8 @@ class Standardization:
 class Prediction:
     """Figures for n crystals, each (n,); `_std` is a standard deviation in the same unit.
 
-    band_gap in eV; eps_electronic, eps_total without unit; fom = eps_electronic · band_gap in eV.
+    band_gap in eV; eps_electronic, eps_total without unit; fom = eps_electronic · band_gap and fom_total =
+    eps_total · band_gap in eV.
     """
 
     band_gap: np.ndarray
@@ -58,6 +64,8 @@ class Prediction:
     eps_total_std: np.ndarray
     fom: np.ndarray
     fom_std: np.ndarray
+    fom_total: np.ndarray
+    fom_total_std: np.ndarray
     insulator_probability: np.ndarray
     applicability: np.ndarray
 
@@ -71,7 +79,7 @@ class PropertyModels:
     dielectric constant; calibration: name → factor on the standard deviation,
     and on the logit of being an insulator;
     applicability_scale: the kernel distance that counts as 1; card: origin, licence,
-    figures, `embedding` (the identity of the potential), `features` (their names).
+    figures, `embedding` (the identity of the potential), `embedding_size`, `features` (the names of the others).
     """
 
     elements: Elements
@@ -96,22 +104,24 @@ class PropertyModels:
     def predict(self, crystals: Sequence[Crystal], embeddings: np.ndarray) -> Prediction:
         """Predict for n crystals of elements up to Z = 94 with finite embeddings (n, e)."""
         if not len(crystals):
-            return Prediction(*(np.empty(0) for _ in range(10)))
+            return Prediction(*(np.empty(0) for _ in range(12)))
         return self.predict_rows(self.features(crystals, embeddings))
 
     def predict_rows(self, rows: np.ndarray) -> Prediction:
         """Predict from features (n, d)."""
         estimate = self.gap_estimate(rows)
         gap, gap_std = estimate.reported(self.calibration["band_gap"])
-        standardized = self.dielectric_scaling(rows)
+        standardized = self.dielectric_scaling(dielectric_rows(rows, self.card["embedding_size"]))
         eps, std = {}, {}
         for name, process in self.processes.items():
             eps[name], std[name] = dielectric_constant(*process.predict(standardized), self.calibration[name])
         # the ions can only add to what the electrons screen
         eps["eps_total"] = np.maximum(eps["eps_total"], eps["eps_electronic"])
-        fom, fom_std = figure_of_merit(eps["eps_electronic"], std["eps_electronic"], gap, gap_std)
-        # the two errors are not independent: too small a gap goes with too large a constant
-        fom_std = fom_std * self.calibration["fom"]
+        merit = {}
+        for name, constant in MERITS.items():
+            product, product_std = figure_of_merit(eps[constant], std[constant], gap, gap_std)
+            # the two errors are not independent: too small a gap goes with too large a constant
+            merit[name] = product, product_std * self.calibration[name]
         distance = nearest_distance(self.processes["eps_electronic"], standardized)
         return Prediction(
             band_gap=gap,
@@ -120,8 +130,10 @@ class PropertyModels:
             eps_electronic_std=std["eps_electronic"],
             eps_total=eps["eps_total"],
             eps_total_std=std["eps_total"],
-            fom=fom,
-            fom_std=fom_std,
+            fom=merit["fom"][0],
+            fom_std=merit["fom"][1],
+            fom_total=merit["fom_total"][0],
+            fom_total_std=merit["fom_total"][1],
             insulator_probability=estimate.insulator_probability,
             applicability=distance / self.applicability_scale,
         )
@@ -175,9 +187,16 @@ class PropertyModels:
             known = models.card["features"]
         except (KeyError, TypeError, IndexError) as error:
             raise InputError(f"{path} lacks a part of the property models ({error}); train them again.") from error
-        if known != feature_names(models.elements):
+        if models.card["embedding_size"] + len(known) != len(models.gap_scaling.mean) or known != feature_names(
+            models.elements
+        ):
             raise InputError(f"{path} was trained on other features than this version computes; train the models again.")
         return models
+
+
+def dielectric_rows(rows: np.ndarray, embedding_size: int) -> np.ndarray:
+    """The features (n, d) that the dielectric constants are learned from: a thousand crystals bear fewer than all."""
+    return np.hstack([rows[:, : min(LEADING, embedding_size)], rows[:, embedding_size:]])
 
 
 def dielectric_constant(mean: np.ndarray, std: np.ndarray, calibration: float) -> tuple[np.ndarray, np.ndarray]:

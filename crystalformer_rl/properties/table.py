@@ -24,7 +24,7 @@ class Embedder(Protocol):
     def identity(self) -> dict[str, Any]: ...
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
-        """(N, d) features averaged over atoms, NaN for a crystal that fails."""
+        """(N, d) statistics of the atoms' features, NaN for a crystal that fails."""
         ...
 
     def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> Sequence[Any]:
@@ -39,6 +39,16 @@ def check_embedding(models: PropertyModels, identity: Mapping[str, Any], path: s
         raise InputError(
             f"{path} was trained on embeddings of {expected.get('name')} with other weights than the installed "
             f"{identity.get('name')}; install the version it names or run `crystalformer-rl train-properties` again."
+        )
+
+
+def check_embedding_size(models: PropertyModels, size: int) -> None:
+    """Raises InputError where embeddings have another size than the models learned from."""
+    expected = models.card["embedding_size"]
+    if size != expected:
+        raise InputError(
+            f"the property models take embeddings of {expected} numbers, not of {size}; give models made by this version's "
+            f"`crystalformer-rl train-properties`."
         )
 
 
@@ -78,6 +88,8 @@ def properties_table(
     embeddings, outcomes = embed(potential, chosen, advance)
     for i, outcome in zip(good, outcomes, strict=True):
         statuses[i] = outcome
+    if good:
+        check_embedding_size(models, embeddings.shape[1])
     usable = [j for j, outcome in enumerate(outcomes) if outcome == OK]
     prediction = models.predict([chosen[j] for j in usable], embeddings[usable]) if usable else None
 
