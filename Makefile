@@ -19,8 +19,8 @@ help:  ## Show this list
 
 install: $(VENV)/installed  ## Make .venv with everything that a run needs
 
-run: $(VENV)/installed  ## Run the pipeline with config.yaml; the results are in results/
-	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
+run: $(VENV)/installed  ## Run the pipeline with config.yaml; with PRESET=ehull-small that of workflow/presets on top
+	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml)
 
 test: lint  ## Pass linters, types, layers and all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest

@@ -59,6 +59,7 @@ STATUSES: dict[str, str] = {
     "no_structure": "the computed entry gives a composition but no structure",
     "other_functional": "the computed entry's functional or Hubbard U is not that of the reference",
     "no_correction": "the MP2020 corrections of its energy cannot be worked out",
+    "no_figure": "a figure that the reward needs is not known, and no stage says why",
     "match_failed": "the structure matcher could not handle the crystal",
     "upstream_failed": "an earlier stage failed for this crystal; its own status says how",
 }
@@ -202,6 +203,16 @@ def _pick(columns: Iterable[Column], *names: str) -> tuple[Column, ...]:
 _POLICY = Column("policy", pa.string(), "", "name of the policy that made the crystal")
 _PREDICTED = tuple(column for column in PROPERTIES if column not in (ID, STATUS))
 _KNOWN = _pick(NOVELTY, "novel", "rediscovered", "match_id", "match_role", "known_level")
+
+#: What may be computed of a crystal to reward it, of the crystal as sampled: nothing is relaxed.
+FIGURES = (
+    Column("energy", _f, "eV/atom", "total energy of the potential, unrelaxed"),
+    Column("formation_energy", _f, "eV/atom", "formation energy from the elemental references, unrelaxed"),
+    Column("e_above_hull", _f, "eV/atom", "energy above the convex hull of the reference, unrelaxed"),
+    *_pick(HULL, "hull_support"),
+    Column("force", _f, "eV/Å", "largest force on an atom, unrelaxed"),
+    *_PREDICTED,
+)
 
 #: One crystal a row with all that the stages say of it.
 EVALUATED = (

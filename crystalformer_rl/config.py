@@ -17,38 +17,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, ValidationError
 from pydantic_core import ErrorDetails
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.rewards.settings import RewardConfig
+from crystalformer_rl.settings import Integer, Number, Positive, Section, SpaceGroup, Text, ascending
 
 POLICY_SUFFIXES = (".safetensors", ".pkl")
 
 
-def _not_boolean(value: Any) -> Any:
-    """Refuse true and false where a number is meant; pydantic would take them for 1 and 0."""
-    if isinstance(value, bool):
-        raise ValueError("Input should be a number, not true or false")
-    return value
-
-
-def _ascending(values: list[int]) -> list[int]:
-    """Sorted without repeats, so that two spellings of one choice are one run."""
-    return sorted(set(values))
-
-
-# Numbers may come as text: YAML 1.1 reads `1e-4` (no dot) so, and Snakemake whatever --config nests.
-Integer = Annotated[int, BeforeValidator(_not_boolean)]
-Number = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
-SpaceGroup = Annotated[int, Field(ge=1, le=230), BeforeValidator(_not_boolean)]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ResourcesConfig(_Section):
+class ResourcesConfig(Section):
     """What the stages read besides the policy."""
 
     reference: Text = Field(
@@ -69,7 +48,7 @@ class ResourcesConfig(_Section):
     )
 
 
-class PolicyConfig(_Section):
+class PolicyConfig(Section):
     """Where the base policy comes from."""
 
     source: Text = Field(
@@ -79,7 +58,7 @@ class PolicyConfig(_Section):
     )
 
 
-class ShapeConfig(_Section):
+class ShapeConfig(Section):
     """Size of the network; the names are those of the published configuration files."""
 
     num_layers: Integer = Field(4, ge=1, le=128, description="Transformer blocks.")
@@ -90,7 +69,7 @@ class ShapeConfig(_Section):
     h0_size: Integer = Field(128, ge=1, le=8192, description="Hidden width of the head of the first Wyckoff letter.")
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How a base policy is trained."""
 
     epochs: Integer = Field(50, ge=1, le=100_000, description="Passes over the crystals at most; they fix the decay.")
@@ -100,7 +79,7 @@ class TrainingConfig(_Section):
     dropout: Number = Field(0.1, ge=0, lt=1, description="Fraction of activations dropped.")
 
 
-class PretrainConfig(_Section):
+class PretrainConfig(Section):
     """Training a base policy; used only where policy.source is `pretrain`."""
 
     data: Text = Field(
@@ -112,7 +91,7 @@ class PretrainConfig(_Section):
     training: TrainingConfig = Field(TrainingConfig(), description="How it is trained.")
 
 
-class SampleConfig(_Section):
+class SampleConfig(Section):
     """Drawing crystals from a policy."""
 
     n: Integer = Field(256, ge=1, le=10_000_000, description="Crystals to sample from each policy.")
@@ -123,13 +102,13 @@ class SampleConfig(_Section):
         description="Crystals in a file and job. A larger n only adds files; another batch size makes all of them again.",
     )
     temperature: Number = Field(1.0, gt=0, le=10, description="Temperature of every choice; 1 samples the policy itself.")
-    space_groups: Annotated[list[SpaceGroup], AfterValidator(_ascending)] = Field(
+    space_groups: Annotated[list[SpaceGroup], AfterValidator(ascending)] = Field(
         [],
         description="Space groups to sample in (1 to 230); none means the distribution that the policy was trained on.",
     )
 
 
-class RelaxConfig(_Section):
+class RelaxConfig(Section):
     """Relaxation of cell and positions in the potential, keeping the space group."""
 
     fmax: Number = Field(0.05, gt=0, le=10, description="Converged when no force exceeds this, eV/Å, and …")
@@ -142,32 +121,112 @@ class RelaxConfig(_Section):
     )
 
 
-class FinetuneConfig(_Section):
-    """Policy optimization towards crystals near the convex hull."""
+class FinetuneConfig(Section):
+    """Policy optimization towards crystals that earn more."""
 
     rounds: Integer = Field(4, ge=1, le=300, description="Rounds; each is one job that goes on from the one before.")
     updates: Integer = Field(5, ge=1, le=100_000, description="Policy updates in a round.")
     batch: Integer = Field(64, ge=2, le=1_000_000, description="Crystals sampled and scored for each update.")
-    algorithm: Literal["ppo"] = Field("ppo", description="Objective: ppo, the clipped surrogate.")
+    algorithm: Literal["ppo", "grpo", "rloo", "dpo", "sft", "none"] = Field(
+        "ppo",
+        description="Objective: ppo, the clipped surrogate as published; grpo, the same on normalized advantages with the KL "
+        "term in the loss; rloo, the plain policy gradient; dpo, preferences between pairs of a batch; sft, imitation of the "
+        "batch's own stable crystals; none, sampling and scoring alone.",
+    )
+    baseline: Literal["space_group", "moving_average", "leave_one_out", "batch_space_group"] = Field(
+        "space_group",
+        description="What an advantage counts from: the decayed mean of the crystal's space group; the decayed mean of all "
+        "batches, as published; the mean of the batch's other crystals; or that of those in the same space group.",
+    )
     learning_rate: Number = Field(
         0.01, gt=0, le=1, description="Step size of Adam. 0.01 suits last_norm; 1e-4, the published one, suits all weights."
+    )
+    steps: Literal["absolute", "relative"] = Field(
+        "absolute",
+        description="absolute: Adam's steps, as published; relative: those times the size of the weights in each array.",
     )
     trainable: Literal["all", "norms_and_biases", "last_norm"] = Field(
         "last_norm",
         description="Weights that move: all; norms_and_biases of every layer; or last_norm, with the output's biases. "
         "The fewer crystals are scored, the fewer weights should move.",
     )
-    clip: Number = Field(0.2, gt=0, lt=1, description="Probability ratios are clipped to 1 ± this.")
+    clip: Number = Field(0.2, gt=0, lt=1, description="Probability ratios are clipped to 1 ± this (ppo, grpo).")
     inner_epochs: Integer = Field(5, ge=1, le=1000, description="Passes over the crystals of an update.")
+    minibatches: Integer = Field(1, ge=1, le=1000, description="Steps of Adam in a pass, each on its share of the crystals.")
     tau: Number = Field(
-        0.1, ge=0, le=1000, description="Weight of the KL divergence from the base policy, in units of the reward (eV/atom)."
+        0.1,
+        ge=0,
+        le=1000,
+        description="Weight of the KL divergence from the base policy, in units of the reward (eV/atom); for dpo its β.",
+    )
+    kl_target: Positive | None = Field(
+        None, description="KL divergence, nats, that τ is adapted to from update to update; null keeps τ."
+    )
+    entropy: Number = Field(0.0, ge=0, le=1000, description="Weight of the policy's entropy, in units of the reward a nat.")
+    repeats: Number = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Penalty on crystals whose composition, space group and Wyckoff letters came before among the last "
+        "10,000 sampled, in units of the reward: half of it at the first repeat, two thirds at the second …",
+    )
+    replay: Integer = Field(
+        0, ge=0, le=100_000, description="Best crystals so far, each kind once, that are kept for replay."
+    )
+    replay_weight: Number = Field(
+        0.1,
+        ge=0,
+        le=1000,
+        description="Weight of imitating the replayed crystals in the loss (a quarter of a batch a step).",
     )
     baseline_decay: Number = Field(
-        0.95, ge=0, lt=1, description="Decay, per update, of the mean rewards of the space groups, the baseline."
+        0.95, ge=0, lt=1, description="Decay, per update, of the baselines that remember (space_group, moving_average)."
+    )
+    temperature: Number = Field(1.0, gt=0, le=10, description="Temperature of sampling; part of all log-probabilities.")
+    space_groups: Annotated[list[SpaceGroup], AfterValidator(ascending)] = Field(
+        [],
+        description="Space groups to sample in (1 to 230); none means the distribution that the policy was trained on.",
+    )
+    elements: list[Text] = Field([], description="Symbols of the elements that may be used; none means all.")
+
+
+class ArmConfig(Section):
+    """One way of spending the evaluations: settings of fine-tuning that differ from `finetune`, and seeds."""
+
+    kind: Literal["finetune", "best_of_n"] = Field(
+        "finetune",
+        description="finetune: rounds of fine-tuning, then samples of the policy; best_of_n: samples of the base policy scored "
+        "at the same cost, of which the best are kept.",
+    )
+    seeds: Annotated[list[Integer], AfterValidator(ascending)] = Field(
+        [0], min_length=1, description="Seeds, a policy each."
+    )
+    finetune: dict[str, Any] = Field(
+        {}, description="Settings of `finetune` that differ in this arm; those that set the cost must stay."
     )
 
 
-class EvaluateConfig(_Section):
+class JudgeConfig(Section):
+    """A second potential that no reward has seen, and its hull."""
+
+    potential: Text = Field("chgnet-r2scan", description="As resources.potential.")
+    reference: Text = Field(
+        "embedded", description="Energies of the reference's entries in that potential: `embedded`, or a Parquet file."
+    )
+
+
+class ArmsConfig(Section):
+    """Policies side by side at the same number of evaluations of the potential."""
+
+    policies: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], ArmConfig] = Field(
+        {}, description="Arms by name: small letters, digits and underscores. None: no comparison."
+    )
+    judge: JudgeConfig | None = Field(
+        JudgeConfig(), description="Who judges besides the potential that rewarded; null: nobody."
+    )
+
+
+class EvaluateConfig(Section):
     """The figures of a policy."""
 
     stable_below: Number = Field(
@@ -175,7 +234,7 @@ class EvaluateConfig(_Section):
     )
 
 
-class RankConfig(_Section):
+class RankConfig(Section):
     """The table of candidates."""
 
     by: Literal["e_above_hull", "fom", "fom_total"] = Field(
@@ -185,7 +244,7 @@ class RankConfig(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """A run of the whole pipeline."""
 
     seed: Integer = Field(0, ge=0, lt=2**31, description="Seed of all sampling; the same seed gives the same crystals.")
@@ -199,7 +258,9 @@ class Config(_Section):
     pretrain: PretrainConfig = Field(PretrainConfig(), description="Training a base policy.")
     sample: SampleConfig = Field(SampleConfig(), description="Drawing crystals from a policy.")
     relax: RelaxConfig = Field(RelaxConfig(), description="Relaxation.")
+    reward: RewardConfig = Field(RewardConfig(), description="What a sampled crystal earns in fine-tuning.")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="Fine-tuning.")
+    arms: ArmsConfig = Field(ArmsConfig(), description="Comparison of ways to fine-tune.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="The figures of a policy.")
     rank: RankConfig = Field(RankConfig(), description="The table of candidates.")
 
@@ -222,7 +283,35 @@ def load_section(path: str | Path, name: str) -> Any:
 
 def parse_config(values: Mapping[str, Any], where: str = "the configuration") -> Config:
     """Check a mapping; `where` names its origin in errors."""
-    return _validate(Config, values, where)
+    config: Config = _validate(Config, values, where)
+    for name in config.arms.policies:
+        arm_settings(config, name, where)
+    return config
+
+
+_COST = ("rounds", "updates", "batch")
+"""Settings of fine-tuning that fix how many evaluations it takes."""
+
+
+def arm_settings(config: Config, name: str, where: str = "the configuration") -> FinetuneConfig:
+    """The settings of fine-tuning of an arm. Raises InputError for wrong ones, and where its cost would differ."""
+    arm = config.arms.policies[name]
+    place = f"{where}, arms.policies.{name}.finetune"
+    changed = [
+        setting
+        for setting in _COST
+        if arm.finetune.get(setting, getattr(config.finetune, setting)) != getattr(config.finetune, setting)
+    ]
+    if changed:
+        raise InputError(
+            f"{place}: '{changed[0]}' changes the number of evaluations, and arms are compared at the same; "
+            f"set finetune.{changed[0]} for all of them."
+        )
+    if arm.kind == "best_of_n" and set(arm.finetune) - {"temperature", "space_groups", "elements"}:
+        raise InputError(f"{place}: an arm that keeps the best of the base policy's samples learns nothing; leave this out.")
+    merged = {**config.finetune.model_dump(), **arm.finetune, **({"algorithm": "none"} if arm.kind == "best_of_n" else {})}
+    settings: FinetuneConfig = _validate(FinetuneConfig, merged, place)
+    return settings
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
@@ -278,21 +367,23 @@ def _sentence(model: type[BaseModel], problem: ErrorDetails) -> str:
         return f"'{name}' is not a setting; {_suggestion(model, problem['loc'])}."
     if problem["type"] in ("model_type", "model_attributes_type"):
         return f"'{name}' is {value!r}, but it is a section; indent its settings below it."
+    if problem["type"] == "missing":
+        return f"'{name}' is missing; give {_expected(model, problem['loc'])}."
+    reason = str(problem.get("ctx", {}).get("error", ""))
+    if reason and not reason.startswith("Input should"):
+        return f"'{name}' is wrong: {reason}."
     return f"'{name}' is {value!r}; give {_expected(model, problem['loc'])}."
 
 
 def _dotted(place: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in place)
+    return ".".join(str(part) for part in place if part != "[key]")
 
 
 def _suggestion(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     """What a wrong key was probably meant to be: a near name, else the same name in another section."""
-    section: type[BaseModel] = model
+    section = model
     for part in place[:-1]:
-        annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, BaseModel)
-        section = annotation
+        section = _section_in(section.model_fields[part].annotation) if part in section.model_fields else section
     key, prefix = str(place[-1]), _dotted(place[:-1])
     near = difflib.get_close_matches(key, section.model_fields, n=1)
     if near:
@@ -301,6 +392,14 @@ def _suggestion(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     if elsewhere:
         return f"did you mean '{elsewhere[0]}'"
     return f"remove it, or use one of {', '.join(section.model_fields)}"
+
+
+def _section_in(annotation: Any) -> type[BaseModel]:
+    """The section that an annotation holds, alone, in a list, in a mapping or beside null."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [inner for inner in typing.get_args(annotation) if inner is not type(None)]
+    return _section_in(found[-1])
 
 
 def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -315,28 +414,63 @@ def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def _expected(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     """What a setting takes, in words: `a whole number from 1 to 230`."""
     whole = model.model_json_schema()
-    found = whole
+    if place[-1] == "[key]":
+        return "a name of small letters, digits and underscores, a letter first"
+    found: dict[str, Any] = whole
     for part in place:
-        if "$ref" in found:
-            found = whole["$defs"][found["$ref"].rsplit("/", 1)[1]]
-        found = found["items"] if isinstance(part, int) else found["properties"][part]
+        found = _plain(whole, found)
+        if isinstance(part, int):
+            found = found["items"]
+        else:
+            found = (
+                found["properties"][part] if part in found.get("properties", {}) else found.get("additionalProperties", {})
+            )
+    or_null = any(choice.get("type") == "null" for choice in found.get("anyOf", ()))
+    found = _plain(whole, found)
     choices = found.get("enum") or ([found["const"]] if "const" in found else [])
     if choices:
         words = " or ".join(f"'{choice}'" for choice in choices)
     elif found.get("type") == "boolean":
         words = "true or false"
     elif found.get("type") == "array":
-        words = f"a list, each {_number_words(found['items'])}"
+        words = _list_words(found)
     elif found.get("type") == "string":
         words = "some text"
+    elif found.get("type") == "object":
+        words = "settings, indented below it"
     else:
         words = _number_words(found)
-    default = found.get("default")
+    words += " or null" if or_null else ""
+    default = None if found.get("type") in ("array", "object") else found.get("default")
     return words + (
         ""
         if choices or default is None
         else f", such as the default {str(default).lower() if isinstance(default, bool) else default}"
     )
+
+
+def _of_any_key(found: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a mapping's values."""
+    return next(iter(found.get("patternProperties", {}).values()), None) or found.get("additionalProperties") or {}
+
+
+def _plain(whole: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """A part of a schema with its reference followed, and without the null that it may be instead."""
+    if "anyOf" in found:
+        default = {"default": found["default"]} if found.get("default") is not None else {}
+        found = default | next(choice for choice in found["anyOf"] if choice.get("type") != "null")
+    if "$ref" in found:
+        return _plain(whole, whole["$defs"][found["$ref"].rsplit("/", 1)[1]])
+    return found
+
+
+def _list_words(found: dict[str, Any]) -> str:
+    """`a list of 2, each a number`."""
+    least, most, items = found.get("minItems"), found.get("maxItems"), found["items"]
+    count = "" if least is None else f" of {least}" if least == most else f" of at least {least}"
+    if items.get("type") == "string":
+        return f"a list{count}, each some text"
+    return f"a list{count}, each " + (_number_words(items) if "type" in items else "a group of settings")
 
 
 def _number_words(found: dict[str, Any]) -> str:

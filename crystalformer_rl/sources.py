@@ -24,7 +24,7 @@ def source_digest(command: str, *also: str) -> str:
     Args:
         command: such as `relax` or `log-prob`.
         also: further modules below the package that it starts without importing them,
-            such as `potential.worker`.
+            such as `scoring.worker`.
     """
     digest = hashlib.sha256()
     for path in source_files(command, *also):

@@ -247,7 +247,7 @@ def write_updates(folder: Path, rounds: int = 4, updates: int = 5) -> None:
             "failed_fraction": np.full(updates, 0.05),
         }
         write_table(
-            folder / "finetune" / f"round_{k}" / "updates.parquet",
+            folder / "finetune" / "tuned" / f"round_{k}" / "updates.parquet",
             pa.table(columns),
             provenance("finetune", {"round": k, "tau": 0.1, "seed": 0}),
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 import yaml
 
-from crystalformer_rl.config import Config, load_config, load_section, parse_config, schema, schema_text
+from crystalformer_rl.config import Config, arm_settings, load_config, load_section, parse_config, schema, schema_text
 from crystalformer_rl.errors import InputError
 
 
@@ -43,7 +44,7 @@ def test_every_setting_is_described() -> None:
         for name, field in section["properties"].items():
             target = sections[field["$ref"].rsplit("/", 1)[1]] if "$ref" in field else {}
             assert field.get("description") or target.get("description"), name
-            assert "default" in field, name
+            assert "default" in field or name == "term", name
 
 
 @pytest.mark.parametrize(
@@ -132,3 +133,38 @@ def test_pretraining_is_declared_once() -> None:
     training = Config().pretrain.training.model_dump()
     assert training == {key: asdict(PretrainSettings())[key] for key in training}
     assert set(Config().pretrain.shape.model_dump()) <= set(PolicyShape().to_dict())
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"reward": {"terms": [{"term": "fom", "wieght": 1}]}}, "did you mean 'reward.terms.0.weight'"),
+        ({"reward": {"terms": [{"term": "fom", "weight": "x"}]}}, "'reward.terms.0.weight' is 'x'; give a number"),
+        ({"reward": {"terms": [{"weight": 1}]}}, "'reward.terms.0.term' is missing; give some text"),
+        ({"finetune": {"kl_target": 0}}, "'finetune.kl_target' is 0; give a number above 0 or null"),
+        ({"reward": {"terms": []}}, "'reward.terms' is \\[\\]; give a list of at least 1"),
+        (
+            {"reward": {"terms": [{"term": "fom", "clip": [2, 1]}]}},
+            "'reward.terms.0' is wrong: its lowest value 2.0 is above",
+        ),
+        ({"arms": {"policies": {"PPO": {}}}}, "'arms.policies.PPO' is 'PPO'; give a name of small letters"),
+        ({"arms": {"policies": {"ppo": {"sede": [0]}}}}, "did you mean 'arms.policies.ppo.seeds'"),
+        (
+            {"arms": {"policies": {"ppo": {"finetune": {"clip": 2}}}}},
+            "arms.policies.ppo.finetune: 'clip' is 2; give a number",
+        ),
+        ({"arms": {"policies": {"ppo": {"finetune": {"batch": 3}}}}}, "'batch' changes the number of evaluations"),
+        ({"arms": {"policies": {"n": {"kind": "best_of_n", "finetune": {"clip": 0.1}}}}}, "learns nothing; leave this out"),
+    ],
+)
+def test_mistakes_in_lists_and_mappings_are_named(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        parse_config(values)
+
+
+def test_arms_take_the_settings_of_finetune_and_their_own() -> None:
+    arms = {"sft": {"finetune": {"algorithm": "sft"}}, "best_of_n": {"kind": "best_of_n", "seeds": [1, 0]}}
+    config = parse_config({"finetune": {"batch": 32}, "arms": {"policies": arms}})
+    assert arm_settings(config, "sft") == config.finetune.model_copy(update={"algorithm": "sft"})
+    assert arm_settings(config, "best_of_n").algorithm == "none"
+    assert config.arms.policies["best_of_n"].seeds == [0, 1]

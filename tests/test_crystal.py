@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crystalformer_rl.crystal.distances import shortest_distance
 from crystalformer_rl.crystal.elements import SYMBOLS, parse_formula, reduced_formula
 from crystalformer_rl.crystal.lattice import constrain_lattice, free_lattice_parameters, lattice_matrix, lattice_parameters
-from crystalformer_rl.crystal.structure import Crystal, crystal_status, shortest_distance
+from crystalformer_rl.crystal.structure import Crystal, crystal_status
 from crystalformer_rl.crystal.tokens import orbit, primitive_vectors
 from crystalformer_rl.crystal.wyckoff import centring_vectors, wyckoff_table
 from crystalformer_rl.errors import InputError

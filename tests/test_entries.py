@@ -550,6 +550,9 @@ def test_elemental_energies(tmp_path: Path) -> None:
     dumpfn([composition_entry("NaCl", -3.0)], path)
     with pytest.raises(InputError, match="no usable elemental entries"):
         reference(path)
+    elements.write_text(json.dumps({"Na": -1.0, "Xx": -2.0}))
+    with pytest.raises(InputError, match=r"elements.json, key 'Xx' is no element"):
+        reference(path, "--elemental-energies", str(elements))
     elements.write_text(json.dumps({"Na": -1.0, "Cl": -2.0}))
     reference(path, "--elemental-energies", str(elements))
     row = pq.read_table(tmp_path / "dft.parquet").to_pylist()[0]

@@ -1,4 +1,4 @@
-"""Fine-tuning: gradients against REINFORCE, rewards that rise, rounds that go on to the same bytes."""
+"""Fine-tuning: objectives against their formulas, rewards that rise, rounds that go on to the same bytes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from policy_examples import small_policy
 from crystalformer_rl.artifacts import sha256
 from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.finetune.advantages import Baseline, advantages, regularized_reward
-from crystalformer_rl.finetune.loop import run_round
-from crystalformer_rl.finetune.objectives import ppo
+from crystalformer_rl.finetune.advantages import Baseline, advantages, worth
+from crystalformer_rl.finetune.divergence import adapted_tau, divergence
+from crystalformer_rl.finetune.loop import run_behaviour, run_round
+from crystalformer_rl.finetune.memory import WINDOW, Best, best_of, remembered, repeats
+from crystalformer_rl.finetune.objectives import Facts, Knobs, dpo, grpo, ppo, rloo, sft
 from crystalformer_rl.finetune.record import rollouts_table, updates_table
-from crystalformer_rl.finetune.rollout import Scores, log_probs, split_by_length
-from crystalformer_rl.finetune.state import first_state, load_state, save_state
-from crystalformer_rl.policy.checkpoint import load_policy, save_policy
+from crystalformer_rl.finetune.rollout import Scores, log_probs, parts_of, roll_out
+from crystalformer_rl.finetune.state import Lineage, first_state, load_state, save_state
+from crystalformer_rl.policy.batch import TokenBatch
+from crystalformer_rl.policy.checkpoint import load_policy, named_arrays, save_policy
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.sampler import sample
 
@@ -26,28 +29,81 @@ WEIGHTS = [float(g in (225, 221, 2)) for g in range(1, 231)]
 SETTINGS = FinetuneConfig(updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, trainable="all")
 
 
-def oxygen(sites, statuses) -> Scores:
+def light(sites, statuses) -> Scores:
     """Rewards the fraction of sites that hold one of the lighter elements; no potential needed."""
     reward = np.array([-1.0 if s is None else float(np.mean(s.elements < 40)) for s in sites])
-    failed = np.where([s is None for s in sites], np.nan, 0.0)
-    return Scores(reward, failed, failed, failed, np.zeros(len(sites), bool), list(statuses), len(sites))
+    height = np.array([np.nan if s is None else 0.3 * (1 - r) for s, r in zip(sites, reward, strict=True)])
+    none = np.zeros(len(sites), bool)
+    figures = {"energy": height, "formation_energy": height, "e_above_hull": height}
+    return Scores(reward, {"reward_light": reward}, figures, none, none, list(statuses), len(sites))
 
 
-def test_ppo_at_ratio_one_is_the_policy_gradient():
-    theta, advantage = jnp.array([0.3, -1.2, 0.5]), jnp.array([1.0, -2.0, 0.5])
-    gradient = jax.grad(lambda t: ppo(t, theta, advantage, 0.2).value.sum())(theta)
-    np.testing.assert_allclose(gradient, -advantage)
+def with_settings(**changes) -> FinetuneConfig:
+    return SETTINGS.model_copy(update=changes)
+
+
+def facts(n: int = 12, seed: int = 0) -> Facts:
+    random = np.random.default_rng(seed)
+    old, base, advantage, reward = random.normal(size=(4, n))
+    return Facts(*(jnp.asarray(a) for a in (old, base, advantage, reward, random.choice([2, 62], n), reward > 0)))
+
+
+KNOBS = Knobs(0.2, 0.1)
+
+
+# --- objectives ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", [ppo, rloo])
+def test_at_ratio_one_the_gradient_is_the_policy_gradient(objective):
+    given = facts()
+    gradient = jax.grad(lambda t: objective(t, given, KNOBS).value)(given.old_log_prob)
+    np.testing.assert_allclose(gradient, -given.advantage / 12, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("shift", "advantage", "held_back"), [(0.5, 1, True), (-0.5, 1, False), (0.5, -1, False), (-0.5, -1, True)]
 )
 def test_the_clip_holds_back_only_what_went_too_far(shift, advantage, held_back):
-    old, advantage = jnp.zeros(1), jnp.full(1, float(advantage))
-    loss = ppo(old + shift, old, advantage, 0.2)
-    gradient = jax.grad(lambda x: ppo(x, old, advantage, 0.2).value.sum())(old + shift)
-    assert bool(loss.clipped[0]) == held_back
+    given = facts(1)._replace(advantage=jnp.full(1, float(advantage)))
+    moved = given.old_log_prob + shift
+    gradient = jax.grad(lambda t: ppo(t, given, KNOBS).value)(moved)
+    assert bool(ppo(moved, given, KNOBS).held_back) == held_back
     assert (float(gradient[0]) == 0) == held_back
+    assert float(jax.grad(lambda t: rloo(t, given, KNOBS).value)(moved)[0]) != 0
+
+
+def test_grpo_pulls_back_to_the_base_policy():
+    """Without advantages its minimum is the base policy, where the loss is zero."""
+    given = facts()._replace(advantage=jnp.zeros(12))
+    slope = jax.grad(lambda t: grpo(t, given, KNOBS).value)
+    np.testing.assert_allclose(slope(given.base_log_prob), 0, atol=1e-7)
+    np.testing.assert_array_equal(np.sign(slope(given.base_log_prob + 0.1)), 1)
+    assert float(grpo(given.base_log_prob, given, KNOBS).value) == pytest.approx(0, abs=1e-7)
+
+
+def test_dpo_is_the_mean_over_pairs_of_one_space_group():
+    given, log_prob = facts(), jnp.asarray(np.random.default_rng(1).normal(size=12))
+    h = np.asarray(log_prob - given.base_log_prob)
+    losses = [
+        np.log1p(np.exp(-0.1 * (h[i] - h[j])))
+        for i in range(12)
+        for j in range(12)
+        if given.reward[i] > given.reward[j] and given.space_group[i] == given.space_group[j]
+    ]
+    assert float(dpo(log_prob, given, KNOBS).value) == pytest.approx(np.mean(losses), rel=1e-5)
+    alone = given._replace(space_group=jnp.arange(12))
+    assert float(dpo(log_prob, alone, KNOBS).value) == 0
+
+
+def test_imitation_counts_stable_crystals_only():
+    given = facts()
+    log_prob = given.old_log_prob
+    assert float(sft(log_prob, given, KNOBS).value) == pytest.approx(-float(log_prob[given.stable].mean()), rel=1e-5)
+    assert float(sft(log_prob, given._replace(stable=jnp.zeros(12, bool)), KNOBS).value) == 0
+
+
+# --- worth, baselines, divergence ----------------------------------------------
 
 
 def test_kl_term_has_its_optimum_at_the_published_policy():
@@ -55,60 +111,164 @@ def test_kl_term_has_its_optimum_at_the_published_policy():
     base, reward, tau = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, -0.3, 0.5, 0.0]), 0.2
     best = base * np.exp(reward / tau)
     best /= best.sum()
-    value = regularized_reward(reward, np.log(best), np.log(base), tau)
+    none = np.zeros(4, int)
+    value = worth(reward, np.log(best), np.log(base), none, tau=tau)
     np.testing.assert_allclose(value, value[0])
-    assert not np.allclose(regularized_reward(reward, np.log(base), np.log(base), tau), value)
+    assert not np.allclose(worth(reward, np.log(base), np.log(base), none, tau=tau), value)
 
 
-def test_baseline_takes_out_the_space_group_and_never_the_crystal_itself():
+def test_entropy_bonus_makes_the_flat_policy_best_and_repeats_cost_more_each_time():
+    flat, none = np.log(np.full(4, 0.25)), np.zeros(4, int)
+    bonus = worth(np.zeros(4), flat, flat, none, tau=0.0, entropy=0.5)
+    np.testing.assert_allclose(bonus, 0.5 * np.log(4))
+    cost = -worth(np.zeros(3), np.zeros(3), np.zeros(3), np.array([0, 1, 3]), tau=0.0, repeat_penalty=0.2)
+    np.testing.assert_allclose(cost, [0, 0.1, 0.15])
+
+
+@pytest.mark.parametrize("name", ["space_group", "moving_average", "leave_one_out", "batch_space_group"])
+def test_no_crystal_enters_its_own_baseline(name):
     random = np.random.default_rng(0)
-    groups = random.choice([2, 62, 225], 3000)
-    credit = random.normal(size=3000)
-    values = 0.1 * groups + credit
-    advantage, baseline = advantages(Baseline.empty(), values, groups, 0.9)
-    assert np.std(advantage - credit) < 0.1 < 5 < np.std(values)
+    groups, values = random.choice([2, 62, 225], 40), random.normal(size=40)
+    _, before = advantages(name, Baseline.empty(), random.normal(size=40), groups, 0.9)
+    advantage, baseline = advantages(name, before, values, groups, 0.9)
     again = values.copy()
     again[0] += 1
-    moved, _ = advantages(Baseline.empty(), again, groups, 0.9)
-    assert moved[0] - advantage[0] == pytest.approx(1)
-    assert baseline.mean == pytest.approx(values.mean())
-    _, later = advantages(baseline, values, groups, 0.9)
-    assert later.seen.sum() == pytest.approx(1.9 * 3000)
+    changed, _ = advantages(name, before, again, groups, 0.9)
+    assert changed[0] - advantage[0] == pytest.approx(1)
+    assert np.all(changed[1:] <= advantage[1:])
+    assert baseline.seen.sum() == pytest.approx(1.9 * 40)
+
+
+def test_baselines_are_the_means_that_they_are_called():
+    values, groups = np.array([1.0, 2.0, 6.0]), np.array([2, 2, 62])
+    alone, _ = advantages("leave_one_out", Baseline.empty(), values, groups, 0.9)
+    np.testing.assert_allclose(alone, [1 - 4, 2 - 3.5, 6 - 1.5])
+    _, before = advantages("moving_average", Baseline.empty(), np.array([10.0]), np.array([2]), 0.5)
+    moving, _ = advantages("moving_average", before, values, groups, 0.5)
+    np.testing.assert_allclose(moving, [1 - 13 / 2.5, 2 - 12 / 2.5, 6 - 8 / 2.5])
+
+
+def test_the_space_group_is_taken_out():
+    random = np.random.default_rng(0)
+    groups, credit = random.choice([2, 62, 225], 3000), random.normal(size=3000)
+    for name in ("space_group", "batch_space_group"):
+        advantage, _ = advantages(name, Baseline.empty(), 0.1 * groups + credit, groups, 0.9)
+        assert np.std(advantage - credit) < 0.1
+
+
+def test_both_estimators_find_the_divergence_of_two_gaussians():
+    """KL(N(m, 1) ‖ N(0, 1)) = m²/2; the stated errors are those of many repetitions."""
+    random, found = np.random.default_rng(0), []
+    for _ in range(400):
+        x = 0.4 + random.normal(size=200)
+        found.append(divergence(-((x - 0.4) ** 2) / 2, -(x**2) / 2))
+    plain, plain_error, positive, positive_error = np.array(found).T
+    assert plain.mean() == pytest.approx(0.08, abs=4 * plain.std() / 20)
+    assert positive.mean() == pytest.approx(0.08, abs=4 * positive.std() / 20)
+    assert plain_error.mean() == pytest.approx(plain.std(), rel=0.15)
+    assert positive_error.mean() == pytest.approx(positive.std(), rel=0.3)
+    assert positive.std() < plain.std()
+
+
+def test_tau_follows_its_target():
+    assert adapted_tau(0.1, 5.0, None) == 0.1
+    assert adapted_tau(0.1, 2.0, 2.0) == pytest.approx(0.1)
+    assert adapted_tau(0.1, 9.0, 2.0) == pytest.approx(0.12)
+    assert adapted_tau(0.1, 0.0, 2.0) == pytest.approx(0.08)
+
+
+# --- memory -------------------------------------------------------------------
+
+
+def test_repeats_are_counted_over_batches_and_forgotten_after_the_window():
+    seen = remembered(np.zeros(0, np.int64), np.array([7, 8, 7, 0]))
+    assert repeats(seen, np.array([7, 9, 7, 9, 0, 0])).tolist() == [2, 0, 3, 1, 0, 0]
+    seen = remembered(seen, np.arange(100, 100 + WINDOW))
+    assert len(seen) == WINDOW
+    assert repeats(seen, np.array([7])).tolist() == [0]
+
+
+def test_the_best_are_kept_each_kind_once():
+    tokens = TokenBatch(np.arange(5), *(np.zeros((5, *shape)) for shape in ((21,), (21,), (21, 3), (6,))))
+    best = best_of(
+        Best.empty(21), tokens, np.array([0.1, 0.5, 0.3, 0.9, 0.4]), np.array([1, 2, 2, 3, 0]), np.ones(5, bool), 2
+    )
+    assert (best.value.tolist(), best.kinds.tolist(), best.tokens.g.tolist()) == ([0.9, 0.5], [3, 2], [3, 1])
+    better = best_of(best, tokens, np.array([0.0, 0.0, 0.7, 2.0, 0.0]), np.array([1, 2, 2, 3, 4]), np.arange(5) != 3, 2)
+    assert (better.value.tolist(), better.tokens.g.tolist()) == ([0.9, 0.7], [3, 2])
+
+
+# --- rounds -------------------------------------------------------------------
 
 
 def test_log_probs_in_parts_are_those_of_the_samples():
-    drawn = sample(small_policy(), 1, range(64), WEIGHTS, Behaviour.make())
-    parts = split_by_length(drawn.tokens)
-    assert sorted(np.concatenate([p.rows for p in parts])) == list(range(64))
-    np.testing.assert_allclose(log_probs(small_policy(), parts, 64), drawn.log_prob, atol=2e-3)
+    """Masks and temperature included: they are what the ratio is made of."""
+    for behaviour in (Behaviour.make(), run_behaviour(with_settings(temperature=0.7, elements=["Na", "Cl", "O"]))):
+        drawn = sample(small_policy(), 1, range(64), WEIGHTS, behaviour)
+        parts = parts_of(drawn.tokens, np.arange(64))
+        assert sorted(set(np.concatenate([p.rows for p in parts]))) == list(range(64))
+        np.testing.assert_allclose(log_probs(small_policy(), parts, 64, behaviour), drawn.behaviour_log_prob, atol=2e-3)
 
 
-def test_reward_rises_and_divergence_with_it():
-    settings = SETTINGS.model_copy(update={"updates": 8})
-    _, updates = run_round(first_state(small_policy(), 0.01), small_policy(), settings, oxygen, WEIGHTS, 0)
+def test_the_update_is_the_gradient_of_the_objective_on_the_whole_batch():
+    """Parts of equal length, lanes that fill up and the slope in between give what one padded batch gives."""
+    from crystalformer_rl.finetune.learner import Learner
+    from crystalformer_rl.policy.likelihood import log_prob
+
+    behaviour = Behaviour.make()
+    rollout = roll_out(small_policy(), 3, range(64), WEIGHTS, behaviour)
+    given = facts(64)._replace(old_log_prob=rollout.samples.behaviour_log_prob)
+    learner = Learner(with_settings(algorithm="dpo"), behaviour)
+    gradient, value, _ = learner._gradient(small_policy(), given, rollout.samples.tokens, np.arange(64), 0.1)
+
+    def whole(policy):
+        return dpo(log_prob(policy, rollout.samples.tokens, behaviour).total, given, KNOBS).value
+
+    expected, reference = eqx.filter_value_and_grad(whole)(small_policy())
+    assert value == pytest.approx(float(expected), rel=1e-4)
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(reference))
+    for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4 * scale)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "rloo", "dpo", "sft"])
+def test_reward_rises_and_divergence_with_it(algorithm):
+    settings = with_settings(updates=8, algorithm=algorithm, minibatches=2)
+    _, updates = run_round(first_state(small_policy(), settings), small_policy(), settings, light, WEIGHTS, 0)
     rewards = [u.scores.reward.mean() for u in updates]
-    divergence = [np.mean(u.rollout.samples.behaviour_log_prob - u.base_log_prob) for u in updates]
-    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.1
-    assert abs(divergence[0]) < 1e-3 < divergence[-1]
+    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + (0.03 if algorithm == "sft" else 0.1)
+    assert abs(updates[0].divergence.plain) < 1e-3 < updates[-1].divergence.plain
+
+
+def test_without_an_algorithm_nothing_moves():
+    settings = with_settings(algorithm="none")
+    end, updates = run_round(first_state(small_policy(), settings), small_policy(), settings, light, WEIGHTS, 0)
+    assert eqx.tree_equal(end.policy, small_policy())
+    assert rollouts_table(updates, 1, 0).num_rows == 128
 
 
 def test_a_round_goes_on_where_the_last_ended(tmp_path):
-    """Two rounds through files are two rounds in one process, to the last bit."""
+    """Two rounds through files are two rounds in one process, to the last bit: with everything that has a memory."""
+    settings = with_settings(kl_target=0.5, repeats=0.1, replay=16, minibatches=2, temperature=0.9)
     base = small_policy()
-    between, _ = run_round(first_state(base, 0.01), base, SETTINGS, oxygen, WEIGHTS, 0)
-    whole, updates = run_round(between, base, SETTINGS, oxygen, WEIGHTS, 0)
+    between, _ = run_round(first_state(base, settings), base, settings, light, WEIGHTS, 0)
+    whole, updates = run_round(between, base, settings, light, WEIGHTS, 0)
 
     save_policy(tmp_path / "policy.safetensors", between.policy, {})
     digest = sha256(tmp_path / "policy.safetensors")
-    save_state(tmp_path / "state.safetensors", between, 1, "base", digest)
+    path = tmp_path / "state.safetensors"
+    save_state(path, between, Lineage(1, "base", digest))
     policy, _ = load_policy(tmp_path / "policy.safetensors")
-    restored = load_state(tmp_path / "state.safetensors", policy, 0.01, 2, "base", digest)
-    resumed, again = run_round(restored, base, SETTINGS, oxygen, WEIGHTS, 0)
+    restored = load_state(path, policy, settings, Lineage(2, "base", digest))
+    resumed, again = run_round(restored, base, settings, light, WEIGHTS, 0)
 
     assert eqx.tree_equal(resumed.policy, whole.policy)
     assert eqx.tree_equal(resumed.optimizer, whole.optimizer)
-    assert eqx.tree_equal(resumed.baseline, whole.baseline)
-    assert resumed[3:] == whole[3:]
+    assert resumed.tau == whole.tau != settings.tau
+    assert (resumed.updates, resumed.crystals) == (whole.updates, whole.crystals) == (4, 256)
+    for ours, theirs in ((resumed.baseline, whole.baseline), (resumed.seen, whole.seen), (resumed.best, whole.best)):
+        assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs))
+    assert len(whole.best.value) == 16
     assert rollouts_table(again, 2, 0).equals(rollouts_table(updates, 2, 0))
     assert updates_table(again, 2).column("update").to_pylist() == [3, 4]
     ids = rollouts_table(updates, 2, 0).column("id").to_pylist()
@@ -116,39 +276,48 @@ def test_a_round_goes_on_where_the_last_ended(tmp_path):
     assert len(set(ids)) == 128
 
     for wrong, says in (
-        ((2, "other", digest), "another base policy"),
-        ((2, "base", "other"), "not of one round"),
-        ((3, "base", digest), "after round 1"),
+        (Lineage(2, "other", digest), "another base policy"),
+        (Lineage(2, "base", "other"), "not of one round"),
+        (Lineage(3, "base", digest), "after round 1"),
     ):
         with pytest.raises(InputError, match=says):
-            load_state(tmp_path / "state.safetensors", policy, 0.01, *wrong)
+            load_state(path, policy, settings, wrong)
     with pytest.raises(InputError, match="no state of fine-tuning"):
-        load_state(tmp_path / "policy.safetensors", policy, 0.01, 2, "base", digest)
+        load_state(tmp_path / "policy.safetensors", policy, settings, Lineage(2, "base", digest))
+
+
+def test_the_divergence_counts_from_the_base_policy_whatever_was_resumed():
+    base, other = small_policy(), small_policy(1)
+    _, updates = run_round(first_state(other, SETTINGS), base, with_settings(updates=1), light, WEIGHTS, 0)
+    samples = updates[0].rollout.samples
+    expected = log_probs(base, parts_of(samples.tokens, np.arange(64)), 64, Behaviour.make())
+    np.testing.assert_allclose(updates[0].base_log_prob, expected)
+    assert updates[0].divergence.plain > 1
 
 
 def test_failures_stay_and_earn_their_penalty():
     def fails(sites, statuses):
-        scores = oxygen(sites, statuses)
+        scores = light(sites, statuses)
         status = ["potential_failed" if i % 3 == 0 else s for i, s in enumerate(statuses)]
         nothing = np.where([s != "ok" for s in status], np.nan, 0.1)
-        return scores._replace(status=status, energy=nothing, e_above_hull=nothing, formation_energy=nothing)
+        return scores._replace(
+            status=status, figures=dict.fromkeys(scores.figures, nothing), terms={"reward_light": nothing}
+        )
 
-    _, updates = run_round(first_state(small_policy(), 0.01), small_policy(), SETTINGS, fails, WEIGHTS, 0)
+    _, updates = run_round(first_state(small_policy(), SETTINGS), small_policy(), SETTINGS, fails, WEIGHTS, 0)
     table = rollouts_table(updates, 1, 0)
     assert table.num_rows == 128
     rows = table.to_pylist()
-    assert all((row["energy"] is None) == (row["status"] != "ok") for row in rows)
+    assert all((row["energy"] is None) == (row["reward_light"] is None) == (row["status"] != "ok") for row in rows)
     assert all(np.isfinite(row["reward"]) for row in rows)
     assert updates_table(updates, 1).column("failed_fraction")[0].as_py() >= 1 / 3
 
 
 def test_only_the_chosen_weights_move():
     """With `last_norm`, the last norm and the output's biases move, and nothing else does."""
-    from crystalformer_rl.policy.checkpoint import named_arrays
-
-    settings = SETTINGS.model_copy(update={"updates": 1, "trainable": "last_norm"})
+    settings = with_settings(updates=1, trainable="last_norm")
     base = small_policy()
-    end, _ = run_round(first_state(base, 0.01), base, settings, oxygen, WEIGHTS, 0)
+    end, _ = run_round(first_state(base, settings), base, settings, light, WEIGHTS, 0)
     before, after = named_arrays(base), named_arrays(end.policy)
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {"final_norm.scale", "final_norm.offset", "head.b"}

@@ -281,22 +281,39 @@ def test_reference_without_its_record_is_refused(tmp_path: Path, key: str) -> No
         Hull.from_reference(write_reference(tmp_path / "r.parquet", {"NaCl": -1.0}, **{key: None}))
 
 
+def test_reference_that_others_made_is_refused_with_its_row(tmp_path: Path) -> None:
+    path = write_reference(tmp_path / "r.parquet", {"NaCl": -1.0, "KCl": -0.9})
+    table, record = read_table(path), read_provenance(path)
+    for column, values, words in (
+        ("id", ["a", "a"], "r.parquet: the id 'a' is missing or occurs twice"),
+        ("id", ["a", None], "r.parquet: the id 'None' is missing or occurs twice"),
+        ("formula", ["NaCl", "K0.5Cl0.5"], "r.parquet, row 'ref-KCl': 'K0.5Cl0.5' is no formula"),
+    ):
+        wrong = table.set_column(table.column_names.index(column), column, pa.array(values))
+        write_table(path, wrong, record)
+        with pytest.raises(InputError, match=words):
+            Hull.from_reference(path)
+    write_table(path, table, record | {"elemental_energies": ELEMENTAL | {"Na": None}})
+    with pytest.raises(InputError, match="elemental_energies"):
+        Hull.from_reference(path)
+
+
 def test_every_row_keeps_its_place_and_status(reference: Path) -> None:
-    numbers = [atoms("NaCl"), atoms("NaBr"), atoms("CsCl"), atoms("NaCl"), None, atoms("NaCl"), [0, 11], []]
+    numbers = [atoms("NaCl"), atoms("NaBr"), atoms("CsCl"), atoms("NaCl"), None, atoms("NaCl"), [0, 11], [], [11, None]]
     table = pa.table(
         {
-            "id": [str(i) for i in range(8)],
+            "id": [str(i) for i in range(9)],
             "atomic_numbers": pa.array(numbers, pa.list_(pa.int64())),
-            "energy": [-2.75, -1.0, -3.0, None, None, float("nan"), -1.0, -1.0],
-            "energy_initial": [-2.5, None, None, -1.0, None, None, None, None],
-            "status": ["ok", "ok", "ok", "collapsed", "overlapping_atoms", "ok", "ok", "ok"],
+            "energy": [-2.75, -1.0, -3.0, None, None, float("nan"), -1.0, -1.0, -1.0],
+            "energy_initial": [-2.5, None, None, -1.0, None, None, None, None, None],
+            "status": ["ok", "ok", "ok", "collapsed", "overlapping_atoms", "ok", "ok", "ok", "ok"],
         }
     )
     result = hull_table(Hull.from_reference(reference), table)
     assert result.schema.names == [column.name for column in HULL]
     statuses = result.column("status").to_pylist()
     assert statuses == ["ok", "ok", "no_reference_energy", "collapsed", "overlapping_atoms", "potential_failed",
-                        "unknown_element", "empty_crystal"]  # fmt: skip
+                        "unknown_element", "empty_crystal", "unknown_element"]  # fmt: skip
     assert set(statuses) <= set(STATUSES)
     rows = result.to_pylist()
     known = {"id", "formula", "status"}
@@ -373,6 +390,10 @@ def test_command_names_what_is_wrong_with_its_input(tmp_path: Path, reference: P
         run(tmp_path / "no_energy.parquet", "--reference", reference, "--out", out)
     with pytest.raises(InputError, match="id 'a' occurs twice"):
         run(good, good, "--reference", reference, "--out", out)
+    words = pa.table({"id": ["a"], "atomic_numbers": [[11]], "energy": [-1.0], "energy_initial": ["low"]})
+    pq.write_table(words, tmp_path / "words.parquet")
+    with pytest.raises(InputError, match=r"words.parquet, column 'energy_initial': expected double, found string"):
+        run(tmp_path / "words.parquet", "--reference", reference, "--out", out)
     with pytest.raises(InputError, match=r"absent.parquet does not exist"):
         run(good, "--reference", tmp_path / "absent.parquet", "--out", out)
     assert not out.exists()

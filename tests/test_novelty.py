@@ -28,12 +28,12 @@ from discovery_examples import (
 from crystalformer_rl.artifacts import NOVELTY, read_provenance, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.encode import symmetrize
+from crystalformer_rl.crystal.prototype import letter_permutations, prototype
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
 from crystalformer_rl.discovery.known import Known
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_structure, to_structure
 from crystalformer_rl.discovery.novelty import crystal_prototype, novelty
-from crystalformer_rl.discovery.prototype import letter_permutations, prototype
 from crystalformer_rl.errors import InputError
 
 STRUCTURES = Path(__file__).parents[2] / "shared" / "data" / "structures.parquet"

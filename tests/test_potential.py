@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ase.calculators.lj import LennardJones
@@ -25,15 +22,15 @@ from potential_examples import (
     two_close_atoms,
 )
 
-from crystalformer_rl.artifacts import CRYSTALS, STATUSES, make_table
-from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
+from crystalformer_rl.artifacts import STATUSES
+from crystalformer_rl.crystal.distances import shortest_distance
+from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.tokens import decode, primitive
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
-from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.contract import check_potential
 from crystalformer_rl.potential.graph import GraphError, crystal_graph
-from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Potential
+from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Potential, screen_distances
 
 OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), rutile(), perovskite(), quartz()))]
 
@@ -54,6 +51,29 @@ def without_forces() -> Any:
             self.results = {"energy": -1.0}
 
     return OnlyEnergy()
+
+
+def failing_for_salt() -> Any:
+    """A calculator that sets itself up for each kind of crystal, breaks down half-way at chlorine and has odd parameters."""
+    from ase.calculators.calculator import Calculator, all_changes
+
+    class Failing(Calculator):
+        implemented_properties = ("energy", "forces", "stress")
+
+        def calculate(self, atoms: Any = None, properties: Any = (), system_changes: Any = all_changes) -> None:
+            super().calculate(atoms, properties, system_changes)
+            if "numbers" in system_changes and 17 in atoms.numbers:
+                raise AssertionError("no parameters for chlorine")
+            self.results = {"energy": -len(atoms), "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
+
+    calculator = Failing()
+    calculator.parameters.update({("a", 1): object(), "table": np.arange(2000.0)})
+    return calculator
+
+
+def without_settings() -> Any:
+    """A calculator whose surroundings are not set up."""
+    raise ValueError("the variable PROGRAM is not set")
 
 
 @pytest.fixture(scope="session")
@@ -191,6 +211,8 @@ def test_the_contract_finds_each_fault(chgnet: Potential) -> None:
                     energy += 0.01 * forces
                 if f is not None and self.fault == "forces":
                     f = -f
+                if f is not None and self.fault == "nan":
+                    f = f * np.nan
                 if s is not None and self.fault == "stress":
                     s = -s
                 out.append(Evaluation(energy, f, s))
@@ -201,6 +223,7 @@ def test_the_contract_finds_each_fault(chgnet: Potential) -> None:
 
     for fault in ("extensive", "forces", "stress", "rotation", "permutation", "batch", "energy_only"):
         assert fault in check_potential(Faulty(fault), OFF_MINIMUM[1:3]).broken()
+    assert {"batch", "forces", "rotation"} <= check_potential(Faulty("nan"), OFF_MINIMUM[1:3]).broken().keys()
 
 
 def test_mace_agrees_with_its_own_calculator(mace_file: Path) -> None:
@@ -260,6 +283,31 @@ def test_a_nearly_flat_cell_does_not_start_an_endless_search() -> None:
         crystal_graph(flat, 6.0)
 
 
+def test_an_oblique_cell_has_the_neighbors_of_the_plain_one(chgnet: Potential, mace_file: Path) -> None:
+    change = np.array([[1, 0, 0], [7, 1, 0], [-5, 11, 1]])
+    crystal = OFF_MINIMUM[0]
+    oblique = Crystal(crystal.atomic_numbers, crystal.frac_coords @ np.linalg.inv(change), change @ crystal.lattice)
+    for potential in (chgnet, load(f"mace:{mace_file}")):
+        plain, other = energies(potential, [crystal, oblique], forces=True)
+        assert other.energy == pytest.approx(plain.energy, abs=1e-6)
+        assert other.forces == pytest.approx(plain.forces, abs=1e-4)
+        assert other.stress == pytest.approx(plain.stress, abs=1e-5)
+    pair = Crystal(np.array([11, 17]), np.array([[0, 0, 0], [0.05, 0, 0]]), np.eye(3) * 4.0)
+    hidden = Crystal(pair.atomic_numbers, pair.frac_coords @ np.linalg.inv(change), change @ pair.lattice)
+    assert shortest_distance(hidden) == pytest.approx(0.2)
+    assert screen_distances(hidden) == "overlapping_atoms"
+
+
+def test_distances_of_a_large_cell_need_little_memory() -> None:
+    import tracemalloc
+
+    places = np.stack(np.meshgrid(*[np.arange(8)] * 3, indexing="ij"), -1).reshape(-1, 3) / 8
+    tracemalloc.start()
+    assert shortest_distance(Crystal(np.full(512, 29), places, np.eye(3) * 20.0)) == pytest.approx(2.5)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
 # --- crystals that break ------------------------------------------------------
 
 
@@ -274,6 +322,7 @@ def broken() -> dict[str, Crystal]:
         "bad_lattice": Crystal(good.atomic_numbers, good.frac_coords, good.lattice * 0),
         "too_large": Crystal(np.full(300, 11), np.random.default_rng(1).random((300, 3)), np.eye(3) * 40),
         "empty_crystal": Crystal(np.zeros(0, int), np.zeros((0, 3)), np.eye(3)),
+        "out_of_memory": Crystal(good.atomic_numbers, good.frac_coords, np.eye(3) * 1e6),
         "overlapping_atoms ": Crystal(np.full(60, 11), crowd, np.eye(3) * 4.0),
         "overlapping_atoms  ": from_parameters([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], (1.2, 1.2, 1.2, 90, 90, 90)),
     }
@@ -340,6 +389,29 @@ def test_a_file_that_is_no_mace_model_is_refused(tmp_path: Path) -> None:
         load(f"mace:{path}")
 
 
+def test_a_file_of_any_kind_is_no_mace_model(tmp_path: Path) -> None:
+    path = tmp_path / "x.model"
+    path.write_bytes(b"\x80\x02K\x01K\x02R.")  # a pickle that calls a number
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load(f"mace:{path}")
+
+
+def test_whatever_a_calculator_raises_is_the_status_of_its_crystal(caplog: pytest.LogCaptureFixture) -> None:
+    potential = load("ase:test_potential:failing_for_salt")
+    salt, other = primitive(rock_salt()), primitive(rutile())
+    # twice: the second salt must not be taken up where the first one broke down
+    outcomes = potential.evaluate([other, salt, primitive(rock_salt(5.6)), other])
+    assert outcomes[1:3] == ["potential_failed"] * 2
+    assert [o.energy for o in outcomes if isinstance(o, Evaluation)] == [-1.0, -1.0]
+    assert [record.getMessage() for record in caplog.records] == [
+        "ase:test_potential:failing_for_salt cannot evaluate a crystal (AssertionError: no parameters for chlorine)"
+    ]
+    again = load("ase:test_potential:failing_for_salt")
+    assert again.identity == potential.identity  # though its object lies elsewhere
+    with pytest.raises(InputError, match="PROGRAM is not set"):
+        load("ase:test_potential:without_settings")
+
+
 def test_a_calculator_without_forces_is_refused() -> None:
     potential = load("ase:test_potential:without_forces")
     assert energies(potential, [primitive(rock_salt())])[0].energy == -0.5
@@ -347,81 +419,7 @@ def test_a_calculator_without_forces_is_refused() -> None:
         potential.evaluate([primitive(rock_salt())], forces=True)
 
 
-# --- the worker ---------------------------------------------------------------
-
-
-def table_of(crystals: list[Crystal | None], **more: list[Any]) -> pa.Table:
-    data = crystal_columns(crystals) | {"id": [f"c{k}" for k in range(len(crystals))]}
-    table = make_table(CRYSTALS, data)
-    for name, values in more.items():
-        table = table.append_column(name, pa.array(values))
-    return table
-
-
-def test_the_worker_gives_the_energies_of_the_potential(chgnet: Potential) -> None:
-    crystals = [primitive(rock_salt()), None, two_close_atoms(), primitive(rutile()), primitive(quartz())]
-    table = table_of(crystals, status=["ok", "no_crystal", "ok", "ok", "no_wyckoff_representative"])
-    good = energies(chgnet, [primitive(rock_salt()), primitive(rutile())])
-    with PotentialWorker("chgnet") as worker:
-        assert worker.identity == chgnet.identity
-        first = worker.energies(table)
-        assert first.column("id").to_pylist() == ["c0", "c1", "c2", "c3", "c4"]
-        assert first.column("status").to_pylist() == [
-            "ok", "no_crystal", "overlapping_atoms", "ok", "no_wyckoff_representative",
-        ]  # fmt: skip
-        assert first.column("energy").to_pylist() == [
-            pytest.approx(good[0].energy, abs=2e-6), None, None, pytest.approx(good[1].energy, abs=2e-6), None,
-        ]  # fmt: skip
-
-        # A worker that dies is replaced and the call repeated.
-        assert worker._process is not None
-        before = worker._process.pid
-        worker._process.kill()
-        assert worker.energies(table).equals(first)
-        assert worker._process.pid != before
-
-
-def test_a_worker_that_always_dies_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    with PotentialWorker("ase:test_potential:deadly") as worker, pytest.raises(InputError, match="ended twice"):
-        worker.energies(table_of([primitive(rock_salt())]))
-
-
-def test_a_crystal_that_kills_its_worker_is_found_and_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    with PotentialWorker("ase:test_potential:deadly_to_quartz") as worker:
-        found = worker.energies(table_of([primitive(s) for s in (rock_salt(), rutile(), quartz(), perovskite())]))
-        assert found.column("id").to_pylist() == ["c0", "c1", "c2", "c3"]
-        assert found.column("status").to_pylist() == ["ok", "ok", "out_of_memory", "ok"]
-        assert found.column("energy").to_pylist() == [-1 / 2, -1 / 6, None, -1 / 5]
-
-
-def _deadly(to: Any) -> Any:
-    """A calculator that takes its process with it, as a system short of memory does."""
-    import os
-    import signal
-
-    from ase.calculators.calculator import Calculator
-
-    class Deadly(Calculator):
-        implemented_properties = ("energy",)
-
-        def calculate(self, atoms: Any, *args: Any, **kwargs: Any) -> None:
-            if to(atoms):
-                os.kill(os.getpid(), signal.SIGKILL)
-            self.results = {"energy": -1.0}
-
-    return Deadly()
-
-
-def deadly() -> Any:
-    """Deadly to all."""
-    return _deadly(lambda _: True)
-
-
-def deadly_to_quartz() -> Any:
-    """Deadly to crystals with silicon."""
-    return _deadly(lambda atoms: 14 in atoms.numbers)
+# --- memory -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
@@ -462,24 +460,30 @@ def test_other_errors_of_a_batch_are_not_swallowed(chgnet: Potential, monkeypatc
         chgnet.evaluate([primitive(rock_salt())])
 
 
-def noisy() -> LennardJones:
-    """A calculator that prints where Arrow streams flow."""
-    print("good morning")
-    return lennard_jones()
+# --- the command --------------------------------------------------------------
 
 
-def test_prints_of_libraries_do_not_reach_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    with PotentialWorker("ase:test_potential:noisy") as worker:
-        assert worker.energies(table_of([primitive(rock_salt())])).column("status").to_pylist() == ["ok"]
+def test_the_command_counts_what_a_small_reference_has(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from click.testing import CliRunner
 
+    from crystalformer_rl.cli import check_potential as check
+    from crystalformer_rl.cli import reference
+    from crystalformer_rl.crystal.structure import crystal_columns
 
-def test_the_worker_refuses_a_wrong_name_before_any_work() -> None:
-    with pytest.raises(InputError, match="no potential"), PotentialWorker("chgnut"):
-        pass
-
-
-def test_the_client_brings_neither_torch_nor_jax() -> None:
-    code = "import sys, crystalformer_rl.potential.client; print({'torch', 'jax', 'pymatgen'} & set(sys.modules))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "set()"
+    columns = crystal_columns([primitive(rock_salt()), primitive(rutile())])
+    strange = crystal_columns([primitive(rock_salt())]) | {"atomic_numbers": [[119, 17]]}
+    rows = {name: [*values, *strange[name]] for name, values in columns.items()}
+    above = pa.array([0.0] * 3, pa.float64())
+    pq.write_table(
+        pa.table(rows | {"id": ["salt", "rutile", "strange"], "dft_e_above_hull": above}), tmp_path / "in.parquet"
+    )
+    (tmp_path / "elements.json").write_text(json.dumps(dict.fromkeys(("Na", "Cl", "Ti", "O"), -1.0)))
+    calculator, made = ["--potential", "ase:test_potential:lennard_jones"], str(tmp_path / "reference.parquet")
+    arguments = [str(tmp_path / "in.parquet"), "--elemental-energies", str(tmp_path / "elements.json"), *calculator]
+    run = CliRunner().invoke(
+        reference.command, [*arguments, "--max-evaluations", "1", "--out", made], catch_exceptions=False
+    )
+    assert "2 ok, 1 unknown_element" in run.output
+    run = CliRunner().invoke(check.command, ["--reference", made, *calculator, "--json"], catch_exceptions=False)
+    assert json.loads(run.stdout)["entries"] == 2

@@ -424,6 +424,44 @@ def test_the_command_writes_relaxed_crystals_with_tokens_and_keeps_every_row(tmp
     assert second.read_bytes() == out.read_bytes()
 
 
+def test_the_command_takes_tables_and_cifs_as_others_write_them(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    from crystalformer_rl.crystal.readers import read_crystals
+    from crystalformer_rl.discovery.cif import cif_text
+    from crystalformer_rl.errors import InputError
+
+    def table(name: str, **columns: Any) -> Path:
+        crystal = primitive(rock_salt())
+        data = {key: pa.array(value) for key, value in crystal_columns([crystal]).items()} | {"id": pa.array([name])}
+        pq.write_table(pa.table(data | columns), tmp_path / name)
+        return tmp_path / name
+
+    salt, titania = (cif_text(primitive(s), "x") for s in (rock_salt(), rutile()))
+    two = tmp_path / "two.cif"
+    two.write_text(salt + "\n" + titania)
+    large = table("large.parquet", formula=pa.array(["NaCl"], pa.large_string()))
+    read = read_crystals([two, large])
+    assert read.column("id").to_pylist() == ["two-0", "two-1", "large.parquet"]
+    assert read.column("formula").to_pylist() == ["NaCl", "TiO2", "NaCl"]
+    marked = tmp_path / "marked.csv"
+    marked.write_text(f'cif,id\n"{salt}",a\n', encoding="utf-8-sig")
+    assert read_crystals([marked]).column("status").to_pylist() == ["ok"]
+
+    nameless = tmp_path / "nameless.csv"
+    nameless.write_text(f'cif,id\n"{salt}",a\n"{salt}",\n')
+    with pytest.raises(InputError, match=r"nameless.csv, row 2: column 'id' is empty"):
+        read_crystals([nameless])
+    with pytest.raises(InputError, match=r"group.parquet, column 'space_group': expected int64, found string"):
+        read_crystals([table("group.parquet", space_group=pa.array(["Fm-3m"]))])
+    with pytest.raises(InputError, match="do not make one table"):
+        read_crystals([table("a.parquet", energy=pa.array([1.0])), table("b.parquet", energy=pa.array(["low"]))])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "lost.cif").symlink_to(tmp_path / "nowhere.cif")
+    with pytest.raises(InputError, match=r"lost.cif cannot be read"):
+        read_crystals([tmp_path / "folder"])
+
+
 def test_the_command_reports_what_a_free_relaxation_changed(tmp_path: Path) -> None:
     samples, out = tmp_path / "samples.parquet", tmp_path / "relaxed.parquet"
     _table(samples, [held_by_symmetry(), None, rock_salt()], ["ok", "no_crystal", "ok"])

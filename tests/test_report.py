@@ -127,7 +127,7 @@ def test_candidates_on_the_page_are_the_best_of_the_table(results, page):
 
 def test_the_page_says_how_it_was_made(page):
     assert page.row("evaluation/base/crystals.parquet")[1] == "evaluate"
-    assert page.row("finetune/round_2/updates.parquet")[2] == "round = 2, seed = 0, tau = 0.1"
+    assert page.row("finetune/tuned/round_2/updates.parquet")[2] == "round = 2, seed = 0, tau = 0.1"
     assert "example (weights 000000000000…, corrections none)" in page.words
     assert "13 entries, 11 of them seen in pretraining" in page.words
 
@@ -200,10 +200,10 @@ def test_metrics_without_crystals_or_properties(results, tmp_path):
 def test_updates_that_lack_columns_or_rows(results, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(results, folder)
-    first = folder / "finetune" / "round_1" / "updates.parquet"
+    first = folder / "finetune" / "tuned" / "round_1" / "updates.parquet"
     write_table(first, read_table(first).select(["reward_mean", "kl"]), {})
     for k in (2, 3, 4):
-        shutil.rmtree(folder / "finetune" / f"round_{k}")
+        shutil.rmtree(folder / "finetune" / "tuned" / f"round_{k}")
     report(folder, tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
     assert text.count('<svg class="chart"') == 2 + 2 + 1

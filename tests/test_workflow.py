@@ -29,6 +29,7 @@ from crystalformer_rl.artifacts import (
     write_table,
 )
 from crystalformer_rl.cli import COMMANDS
+from crystalformer_rl.config import parse_config
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.sources import PACKAGE, imported_modules, source_digest, source_files
 
@@ -102,6 +103,80 @@ def test_default_plan(workflow: Workflow) -> None:
     assert workflow.plan(config={}) == DEFAULT_PLAN
 
 
+ARMS = {
+    "policies": {
+        "best": {"kind": "best_of_n"},
+        "ppo": {"seeds": [0, 1]},
+        "sft": {"finetune": {"algorithm": "sft"}},
+    }
+}
+WITH_ARMS = {
+    **DEFAULT_PLAN,
+    "fetch": 4,
+    "finetune_settings": 5,
+    "finetune": 20,
+    "sample": 4 + 3 * 2,
+    "select": 2,
+    "relax": 12,
+    **dict.fromkeys(("hull", "properties", "novelty", "evaluate"), 6),
+    "judge": 5,
+    "compare": 1,
+}
+
+
+def test_plan_of_a_comparison(workflow: Workflow) -> None:
+    """Every seed of every arm is a policy with rounds of its own; the judge sees them all and the base policy."""
+    assert workflow.plan(config={"arms": ARMS}) == WITH_ARMS
+    without = workflow.plan(config={"arms": {**ARMS, "judge": None}})
+    assert without == {rule: n for rule, n in WITH_ARMS.items() if rule != "judge"} | {"fetch": 3}
+    longer = workflow.plan(config={"arms": ARMS, "finetune": {"rounds": 300}})
+    assert longer == {**WITH_ARMS, "finetune": 1500}
+    only = workflow.plan("results/evaluation/sft-0/metrics.parquet", config={"arms": ARMS})
+    assert (only["finetune"], only["finetune_settings"], only["sample"]) == (4, 1, 2)
+    assert "judge" not in only
+
+
+def test_arms_have_settings_and_seeds_of_their_own(workflow: Workflow) -> None:
+    config = {"seed": 7, "arms": {"policies": {"sft": {"seeds": [3], "finetune": {"algorithm": "sft"}}}, "judge": None}}
+    text = workflow.snakemake("--dry-run", "--printshellcmds", config=config).stdout
+    settings = {json.loads(found)["finetune"]["algorithm"] for found in re.findall(r"printf '%s\\n' '({.*})'", text)}
+    assert settings == {"ppo", "sft"}
+    for policy, seed in (("tuned", 7), ("sft-3", 3)):
+        command = next(c for c in text.splitlines() if "finetune --policy" in c and f"finetune/{policy}/round_1 " in c)
+        assert f"--seed {seed} --config results/finetune/{policy}/settings.json" in command
+        command = next(c for c in text.splitlines() if f"--out results/samples/{policy}/00000.parquet" in c)
+        assert f"--policy results/finetune/{policy}/round_4/policy.safetensors" in command
+        assert f"--seed {seed} " in command
+
+
+def test_models_are_read_where_the_reward_predicts(workflow: Workflow) -> None:
+    def commands(term: str) -> str:
+        config = {"reward": {"terms": [{"term": term}]}}
+        return workflow.snakemake("--dry-run", "--printshellcmds", config=config).stdout
+
+    given = "--properties results/resources/properties.safetensors --potential"
+    assert given in commands("fom")
+    assert given not in commands("e_above_hull")
+
+
+@pytest.mark.parametrize("preset", ["ehull", "fom", "ehull-small", "fom-small"])
+def test_presets(root: Path, workflow: Workflow, preset: str) -> None:
+    path = root / "workflow" / "presets" / f"{preset}.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = parse_config(values, str(path))
+    assert config.results == f"results/{preset}"
+    assert {term.term for term in config.reward.terms} == ({"fom"} if preset.startswith("fom") else {"e_above_hull"})
+    assert config.sample.space_groups == config.finetune.space_groups == ([225] if preset.startswith("fom") else [])
+    plan = workflow.plan("--configfile", str(path), config={})
+    seeds = sum(len(arm.seeds) for arm in config.arms.policies.values())
+    assert plan["finetune"] == config.finetune.rounds * (1 + seeds)
+    assert plan.get("compare", 0) == bool(seeds)
+
+
+def test_every_preset_is_tested(root: Path) -> None:
+    assert {path.stem for path in (root / "workflow" / "presets").glob("*")} == {"ehull", "fom", "ehull-small", "fom-small"}
+
+
 def test_plan_of_a_longer_run(workflow: Workflow) -> None:
     """More samples are more files of the same size; the largest number of rounds that is allowed can be planned."""
     config = {"sample": {"n": 300}, "finetune": {"rounds": 300}}
@@ -146,6 +221,14 @@ def test_own_files_are_used_in_place(workflow: Workflow) -> None:
         ({"finetune": {"rounds": 0}}, "'finetune.rounds' is 0; give a whole number from 1 to 300"),
         ({"policy": {"source": "crystalformer-alex2"}}, "did you mean 'crystalformer-alex20'?"),
         ({"resources": {"reference": "none.parquet"}}, "'resources.reference' is 'none.parquet', neither a resource nor"),
+        (
+            {"arms": {"policies": {"wide": {"finetune": {"batch": 128}}}}},
+            "arms.policies.wide.finetune: 'batch' changes the number of evaluations, and arms are compared at the same",
+        ),
+        (
+            {"arms": {"policies": {"a": {}}, "judge": {"reference": "none.parquet"}}},
+            "'arms.judge.reference' is 'none.parquet', neither a resource nor",
+        ),
         ({"resources": {"potential": "chgnt"}}, "'resources.potential' is 'chgnt', neither a resource nor"),
     ],
 )
@@ -175,6 +258,7 @@ def test_every_command_of_the_workflow_exists(root: Path) -> None:
     used = set(re.findall(r"crystalformer-rl ([a-z-]+)", text))
     assert used <= set(COMMANDS)
     assert {"fetch", "sample", "relax", "hull", "properties", "finetune", "novelty", "evaluate", "rank", "report"} <= used
+    assert {"select", "judge", "compare"} <= used
 
 
 def test_code_of_a_stage(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -247,7 +331,7 @@ def test_nothing_is_done_twice(finished: tuple[Workflow, str]) -> None:
             {"relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "rank": 1, "report": 1},
         ),
         (
-            "finetune/round_1/state.safetensors",
+            "finetune/tuned/round_1/state.safetensors",
             {"finetune": 1, "sample": 2, "relax": 2, "hull": 1, "novelty": 1, "properties": 1,
              "evaluate": 1, "rank": 1, "report": 1},
         ),
@@ -286,8 +370,8 @@ def test_a_stage_run_again_gives_the_same_bytes(finished: tuple[Workflow, str]) 
     workflow, _ = finished
     paths = [
         workflow.folder / "results" / name
-        for name in ("samples/tuned/00001.parquet", "relaxed/tuned/00001.parquet", "finetune/round_1/policy.safetensors",
-                     "finetune/round_1/rollouts.parquet", "metrics.parquet")
+        for name in ("samples/tuned/00001.parquet", "relaxed/tuned/00001.parquet", "finetune/tuned/round_1/policy.safetensors",
+                     "finetune/tuned/round_1/rollouts.parquet", "metrics.parquet")
     ]  # fmt: skip
     before = [sha256(path) for path in paths]
     for path in paths:
@@ -353,3 +437,62 @@ def test_a_run_with_one_broken_crystal_in_ten(finished: tuple[Workflow, str], tm
     energies = pq.read_table(tmp_path / "alone.parquet").column("energy").to_pylist()
     for name, energy in zip(sampled.filter(mask).column("id").to_pylist(), energies, strict=True):
         assert rows[name]["energy"] == pytest.approx(energy, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Workflow:
+    """A tiny comparison from end to end: the best two of four, and an arm that learns."""
+    workflow = Workflow(root, tmp_path_factory.mktemp("arms"))
+    policies = {"best": {"kind": "best_of_n"}, "sft": {"seeds": [1], "finetune": {"algorithm": "sft"}}}
+    config = {**TINY, "sample": {"n": 2, "batch": 2}, "arms": {"policies": policies}}
+    done = workflow.snakemake("--cores", "2", config=config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workflow
+
+
+def test_a_comparison_runs(compared: Workflow) -> None:
+    results = compared.folder / "results"
+    rows = pq.read_table(results / "comparison" / "arms.parquet").to_pylist()
+    assert [row["policy"] for row in rows] == ["base", "best-0", "sft-1"]
+    assert all(row["judged_stable_count"] is not None for row in rows)
+    rollouts = pq.read_table(results / "finetune" / "best-0" / "round_1" / "rollouts.parquet")
+    chosen = pq.read_table(results / "samples" / "best-0" / "00000.parquet").column("id").to_pylist()
+    rewards = dict(zip(rollouts.column("id").to_pylist(), rollouts.column("reward").to_pylist(), strict=True))
+    assert [rewards[name] for name in chosen] == sorted(rewards.values(), reverse=True)[:2]
+    assert compared.plan() == {}
+
+
+@pytest.mark.parametrize(
+    ("lost", "jobs"),
+    [
+        ("judge/sft-1.parquet", {"judge": 1, "compare": 1}),
+        ("comparison/comparison.svg", {"compare": 1}),
+        (
+            "finetune/sft-1/round_1/rollouts.parquet",
+            {"finetune": 1, "sample": 1, "relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "judge": 1,
+             "compare": 1},
+        ),
+        (
+            "samples/best-0/00000.parquet",
+            {"select": 1, "relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "judge": 1, "compare": 1},
+        ),
+        ("finetune/tuned/round_1/updates.parquet",
+         {"finetune": 1, "sample": 1, "relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "rank": 1, "report": 1}),
+    ],
+)  # fmt: skip
+def test_what_an_arm_loses_is_its_own(compared: Workflow, tmp_path: Path, lost: str, jobs: dict[str, int]) -> None:
+    """The other arms, the main run, its ranking and report stay."""
+    path, kept = compared.folder / "results" / lost, tmp_path / "kept"
+    path.rename(kept)
+    try:
+        assert compared.plan() == jobs
+    finally:
+        kept.rename(path)
+    assert compared.plan() == {}
+
+
+def test_the_report_is_about_the_main_run(compared: Workflow) -> None:
+    page = (compared.folder / "results" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "tuned" in page
+    assert "sft-1" not in page
+    assert "best-0" not in page

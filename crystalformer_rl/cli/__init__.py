@@ -26,9 +26,12 @@ COMMANDS = {
     "properties": "Predict band gap and dielectric constants.",
     "train-properties": "Train the property models.",
     "finetune": "One round of fine-tuning a policy on a reward.",
+    "select": "The best of many sampled crystals, each kind once.",
     "novelty": "Sort crystals into new and retrieved.",
     "evaluate": "Relax, hull, novelty and S.U.N. on anybody's crystals.",
     "rank": "Rank the crystals of several policies and set their metrics side by side.",
+    "judge": "Energies above the hull in a potential that no reward has seen.",
+    "compare": "Ways to fine-tune side by side: one table, one picture.",
     "report": "A self-contained HTML page from a folder of results.",
 }
 

@@ -45,7 +45,12 @@ def command(potential_name: str, reference: str, entries: int, out: str | None, 
 
     potential = load(potential_name)
     deviation = self_test(reference, potential, entries)
-    deviations = check_potential(potential, _off_minimum(potential, entries_to_recompute(reference, entries)))
+    recomputed = entries_to_recompute(reference, entries)
+    entries = len(recomputed)  # a small reference may have fewer
+    try:
+        deviations = check_potential(potential, _off_minimum(potential, recomputed))
+    except ValueError as error:  # a changed crystal that the potential refuses, such as a supercell that is too large
+        raise InputError(f"{reference}: {error}; give a reference of other crystals, or another potential.") from error
     if broken := deviations.broken():
         found = ", ".join(f"{law} by {value:.2g}" for law, value in broken.items())
         raise InputError(

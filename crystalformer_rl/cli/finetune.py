@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the run; the same in all rounds."
 )
 @click.option(
-    "--config", type=click.Path(), help="YAML or JSON with the settings of fine-tuning (section `finetune` of config.yaml)."
+    "--properties", type=click.Path(), help="Property models, where the reward asks for them.  [default: the embedded ones]"
 )
+@click.option("--config", type=click.Path(), help="Configuration of a run; its sections `finetune` and `reward` are used.")
 @click.option("--out", required=True, type=click.Path(), help="Folder for the round's files.")
 @json_option
 def command(
@@ -41,16 +42,17 @@ def command(
     potential: str,
     round_number: int,
     seed: int,
+    properties: str | None,
     config: str | None,
     out: str,
     as_json: bool,
 ) -> None:
-    """One round of fine-tuning: sample, score by energy above hull (unrelaxed), update, several times over.
+    """One round of fine-tuning: sample, score as sampled (unrelaxed), update, several times over.
 
-    Writes policy.safetensors, state.safetensors (what the next round goes on from), rollouts.parquet
-    (every crystal sampled, with energy, e_above_hull and reward) and updates.parquet (one row an
-    update: reward, stable fraction, KL, entropy …) into OUT. A round that was killed and is run
-    again gives the same files.
+    Without --config crystals earn minus their energy above the hull. Writes policy.safetensors, state.safetensors (what
+    the next round goes on from), rollouts.parquet (every crystal sampled, with its figures and each
+    term of its reward) and updates.parquet (one row an update: reward, stable fraction, KL, entropy …) into OUT.
+    A round that was killed and is run again gives the same files.
 
     \b
     Example, the first two rounds:
@@ -61,17 +63,16 @@ def command(
     """
     from crystalformer_rl.artifacts import provenance, sha256, write_table
     from crystalformer_rl.cli.policy_options import space_group_weights
-    from crystalformer_rl.config import FinetuneConfig, load_section
+    from crystalformer_rl.config import Config, load_config
     from crystalformer_rl.finetune.loop import run_round
     from crystalformer_rl.finetune.record import rollouts_table, update_row, updates_table
-    from crystalformer_rl.finetune.state import first_state, load_state, save_state
-    from crystalformer_rl.hull import Hull, check_same_potential
+    from crystalformer_rl.finetune.state import Lineage, first_state, load_state, save_state
     from crystalformer_rl.policy.checkpoint import load_policy, save_policy
-    from crystalformer_rl.potential.client import PotentialWorker
-    from crystalformer_rl.rewards import StabilityReward
-    from crystalformer_rl.scoring import stability_score
+    from crystalformer_rl.resources.registry import embedded_folder
+    from crystalformer_rl.scoring.score import open_scoring
 
-    settings = load_section(config, "finetune") if config else FinetuneConfig()
+    run = load_config(config) if config else Config()
+    settings = run.finetune
     if (state is None) != (round_number == 1):
         raise InputError(
             "Round 1 starts without --state, every later round needs the state of the round before; set both to match."
@@ -82,46 +83,56 @@ def command(
         raise InputError(
             f"{policy_path} and {base_policy} have different shapes; the policy must stem from the base policy."
         )
-    base_digest = sha256(base_policy)
-    if state is None:
-        start = first_state(policy, settings.learning_rate)
-    else:
-        start = load_state(state, policy, settings.learning_rate, round_number, base_digest, sha256(policy_path))
+    lineage = Lineage(round_number, sha256(base_policy), sha256(policy_path))
+    start = first_state(policy, settings) if state is None else load_state(state, policy, settings, lineage)
+    models = properties or str(embedded_folder() / "properties.safetensors")
     source = None if "space_group_counts" in card else reference
-    weights = space_group_weights((), source, card, base_policy)
-    hull = Hull.from_reference(reference)
-    with PotentialWorker(potential) as worker, progress(settings.updates, f"round {round_number}", "update") as bar:
-        check_same_potential(f"the potential {potential}", worker.identity, reference, hull.identity)
+    weights = space_group_weights(tuple(settings.space_groups), source, card, base_policy)
+    with (
+        open_scoring(run.reward, potential, reference, models, None) as (score, identity),
+        progress(settings.updates, f"round {round_number}", "update") as bar,
+    ):
 
         def updated(update: Update) -> None:
             row = update_row(update, round_number)
             bar.update(1)
-            bar.set_postfix(
-                reward=f"{row['reward_mean']:.3f}", stable=f"{row['stable_fraction']:.2f}", kl=f"{row['kl']:.2f}"
-            )
+            bar.set_postfix_str(_figures(row), refresh=True)
             click.echo(_words(row), err=True)
 
-        end, updates = run_round(
-            start, base, settings, stability_score(worker, StabilityReward(hull)), weights, seed, updated
-        )
-        identity = worker.identity
+        end, updates = run_round(start, base, settings, score, weights, seed, updated)
 
     folder = Path(out)
-    inputs = [policy_path, base_policy, reference] + ([state] if state else [])
-    parameters = {"round": round_number, "seed": seed, **settings.model_dump(mode="json", exclude={"rounds"})}
+    inputs = [path for path in (policy_path, base_policy, reference, state, properties) if path]
+    parameters = {
+        "round": round_number,
+        "seed": seed,
+        **settings.model_dump(mode="json", exclude={"rounds"}),
+        "reward": run.reward.model_dump(mode="json"),
+    }
     made_by = provenance("finetune", parameters, inputs, potential=identity)
     write_table(folder / "rollouts.parquet", rollouts_table(updates, round_number, seed), made_by)
     write_table(folder / "updates.parquet", updates_table(updates, round_number), made_by)
     tuned = {**card, "space_group_counts": [int(w) for w in weights], "finetuned_by": made_by, "updates": end.updates}
     save_policy(folder / "policy.safetensors", end.policy, tuned)
-    save_state(folder / "state.safetensors", end, round_number, base_digest, sha256(folder / "policy.safetensors"))
+    made = lineage._replace(policy_sha256=sha256(folder / "policy.safetensors"))
+    save_state(folder / "state.safetensors", end, made)
     last = update_row(updates[-1], round_number)
     words = f"Round {round_number} done after {end.updates} updates: {_words(last)} Files: {out}"
     say({**last, "out": out}, words, as_json)
 
 
+def _figures(row: dict[str, Any]) -> str:
+    """The live figures beside the progress bar, whose own are the time gone and the time left."""
+    return (
+        f"reward {row['reward_mean']:.3f}, stable {row['stable_fraction']:.0%}, KL {row['kl']:.2f}, "
+        f"entropy {row['entropy']:.1f}, unique {row['unique_fraction']:.0%}, {row['evaluations']} evaluations"
+    )
+
+
 def _words(row: dict[str, Any]) -> str:
     return (
-        f"update {row['update']}: reward {row['reward_mean']:.3f} eV/atom, stable {row['stable_fraction']:.0%}, KL {row['kl']:.2f} nats, "
-        f"entropy {row['entropy']:.1f} nats, unique {row['unique_fraction']:.0%}, failed {row['failed_fraction']:.0%}."
+        f"update {row['update']}: reward {row['reward_mean']:.3f} ± {row['reward_std']:.3f}, stable {row['stable_fraction']:.0%}, "
+        f"KL {row['kl']:.2f} ± {row['kl_standard_error']:.2f} nats, entropy {row['entropy']:.1f} nats, "
+        f"unique {row['unique_fraction']:.0%}, known {row['known_fraction']:.0%}, failed {row['failed_fraction']:.0%}, "
+        f"{row['evaluations']} evaluations."
     )

@@ -111,6 +111,7 @@ def _read(relaxed: tuple[str, ...], with_structures: bool) -> pa.Table:
     import pyarrow as pa
 
     from crystalformer_rl.artifacts import RELAXED, read_table
+    from crystalformer_rl.crystal.readers import with_types
     from crystalformer_rl.errors import InputError
 
     columns = {column.name: column for column in RELAXED}
@@ -119,6 +120,7 @@ def _read(relaxed: tuple[str, ...], with_structures: bool) -> pa.Table:
     tables = []
     for path in relaxed:
         table = read_table(path, [columns[name] for name in used[:3]])
+        table = with_types(table, [columns[name] for name in used[3:]], path)
         tables.append(table.select([name for name in used if name in table.column_names]))
     crystals = pa.concat_tables(tables, promote_options="permissive")
     names = crystals.column("id").to_pylist()

@@ -140,16 +140,11 @@ def _rewards(reference: str | None, potential: str) -> Iterator[Rewards | None]:
     if reference is None:
         yield None
         return
-    from crystalformer_rl.hull import Hull, check_same_potential
     from crystalformer_rl.policy.sampler import sites_of
-    from crystalformer_rl.potential.client import PotentialWorker
-    from crystalformer_rl.rewards import StabilityReward
-    from crystalformer_rl.scoring import stability_score
+    from crystalformer_rl.rewards.settings import RewardConfig
+    from crystalformer_rl.scoring.score import open_scoring
 
-    hull = Hull.from_reference(reference)
-    with PotentialWorker(potential) as worker:
-        check_same_potential(f"the potential {potential}", worker.identity, reference, hull.identity)
-        score = stability_score(worker, StabilityReward(hull))
+    with open_scoring(RewardConfig(), potential, reference, None, None) as (score, _):
 
         def rewards(tokens: TokenBatch) -> np.ndarray:
             decoded = sites_of(tokens)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 #: Options that mean something only with energies of the one kind, by their parameters' names.
 _POTENTIAL_ONLY = ("potential_name", "pretraining_max_atoms", "pretraining_max_e_above_hull", "max_evaluations", "fmax",
-                   "smax", "single_points", "work", "processes")  # fmt: skip
+                   "smax", "single_points", "work", "processes", "hull_only")  # fmt: skip
 _GIVEN_ONLY = ("corrections", "functional")
+_LOWEST = "lowest"
 
 
 @click.command()
@@ -27,7 +28,8 @@ _GIVEN_ONLY = ("corrections", "functional")
               help="chgnet, chgnet-r2scan, mace:FILE or ase:package.module:Class.")  # fmt: skip
 @click.option("--elemental-energies", type=click.Path(),
               help="JSON {symbol: eV/atom}: the zero of formation energy, on the scale of the energies. With given energies "
-                   "it may be left out: the lowest elemental entries are taken.")  # fmt: skip
+                   "it may be left out: the lowest elemental entries are taken. With a potential's, `lowest` takes those, "
+                   "and for elements without an entry the lowest of common structures relaxed with it.")  # fmt: skip
 @click.option("--corrections", type=click.Choice(["mp2020", "none", "as-given"]), default="mp2020", show_default=True,
               help="Given energies: with MP2020 corrections by pymatgen, uncorrected, or with what the entries carry.")  # fmt: skip
 @click.option("--functional", type=click.Choice(["PBE", "PBEsol", "SCAN", "r2SCAN"]),
@@ -38,6 +40,8 @@ _GIVEN_ONLY = ("corrections", "functional")
               help="Larger cells only support the hull.")  # fmt: skip
 @click.option("--pretraining-max-e-above-hull", default=0.1, show_default=True, type=float,
               help="eV/atom by dft_e_above_hull; entries above it, or without it, only support the hull.")  # fmt: skip
+@click.option("--hull-only", is_flag=True,
+              help="All entries support the hull alone: single points on the geometries given, formula and energy kept.")  # fmt: skip
 @click.option("--max-evaluations", default=5, show_default=True, type=click.IntRange(1),
               help="Evaluations of the potential an entry.")  # fmt: skip
 @click.option("--fmax", default=0.05, show_default=True, type=click.FloatRange(0, min_open=True),
@@ -62,6 +66,7 @@ def command(
     out: str,
     pretraining_max_atoms: int,
     pretraining_max_e_above_hull: float,
+    hull_only: bool,
     max_evaluations: int,
     fmax: float,
     smax: float,
@@ -87,6 +92,8 @@ def command(
     Examples:
       crystalformer-rl reference structures.parquet --elemental-energies elements.json \\
           --single-points points.parquet --work work/reference --out reference.parquet
+      crystalformer-rl reference structures.parquet --potential chgnet-r2scan --elemental-energies lowest \\
+          --hull-only --out judge.parquet
       crystalformer-rl reference convex_hull_pbe.json.bz2 --energies given --out dft.parquet
     """
     _check_options(context, energies, elemental_energies)
@@ -100,33 +107,38 @@ def command(
     from crystalformer_rl.potential.walker import Settings
 
     assert elemental_energies is not None
-    elements = read_elemental_energies(elemental_energies)
+    lowest = elemental_energies == _LOWEST
+    elements = None if lowest else read_elemental_energies(elemental_energies)
     points = _single_points(single_points) if single_points else None
     table = read_crystals(crystals)
     settings = Settings(fmax=fmax, smax=smax, max_evaluations=max_evaluations)
-    selection = stage.Selection(pretraining_max_atoms, pretraining_max_e_above_hull)
+    selection = stage.Selection(pretraining_max_atoms, pretraining_max_e_above_hull, hull_only)
     with stage.work_folder(work) as folder, progress(table.num_rows, "reference") as bar:
         built, record = stage.build_reference(
             table, potential_name, elements, folder, settings=settings, selection=selection, single_points=points,
             processes=processes, advance=bar.update,
         )  # fmt: skip
+    evaluations = _evaluations(built)
+    if hull_only:
+        built = stage.compact(built)
     parameters = {
         "potential": potential_name,
+        "hull_only": hull_only,
         "pretraining_max_atoms": pretraining_max_atoms,
         "pretraining_max_e_above_hull": pretraining_max_e_above_hull,
         "max_evaluations": max_evaluations,
         "fmax": fmax,
         "smax": smax,
     }
-    inputs = [*crystals, elemental_energies, *([single_points] if single_points else [])]
+    inputs = [*crystals, *([] if lowest else [elemental_energies]), *([single_points] if single_points else [])]
     write_reference(out, built, artifacts.provenance("reference", parameters, inputs, **record))
     statuses, roles = built.column("status").to_pylist(), built.column("role").to_pylist()
     counts = {role: roles.count(role) for role in ("pretraining", "held_out", "hull_only")}
     say(
-        {"out": out, "statuses": status_counts(statuses), "roles": counts, "evaluations": _evaluations(built)},
+        {"out": out, "statuses": status_counts(statuses), "roles": counts, "evaluations": evaluations},
         f"{out}: {built.num_rows} entries ({count_words(statuses)}); {counts['pretraining']} for pretraining, "
         f"{counts['held_out']} held out, {counts['hull_only']} for the hull alone; "
-        f"{_evaluations(built)} evaluations of {record['potential']['name']}.",
+        f"{evaluations} evaluations of {record['potential']['name']}.",
         as_json,
     )
 
@@ -142,8 +154,8 @@ def _check_options(context: click.Context, energies: str, elemental_energies: st
             raise InputError(f"{parameter.opts[0]} has no effect with --energies {energies}; leave one of the two out.")
     if energies == "potential" and elemental_energies is None:
         raise InputError(
-            "--elemental-energies is missing; give a JSON file {symbol: eV/atom} in the potential's scale, or take the DFT "
-            "energies of computed entries with --energies given."
+            "--elemental-energies is missing; give a JSON file {symbol: eV/atom} in the potential's scale, `lowest`, or take "
+            "the DFT energies of computed entries with --energies given."
         )
 
 
@@ -160,7 +172,8 @@ def _given(
     for path in paths:
         if not Path(path).is_file():
             raise InputError(f"{path} is no file; give JSON of computed entries (.json, .json.gz or .json.bz2).")
-    elements = read_elemental_energies(elemental_energies) if elemental_energies else None
+    given = elemental_energies if elemental_energies != _LOWEST else None
+    elements = read_elemental_energies(given) if given else None
     digests = [artifacts.sha256(path) for path in paths]
     with progress(sum(Path(path).stat().st_size for path in paths), "entries", unit="B") as bar:
         built, record = given_reference(
@@ -172,7 +185,7 @@ def _given(
             elemental_energies=elements,
         )
     parameters = {"energies": "given", "corrections": corrections, "functional": functional}
-    inputs = [*paths, *([elemental_energies] if elemental_energies else [])]
+    inputs = [*paths, *([given] if given else [])]
     write_reference(out, built, artifacts.provenance("reference", parameters, inputs, **record))
     statuses, identity = built.column("status").to_pylist(), record["potential"]
     say(

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import CRYSTALS, REFERENCE, STATUS, make_table, read_table
+from crystalformer_rl.artifacts import CRYSTALS, CRYSTALS_AND_TOKENS, REFERENCE, STATUS, Column, make_table, read_table
 from crystalformer_rl.crystal.entries import LABELS, SUFFIXES, DftEntry, file_stem, read_entries
 from crystalformer_rl.crystal.json_stream import holds_entries
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystal_status, crystals_from_table
 from crystalformer_rl.errors import InputError
 
 _CSV_ID_COLUMNS = ("id", "material_id")
-_ENTRY_COLUMNS = (*CRYSTALS, *(column for column in REFERENCE if column.name in ("source", *LABELS)), STATUS)
+_LABEL_COLUMNS = tuple(column for column in REFERENCE if column.name in ("source", *LABELS))
+_ENTRY_COLUMNS = (*CRYSTALS, *_LABEL_COLUMNS, STATUS)
+_KNOWN_COLUMNS = (*CRYSTALS_AND_TOKENS, *_LABEL_COLUMNS, STATUS)
 _ENTRIES_AT_ONCE = 4096
 
 
@@ -32,15 +35,20 @@ def read_crystals(paths: Sequence[str | Path], *, allow_empty: bool = False) -> 
     cannot be read at all raises InputError, as do ids that occur twice.
     """
     tables = [_read_one(Path(path), allow_empty) for path in paths]
-    if len(tables) == 1:
-        table = tables[0]
-    else:
-        table = pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="default")
+    table = tables[0] if len(tables) == 1 else _joined(tables, ", ".join(map(str, paths)))
     ids = table.column("id").to_pylist()
     if len(set(ids)) != len(ids):
         twice = next(name for i, name in enumerate(ids) if name in ids[:i])
         raise InputError(f"{', '.join(map(str, paths))}: the id '{twice}' occurs twice; make ids unique over all files.")
     return table
+
+
+def _joined(tables: Sequence[pa.Table], source: str) -> pa.Table:
+    try:
+        return pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        reason = str(error).strip().rstrip(".")
+        raise InputError(f"{source} do not make one table ({reason}); convert the column or leave it out.") from error
 
 
 def _read_one(path: Path, allow_empty: bool) -> pa.Table:
@@ -86,11 +94,29 @@ def _from_parquet(path: Path, allow_empty: bool) -> pa.Table:
     table = read_table(path, required, allow_empty=allow_empty)
     if table.column("id").null_count:
         raise InputError(f"{path}, column 'id': {table.column('id').null_count} rows have none; name every crystal.")
+    table = with_types(table, _KNOWN_COLUMNS, path)
     crystals, statuses = crystals_from_table(table)
     formulas = [c.formula if c is not None and s == "ok" else None for c, s in zip(crystals, statuses, strict=True)]
     if "formula" not in table.column_names:
         table = table.append_column(CRYSTALS[1].field(), pa.array(formulas, pa.string()))
     return _with_status(table, statuses)
+
+
+def with_types(table: pa.Table, columns: Iterable[Column], source: str | Path) -> pa.Table:
+    """The table with those of the `columns` that it has cast to their types. Raises InputError where one cannot be."""
+    for column in columns:
+        if column.name not in table.column_names:
+            continue
+        index = table.column_names.index(column.name)
+        found = table.schema.field(index).type
+        if found != column.type:
+            try:
+                table = table.set_column(index, column.field(), table.column(index).cast(column.type))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise InputError(
+                    f"{source}, column '{column.name}': expected {column.type}, found {found}; convert it or leave it out."
+                ) from error
+    return table
 
 
 def _with_status(table: pa.Table, statuses: list[str]) -> pa.Table:
@@ -106,10 +132,7 @@ def _from_folder(folder: Path) -> pa.Table:
         raise InputError(f"{folder} holds no .cif files; give a folder with at least one, or a table.")
     ids, crystals, statuses = [], [], []
     for file in files:
-        try:
-            found, names = _read_structures(file)
-        except InputError:
-            found, names = [None], [file.stem]
+        found, names = _read_cif(file)
         ids += names
         crystals += found
         statuses += ["unreadable" if c is None else crystal_status(c) for c in found]
@@ -119,7 +142,7 @@ def _from_folder(folder: Path) -> pa.Table:
 def _from_csv(path: Path) -> pa.Table:
     csv.field_size_limit(sys.maxsize)
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:  # spreadsheets write a mark at the beginning
             rows = list(csv.DictReader(stream))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a readable CSV ({error}); save it as UTF-8 with commas.") from error
@@ -129,17 +152,36 @@ def _from_csv(path: Path) -> pa.Table:
         raise InputError(f"{path} has no column 'cif'; it has {', '.join(map(str, rows[0]))}.")
     id_column = next((name for name in _CSV_ID_COLUMNS if name in rows[0]), None)
     ids = [row[id_column] if id_column else f"{path.stem}-{i}" for i, row in enumerate(rows)]
+    if not all(ids):
+        number = next(i for i, name in enumerate(ids, start=1) if not name)
+        raise InputError(f"{path}, row {number}: column '{id_column}' is empty; name every crystal.")
     crystals = [_parse_cif(row["cif"] or "") for row in rows]
     return _table(ids, crystals, ["unreadable" if c is None else crystal_status(c) for c in crystals])
 
 
 def _read_structures(path: Path) -> tuple[list[Crystal | None], list[str]]:
     if path.suffix.lower() == ".cif":
-        crystal = _parse_cif(path.read_text(encoding="utf-8", errors="replace"))
-        if crystal is None:
+        crystals, ids = _read_cif(path)
+        if not any(crystals):
             raise InputError(f"{path} is no CIF that holds an ordered crystal; correct the file or leave it out.")
-        return [crystal], [path.stem]
+        return crystals, ids
     return _read_with_ase(path)
+
+
+def _read_cif(path: Path) -> tuple[list[Crystal | None], list[str]]:
+    """The crystals of a CIF, one a data block that has atoms; None for each that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); correct the file or leave it out.") from error
+    blocks = [block for block in re.split(r"(?m)^(?=data_)", text) if "_atom_site" in block]
+    if len(blocks) < 2:
+        return [_parse_cif(text)], [path.stem]
+    return [_parse_cif(block) for block in blocks], _numbered(path, len(blocks))
+
+
+def _numbered(path: Path, n: int) -> list[str]:
+    return [path.stem] if n == 1 else [f"{path.stem}-{i}" for i in range(n)]
 
 
 def _parse_cif(text: str) -> Crystal | None:
@@ -174,7 +216,7 @@ def _read_with_ase(path: Path) -> tuple[list[Crystal | None], list[str]]:
         raise InputError(f"{path} holds no structures; give a file with at least one crystal.")
     crystals: list[Crystal | None] = [Crystal(a.numbers, a.get_scaled_positions(wrap=False) if a.cell.rank == 3 else a.positions * np.nan,
                                               np.array(a.cell)) for a in images]  # fmt: skip
-    return crystals, [path.stem] if len(images) == 1 else [f"{path.stem}-{i}" for i in range(len(images))]
+    return crystals, _numbered(path, len(images))
 
 
 def _from_structures(path: Path, crystals: list[Crystal | None], ids: list[str]) -> pa.Table:

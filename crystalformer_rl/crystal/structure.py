@@ -93,22 +93,3 @@ def _crystal_of_row(numbers: Any, coords: Any, lattice: Any) -> tuple[Crystal | 
         return None, "bad_coordinates"
     crystal = Crystal(np.array(numbers, int), np.array(coords, float).reshape(-1, 3), np.array(lattice, float).reshape(3, 3))
     return crystal, crystal_status(crystal)
-
-
-def shortest_distance(crystal: Crystal) -> float:
-    """The shortest distance (Å) between two atoms or an atom and its own image.
-
-    The images within one cell of a Minkowski-reduced-enough lattice are searched;
-    the range grows with the obliqueness of the cell so that none is missed below
-    the shortest lattice vector.
-    """
-    lattice = np.asarray(crystal.lattice, float)
-    heights = crystal.volume / np.linalg.norm(np.cross(np.roll(lattice, -1, 0), np.roll(lattice, -2, 0)), axis=1)
-    reach = min(4.0, float(np.linalg.norm(lattice, axis=1).min()))
-    spans = [np.arange(-k, k + 1) for k in np.minimum(np.ceil(reach / heights) + 1, 6).astype(int)]
-    images = np.stack(np.meshgrid(*spans, indexing="ij"), -1).reshape(-1, 3)
-    frac = np.asarray(crystal.frac_coords, float) % 1.0
-    delta = frac[:, None, None] - frac[None, :, None] + images
-    distances = np.linalg.norm(delta @ lattice, axis=-1)
-    same = np.eye(len(crystal), dtype=bool)[:, :, None] & np.all(images == 0, axis=-1)
-    return float(distances[~same].min())

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from crystalformer_rl.artifacts import EVALUATED, OK, make_table
-from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystals_from_table, shortest_distance
+from crystalformer_rl.crystal.distances import shortest_distance
+from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystals_from_table
 from crystalformer_rl.discovery.charge import charge_balanced
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull import SUSPECT_BELOW

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from crystalformer_rl.artifacts import REFERENCE, read_table
 from crystalformer_rl.crystal.elements import parse_formula
+from crystalformer_rl.crystal.prototype import Prototype, prototype
 from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
-from crystalformer_rl.discovery.prototype import Prototype, prototype
 from crystalformer_rl.errors import InputError
 
 if TYPE_CHECKING:

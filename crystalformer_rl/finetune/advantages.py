@@ -1,4 +1,4 @@
-"""From rewards to advantages: the KL term, and a baseline for each space group."""
+"""From rewards to advantages: what a crystal is worth to the policy, and what that is compared with."""
 
 from __future__ import annotations
 
@@ -28,34 +28,41 @@ class Baseline(NamedTuple):
         return float(self.total.sum() / max(self.seen.sum(), 1e-12))
 
 
-def regularized_reward(
+def worth(
     reward: Float[np.ndarray, " b"],
     old_log_prob: Float[np.ndarray, " b"],
     base_log_prob: Float[np.ndarray, " b"],
+    repeats: Int[np.ndarray, " b"],
+    *,
     tau: float,
+    entropy: float = 0.0,
+    repeat_penalty: float = 0.0,
 ) -> Float[np.ndarray, " b"]:
-    """The reward less the KL term, r − τ (ln p − ln p_base): its mean is the reward less τ times the KL divergence.
+    """The reward less τ (ln p − ln p_base), plus the entropy bonus, less the penalty on repeats.
 
-    The policy that maximizes it is p_base exp(r/τ)/Z (arXiv 2504.02367).
+    The mean of the first two is the reward less τ times the KL divergence; the policy that maximizes it is
+    p_base exp(r/τ)/Z (arXiv 2504.02367). −ln p has the entropy as its mean. n repeats cost the
+    fraction n/(n + 1) of the penalty.
     """
-    return reward - tau * (old_log_prob - base_log_prob)
+    value = reward - tau * (old_log_prob - base_log_prob) - entropy * old_log_prob
+    return value - repeat_penalty * repeats / (repeats + 1)
 
 
 def advantages(
-    baseline: Baseline, values: Float[np.ndarray, " b"], space_groups: Int[np.ndarray, " b"], decay: float
+    name: str, baseline: Baseline, values: Float[np.ndarray, " b"], space_groups: Int[np.ndarray, " b"], decay: float
 ) -> tuple[Float[np.ndarray, " b"], Baseline]:
-    """Values less the mean of all others of the same space group, and the baseline with this batch taken in.
+    """Values less the baseline of that name, and the decayed sums with this batch taken in.
 
-    The space group is given to the policy, not chosen by it, and explains half of the variance of a distance to
-    the hull; what the policy can be credited with is the rest. A crystal never enters its own baseline, so that
-    the gradient stays unbiased. Groups seen rarely lean on the mean over all groups.
+    A crystal never enters its own baseline, so that the gradient stays unbiased. `moving_average`, as published, and
+    `leave_one_out` know one mean for all, over all batches or this one; `space_group` and
+    `batch_space_group` one for each space group: it is given to the policy, not chosen by it, and explains half of the
+    variance of a distance to the hull. Groups seen rarely lean on the mean over all groups.
     """
-    ones = np.ones_like(values)
-    new = Baseline(
-        decay * baseline.total + np.bincount(space_groups, values, N_GROUPS),
-        decay * baseline.seen + np.bincount(space_groups, ones, N_GROUPS),
-    )
-    others_total, others_count = new.total.sum() - values, new.seen.sum() - 1
-    overall = others_total / np.maximum(others_count, 1e-12)
-    own_total = new.total[space_groups] - values + _PRIOR * overall
-    return values - own_total / (new.seen[space_groups] - 1 + _PRIOR), new
+    batch = Baseline(np.bincount(space_groups, values, N_GROUPS), np.bincount(space_groups, np.ones_like(values), N_GROUPS))
+    new = Baseline(decay * baseline.total + batch.total, decay * baseline.seen + batch.seen)
+    sums = new if name in ("space_group", "moving_average") else batch
+    overall = (sums.total.sum() - values) / np.maximum(sums.seen.sum() - 1, 1e-12)
+    if name in ("moving_average", "leave_one_out"):
+        return values - overall, new
+    own_total = sums.total[space_groups] - values + _PRIOR * overall
+    return values - own_total / (sums.seen[space_groups] - 1 + _PRIOR), new

@@ -9,36 +9,45 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float, Int
 
 from crystalformer_rl.config import FinetuneConfig
-from crystalformer_rl.finetune.advantages import advantages, regularized_reward
-from crystalformer_rl.finetune.objectives import OBJECTIVES
-from crystalformer_rl.finetune.rollout import Part, Rollout, Score, Scores, log_probs, roll_out
-from crystalformer_rl.finetune.state import TrainState, make_optimizer
-from crystalformer_rl.finetune.trainable import moved
-from crystalformer_rl.policy.constraints import Behaviour
-from crystalformer_rl.policy.likelihood import log_prob
+from crystalformer_rl.crystal.elements import atomic_number
+from crystalformer_rl.finetune.advantages import Baseline, advantages, worth
+from crystalformer_rl.finetune.divergence import Divergence, adapted_tau, divergence
+from crystalformer_rl.finetune.learner import Learner, Learning
+from crystalformer_rl.finetune.memory import best_of, remembered, repeats
+from crystalformer_rl.finetune.objectives import KL_IN_REWARD, Facts
+from crystalformer_rl.finetune.rollout import Rollout, Score, Scores, log_probs, parts_of, roll_out
+from crystalformer_rl.finetune.state import TrainState
+from crystalformer_rl.policy.constraints import Behaviour, allowed_elements
 from crystalformer_rl.policy.transformer import Policy
+
+STABLE_BELOW = 0.1
+"""eV/atom above the hull; what imitation and the live figures call stable."""
 
 
 class Update(NamedTuple):
-    """All about one update: the batch, its scores and log-probabilities (B,), and how the optimization went."""
+    """All about one update of B crystals: how they were sampled and scored, and how the optimization went.
+
+    value: (B,) the reward with KL term, entropy bonus and penalty on repeats; repeats: (B,) earlier crystals of its kind;
+    tau: the weight of the KL term in this update.
+    """
 
     number: int
     first_crystal: int
     rollout: Rollout
     scores: Scores
     base_log_prob: Float[np.ndarray, " b"]
+    repeats: Int[np.ndarray, " b"]
+    value: Float[np.ndarray, " b"]
     advantage: Float[np.ndarray, " b"]
-    baseline: float
-    clip_fraction: float
-    gradient_norm: float
+    divergence: Divergence
+    tau: float
+    baseline: Baseline
+    learning: Learning
 
 
 def run_round(
@@ -54,78 +63,97 @@ def run_round(
 
     base: the pretrained policy, from which the KL term counts in every round; space_group_weights: (230,).
     """
-    behaviour = Behaviour.make()
-    optimize = make_epoch(settings)
+    behaviour = run_behaviour(settings)
+    learner = Learner(settings, behaviour)
     updates = []
     for _ in range(settings.updates):
-        numbers = range(state.crystals, state.crystals + settings.batch)
-        rollout = roll_out(state.policy, seed, numbers, space_group_weights, behaviour)
-        scores = score(rollout.sites, rollout.status)
-
-        old_log_prob = np.asarray(rollout.samples.behaviour_log_prob, float)
-        base_log_prob = log_probs(base, rollout.parts, settings.batch)
-        value = regularized_reward(scores.reward, old_log_prob, base_log_prob, settings.tau)
-        groups = np.asarray(rollout.samples.tokens.g)
-        advantage, baseline = advantages(state.baseline, value, groups, settings.baseline_decay)
-
-        policy, optimizer = state.policy, state.optimizer
-        clipped, norm = jnp.zeros(()), jnp.zeros(())
-        for _ in range(settings.inner_epochs):
-            policy, optimizer, clipped, norm = optimize(policy, optimizer, rollout.parts, old_log_prob, advantage, behaviour)
-        update = Update(
-            state.updates + 1,
-            state.crystals,
-            rollout,
-            scores,
-            base_log_prob,
-            advantage,
-            baseline.mean,
-            float(clipped),
-            float(norm),
-        )
-        state = TrainState(policy, optimizer, baseline, state.updates + 1, state.crystals + settings.batch)
+        update = collect(state, base, settings, score, space_group_weights, seed, behaviour)
+        policy, optimizer, learning = learner.update(state, _facts(update), update.rollout.samples.tokens, seed)
+        update = update._replace(learning=learning)
+        state = _next_state(state, update, settings)._replace(policy=policy, optimizer=optimizer)
         updates.append(update)
         if report is not None:
             report(update)
     return state, updates
 
 
-def make_epoch(settings: FinetuneConfig) -> Callable[..., tuple[Policy, optax.OptState, Array, Array]]:
-    """One pass over a batch: the gradient of all its parts together, one step of Adam."""
-    objective, optimizer = OBJECTIVES[settings.algorithm], make_optimizer(settings.learning_rate)
+def run_behaviour(settings: FinetuneConfig) -> Behaviour:
+    """How crystals are drawn: part of every log-probability of the run."""
+    only = {atomic_number(symbol) for symbol in settings.elements} or None
+    return Behaviour.make(settings.temperature, allowed=allowed_elements(only))
 
-    @eqx.filter_jit
-    def gradient_of_part(
-        policy: Policy, part: Part, old: Array, advantage: Array, behaviour: Behaviour
-    ) -> tuple[Policy, Float[Array, ""]]:
-        def loss(policy: Policy) -> tuple[Array, Array]:
-            result = objective(log_prob(policy, part.tokens, behaviour).total, old, advantage, settings.clip)
-            return (result.value * part.weight).sum() / settings.batch, (result.clipped * part.weight).sum() / settings.batch
 
-        return eqx.filter_grad(loss, has_aux=True)(policy)
+def collect(
+    state: TrainState,
+    base: Policy,
+    settings: FinetuneConfig,
+    score: Score,
+    space_group_weights: Sequence[float],
+    seed: int,
+    behaviour: Behaviour,
+) -> Update:
+    """The next batch with its scores, values and advantages; nothing is learned yet."""
+    size = settings.batch
+    rollout = roll_out(state.policy, seed, range(state.crystals, state.crystals + size), space_group_weights, behaviour)
+    scores = score(rollout.sites, rollout.status)
+    old_log_prob = np.asarray(rollout.samples.behaviour_log_prob, float)
+    base_log_prob = log_probs(base, parts_of(rollout.samples.tokens, np.arange(size)), size, behaviour)
+    again = repeats(state.seen, rollout.kinds)
+    tau = state.tau if settings.algorithm in KL_IN_REWARD else 0.0
+    value = worth(
+        scores.reward, old_log_prob, base_log_prob, again,
+        tau=tau, entropy=settings.entropy, repeat_penalty=settings.repeats,
+    )  # fmt: skip
+    groups = np.asarray(rollout.samples.tokens.g)
+    advantage, baseline = advantages(settings.baseline, state.baseline, value, groups, settings.baseline_decay)
+    if settings.algorithm == "grpo":
+        advantage = advantage / max(float(advantage.std()), 1e-6)
+    return Update(
+        number=state.updates + 1,
+        first_crystal=state.crystals,
+        rollout=rollout,
+        scores=scores,
+        base_log_prob=base_log_prob,
+        repeats=again,
+        value=value,
+        advantage=advantage,
+        divergence=divergence(old_log_prob, base_log_prob),
+        tau=state.tau,
+        baseline=baseline,
+        learning=Learning(0.0, 0.0, 0.0),
+    )
 
-    @eqx.filter_jit
-    def step(policy: Policy, state: optax.OptState, gradient: Policy) -> tuple[Policy, optax.OptState, Float[Array, ""]]:
-        gradient = moved(gradient, settings.trainable)
-        updates, state = optimizer.update(gradient, state)
-        return eqx.apply_updates(policy, updates), state, optax.global_norm(gradient)
 
-    def epoch(
-        policy: Policy,
-        state: optax.OptState,
-        parts: Sequence[Part],
-        old: np.ndarray,
-        advantage: np.ndarray,
-        behaviour: Behaviour,
-    ) -> tuple[Policy, optax.OptState, Array, Array]:
-        gradients, clipped = [], jnp.zeros(())
-        for part in parts:
-            lanes = np.resize(part.rows, part.weight.shape)
-            old_here, advantage_here = (jnp.asarray(array[lanes], jnp.float32) for array in (old, advantage))
-            gradient, clipped_here = gradient_of_part(policy, part, old_here, advantage_here, behaviour)
-            gradients.append(gradient)
-            clipped = clipped + clipped_here
-        policy, state, norm = step(policy, state, jax.tree.map(lambda *leaves: sum(leaves), *gradients))
-        return policy, state, clipped, norm
+def stable(scores: Scores) -> np.ndarray:
+    """(B,) bool: at most 0.1 eV/atom above the hull as sampled, and not too far below it to be believed."""
+    ok = np.array([status == "ok" for status in scores.status], bool)
+    return ok & ~scores.suspect & (scores.figures["e_above_hull"] <= STABLE_BELOW)
 
-    return epoch
+
+def _facts(update: Update) -> Facts:
+    """What the objective sees. Repeats count against a crystal in preferences too."""
+    return Facts(
+        old_log_prob=jnp.asarray(update.rollout.samples.behaviour_log_prob),
+        base_log_prob=jnp.asarray(update.base_log_prob, jnp.float32),
+        advantage=jnp.asarray(update.advantage, jnp.float32),
+        reward=jnp.asarray(update.value, jnp.float32),
+        space_group=jnp.asarray(update.rollout.samples.tokens.g),
+        stable=jnp.asarray(stable(update.scores)),
+    )
+
+
+def _next_state(state: TrainState, update: Update, settings: FinetuneConfig) -> TrainState:
+    """All of the state but policy and optimizer."""
+    tokens, kinds = update.rollout.samples.tokens, update.rollout.kinds
+    best = state.best
+    if settings.replay:
+        ok = np.array([status == "ok" for status in update.scores.status], bool) & ~update.scores.suspect
+        best = best_of(best, tokens, update.scores.reward, kinds, ok, settings.replay)
+    return state._replace(
+        baseline=update.baseline,
+        updates=state.updates + 1,
+        crystals=state.crystals + settings.batch,
+        tau=adapted_tau(state.tau, update.divergence.plain, settings.kl_target),
+        seen=remembered(state.seen, kinds),
+        best=best,
+    )

@@ -1,4 +1,4 @@
-"""What a round leaves in tables: every crystal it sampled with its reward, and one row an update."""
+"""What a round leaves in tables: every crystal it sampled with each part of its reward, and one row an update."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import SAMPLES, STATUS, Column, make_table
+from crystalformer_rl.artifacts import FIGURES, SAMPLES, STATUS, Column, make_table
 from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import decode, token_columns
-from crystalformer_rl.finetune.loop import Update
-
-STABLE_BELOW = 0.1
-"""eV/atom above the hull; what the live figures call stable."""
+from crystalformer_rl.finetune.loop import Update, stable
 
 _f, _i = pa.float64(), pa.int64()
+
+_FIGURES = {column.name: column for column in FIGURES}
+_ALWAYS = ("energy", "formation_energy", "e_above_hull")
 
 ROLLOUTS = (
     *(column for column in SAMPLES if column.name != "status"),
     Column("round", _i, "", "round of fine-tuning"),
     Column("update", _i, "", "update within the whole run, from 1"),
-    Column("base_log_prob", _f, "nat", "log-probability under the base policy"),
-    Column("energy", _f, "eV/atom", "total energy of the potential, unrelaxed"),
-    Column("formation_energy", _f, "eV/atom", "formation energy, unrelaxed"),
-    Column("e_above_hull", _f, "eV/atom", "energy above hull, unrelaxed"),
+    Column("base_log_prob", _f, "nat", "log-probability under the base policy with the masks and temperature of this run"),
+    *(_FIGURES[name] for name in _ALWAYS),
     Column("suspect", pa.bool_(), "", "too far below the hull to be believed"),
+    Column("known", pa.bool_(), "", "the reference has a crystal of this formula, space group and Wyckoff letters"),
+    Column("repeats", _i, "", "earlier crystals of this formula, space group and Wyckoff letters among the last 10,000"),
     Column("reward", _f, "eV/atom", "reward, failures at their penalty"),
-    Column("advantage", _f, "eV/atom", "reward less the KL term and the baseline"),
+    Column("value", _f, "eV/atom", "reward less the KL term and the penalty on repeats, with the entropy bonus"),
+    Column("advantage", _f, "eV/atom", "value less the baseline"),
     STATUS,
 )
+"""Columns of every table of rollouts; those of the reward's own figures and terms come besides."""
 
 UPDATES = (
     Column("round", _i, "", "round of fine-tuning"),
@@ -38,40 +40,53 @@ UPDATES = (
     Column("reward_mean", _f, "eV/atom", "mean reward of the batch"),
     Column("reward_std", _f, "eV/atom", "standard deviation of the rewards"),
     Column("stable_fraction", _f, "", "crystals at most 0.1 eV/atom above the hull, unrelaxed, of all sampled"),
+    Column("sun_fraction", _f, "", "such crystals, the first of their kind in the batch and not known, of all sampled"),
     Column("kl", _f, "nat", "KL divergence from the base policy, mean of ln p − ln p_base over the batch"),
     Column("kl_standard_error", _f, "nat", "standard error of that mean"),
+    Column("kl_positive", _f, "nat", "the same divergence by the estimator p_base/p − 1 + ln p − ln p_base"),
+    Column("kl_positive_standard_error", _f, "nat", "standard error of that mean"),
+    Column("tau", _f, "eV/atom", "weight of the KL term"),
     Column("entropy", _f, "nat", "mean of −ln p over the batch"),
-    Column("unique_fraction", _f, "", "different sets of space group, Wyckoff letters and elements, of all sampled"),
+    Column("unique_fraction", _f, "", "different sets of composition, space group and Wyckoff letters, of all sampled"),
+    Column("known_fraction", _f, "", "crystals of a kind that the reference has, of all sampled"),
     Column("failed_fraction", _f, "", "crystals that earned the penalty, of all sampled"),
     Column("evaluations", _i, "", "evaluations of the potential"),
-    Column("baseline", _f, "eV/atom", "moving average of the regularized reward after the update, over all space groups"),
-    Column("clip_fraction", _f, "", "crystals that the clip held back in the last epoch"),
-    Column("gradient_norm", _f, "", "norm of the gradient in the last epoch, before clipping"),
+    Column("baseline", _f, "eV/atom", "mean of the baseline after the update, over all space groups"),
+    Column("loss", _f, "", "the objective in the last pass"),
+    Column("clip_fraction", _f, "", "crystals that the clip held back in the last pass"),
+    Column("gradient_norm", _f, "", "norm of the gradient in the last pass, before clipping"),
 )
 
 
 def update_row(update: Update, round_number: int) -> dict[str, Any]:
     """The row of `UPDATES`."""
-    scores, old = update.scores, update.rollout.samples.behaviour_log_prob.astype(float)
-    log_ratio = old - update.base_log_prob
-    size = len(old)
-    prints = {s.fingerprint() for s in update.rollout.sites if s is not None}
-    ok = np.array([status == "ok" for status in scores.status])
+    scores, kinds = update.scores, update.rollout.kinds
+    size, good = len(kinds), stable(scores)
+    first = np.zeros(size, bool)
+    first[np.unique(kinds, return_index=True)[1]] = True
+    first &= kinds != 0
+    kl = update.divergence
     return {
         "round": round_number,
         "update": update.number,
         "reward_mean": float(scores.reward.mean()),
         "reward_std": float(scores.reward.std()),
-        "stable_fraction": float((ok & ~scores.suspect & (scores.e_above_hull <= STABLE_BELOW)).mean()),
-        "kl": float(log_ratio.mean()),
-        "kl_standard_error": float(log_ratio.std(ddof=1) / np.sqrt(size)),
-        "entropy": float(-old.mean()),
-        "unique_fraction": len(prints) / size,
-        "failed_fraction": float(1 - ok.mean()),
+        "stable_fraction": float(good.mean()),
+        "sun_fraction": float((good & first & ~scores.known).mean()),
+        "kl": kl.plain,
+        "kl_standard_error": kl.plain_error,
+        "kl_positive": kl.positive,
+        "kl_positive_standard_error": kl.positive_error,
+        "tau": update.tau,
+        "entropy": float(-update.rollout.samples.behaviour_log_prob.astype(float).mean()),
+        "unique_fraction": float(first.mean()),
+        "known_fraction": float(scores.known.mean()),
+        "failed_fraction": float(np.mean([status != "ok" for status in scores.status])),
         "evaluations": scores.evaluations,
-        "baseline": update.baseline,
-        "clip_fraction": update.clip_fraction,
-        "gradient_norm": update.gradient_norm,
+        "baseline": update.baseline.mean,
+        "loss": update.learning.loss,
+        "clip_fraction": update.learning.held_back,
+        "gradient_norm": update.learning.gradient_norm,
     }
 
 
@@ -98,15 +113,25 @@ def _rollout_table(update: Update, round_number: int, seed: int) -> pa.Table:
         "round": np.full(size, round_number),
         "update": np.full(size, update.number),
         "base_log_prob": update.base_log_prob,
-        "energy": _or_null(scores.energy),
-        "formation_energy": _or_null(scores.formation_energy),
-        "e_above_hull": _or_null(scores.e_above_hull),
         "suspect": [bool(s) if status == "ok" else None for s, status in zip(scores.suspect, scores.status, strict=True)],
+        "known": [None if s is None else bool(k) for s, k in zip(sites, scores.known, strict=True)],
+        "repeats": update.repeats,
         "reward": scores.reward,
+        "value": update.value,
         "advantage": update.advantage,
         "status": scores.status,
     }
-    return make_table(ROLLOUTS, columns)
+    columns |= {name: _or_null(values) for name, values in (scores.figures | scores.terms).items()}
+    return make_table(_with_parts(update), columns)
+
+
+def _with_parts(update: Update) -> tuple[Column, ...]:
+    """`ROLLOUTS` and, before the status, the figures that the reward asked for and its terms."""
+    figures = [_FIGURES[name] for name in update.scores.figures if name not in _ALWAYS]
+    terms = [
+        Column(name, _f, "eV/atom", "share of the reward, weight and transforms included") for name in update.scores.terms
+    ]
+    return (*ROLLOUTS[:-1], *figures, *terms, STATUS)
 
 
 def _or_null(values: np.ndarray) -> list[float | None]:

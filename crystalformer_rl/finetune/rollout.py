@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from crystalformer_rl.crystal.prototype import kind
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.constraints import Behaviour
@@ -17,23 +20,24 @@ from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.sampler import Samples, sample, sites_of
 from crystalformer_rl.policy.transformer import Policy
 
-_SHORT = 8
-"""Sites; crystals up to this length, most of them, are computed apart from the few long ones, without their padding."""
-_LONG_LANES = 16
+_BOUNDS = (2, 4, 6, 10)
+"""Longest crystal, in sites, of each part but the last: most crystals are short, and padding is work."""
 
 
 class Scores(NamedTuple):
     """What the score function says of B crystals.
 
-    reward: (B,) finite; energy (eV/atom), formation_energy, e_above_hull (eV/atom): (B,), NaN where there is none;
-    suspect: (B,) bool; status: B names; evaluations: of the potential.
+    reward: (B,) finite; terms: name → (B,) each term's share of the reward, NaN where the crystal failed; figures: name →
+    (B,) what was computed of a crystal, NaN where there is none, `energy`, `formation_energy` and `e_above_hull` (eV/atom, as
+    sampled) among them; suspect: (B,) bool, too far below the hull to be believed; known: (B,) bool, the reference has a
+    crystal of this formula, space group and Wyckoff letters; status: B names; evaluations: of the potential.
     """
 
     reward: Float[np.ndarray, " b"]
-    energy: Float[np.ndarray, " b"]
-    formation_energy: Float[np.ndarray, " b"]
-    e_above_hull: Float[np.ndarray, " b"]
+    terms: dict[str, Float[np.ndarray, " b"]]
+    figures: dict[str, Float[np.ndarray, " b"]]
     suspect: np.ndarray
+    known: np.ndarray
     status: list[str]
     evaluations: int
 
@@ -42,7 +46,9 @@ Score = Callable[[Sequence[Sites | None], Sequence[str]], Scores]
 
 
 class Part(NamedTuple):
-    """Crystals of similar length. rows: their places in the batch; weight: 0 for rows that fill up."""
+    """Crystals of similar length in a fixed number of lanes. rows: (p,) their places in the batch, the first one again
+    where a lane is filled up; weight: (p,) 0 for such lanes, else 1.
+    """
 
     rows: np.ndarray
     tokens: TokenBatch
@@ -50,12 +56,16 @@ class Part(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """A sampled batch: samples, the crystals they decode to with their statuses, and the parts for the likelihood."""
+    """A sampled batch of B crystals: samples, the crystals they decode to with their statuses, and their kinds.
+
+    kinds: (B,) numbers that crystals of one composition, space group and Wyckoff letters share (`crystal.prototype.kind`);
+    0 where there is no crystal.
+    """
 
     samples: Samples
     sites: list[Sites | None]
     status: list[str]
-    parts: list[Part]
+    kinds: np.ndarray
 
 
 def roll_out(
@@ -64,38 +74,50 @@ def roll_out(
     """Sample the crystals of the given numbers."""
     samples = sample(policy, seed, numbers, space_group_weights, behaviour, batch_size=len(numbers))
     decoded = sites_of(samples.tokens)
-    return Rollout(samples, [s for s, _ in decoded], [status for _, status in decoded], split_by_length(samples.tokens))
+    sites = [s for s, _ in decoded]
+    return Rollout(samples, sites, [status for _, status in decoded], np.array([_kind_number(s) for s in sites]))
 
 
-def split_by_length(tokens: TokenBatch) -> list[Part]:
-    """Short crystals in few places, long ones in all, each part filled up to a fixed number of rows."""
-    lengths = (np.asarray(tokens.w) > 0).sum(1)
-    size, places = tokens.w.shape
-    if places <= _SHORT + 1:
-        return [_part(tokens, np.arange(size), size, places)]
-    short, long = np.flatnonzero(lengths <= _SHORT), np.flatnonzero(lengths > _SHORT)
-    parts = [_part(tokens, short, size, _SHORT + 1)] if len(short) else []
-    if len(long):
-        parts.append(_part(tokens, long, -(-len(long) // _LONG_LANES) * _LONG_LANES, places))
+def _kind_number(sites: Sites | None) -> int:
+    """A digest of the crystal's kind in 63 bits, the same on every machine."""
+    if sites is None:
+        return 0
+    text = repr(kind(sites.space_group, sites.wyckoff, sites.elements))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def parts_of(tokens: TokenBatch, rows: np.ndarray) -> list[Part]:
+    """The crystals of `rows` sorted into parts by length, so that little work goes into padding.
+
+    Every part of one length has the same number of lanes: one compiled program serves it.
+    """
+    places = tokens.w.shape[1]
+    bounds = [bound for bound in _BOUNDS if bound < places - 1] + [places - 1]
+    lanes = 32 if jax.default_backend() == "cpu" else 256
+    lengths = (np.asarray(tokens.w)[rows] > 0).sum(1)
+    bucket = np.searchsorted(bounds, np.minimum(lengths, places - 1))
+    host = jax.tree.map(np.asarray, tokens)
+    parts = []
+    for number, bound in enumerate(bounds):
+        members = rows[bucket == number]
+        parts += [_part(host, members[k : k + lanes], lanes, bound + 1) for k in range(0, len(members), lanes)]
     return parts
 
 
 def _part(tokens: TokenBatch, rows: np.ndarray, lanes: int, places: int) -> Part:
+    weight = (np.arange(lanes) < len(rows)).astype(np.float32)
     filled = np.concatenate([rows, np.full(lanes - len(rows), rows[0])])
     g, w, a, x, l = (np.asarray(leaf)[filled] for leaf in tokens)
     short = TokenBatch(g, w[:, :places], a[:, :places], x[:, :places], l)
-    weight = (np.arange(lanes) < len(rows)).astype(np.float32)
-    return Part(rows, jax.tree.map(jnp.asarray, short), jnp.asarray(weight))
+    return Part(filled, jax.tree.map(jnp.asarray, short), jnp.asarray(weight))
 
 
-_total = jax.jit(lambda policy, tokens, behaviour: log_prob(policy, tokens, behaviour).total)
+_total = eqx.filter_jit(lambda policy, tokens, behaviour: log_prob(policy, tokens, behaviour).total)
 
 
-def log_probs(
-    policy: Policy, parts: Sequence[Part], size: int, behaviour: Behaviour | None = None
-) -> Float[np.ndarray, " b"]:
-    """Log-probability of each crystal of a batch given in parts, nats."""
+def log_probs(policy: Policy, parts: Sequence[Part], size: int, behaviour: Behaviour) -> Float[np.ndarray, " b"]:
+    """Log-probability of each crystal of a batch of `size` given in parts, nats, as sampled: with masks and temperature."""
     values = np.zeros(size)
     for part in parts:
-        values[part.rows] = np.asarray(_total(policy, part.tokens, behaviour))[: len(part.rows)]
+        values[part.rows] = np.asarray(_total(policy, part.tokens, behaviour))
     return values

@@ -9,68 +9,103 @@ import equinox as eqx
 import numpy as np
 import optax
 
+from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.advantages import Baseline
+from crystalformer_rl.finetune.memory import Best
+from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_safetensors, write_safetensors
 from crystalformer_rl.policy.transformer import Policy
 
-FORMAT = "crystalformer_rl fine-tuning state 1"
+FORMAT = "crystalformer_rl fine-tuning state 2"
 
 
 class TrainState(NamedTuple):
-    """policy: current weights; optimizer: Adam's moments; baseline: of the regularized reward, by space group;
-    updates: done so far; crystals: sampled so far, so that numbers never repeat.
+    """policy: current weights; optimizer: Adam's moments; baseline: of the value, by space group; tau: weight of the KL
+    term; updates: done so far; crystals: sampled so far, so that numbers never repeat; seen: kinds of the last
+    crystals, of which repeats are counted; best: crystals kept for replay.
     """
 
     policy: Policy
     optimizer: optax.OptState
     baseline: Baseline
+    tau: float
     updates: int
     crystals: int
+    seen: np.ndarray
+    best: Best
 
 
-def make_optimizer(learning_rate: float) -> optax.GradientTransformation:
-    """Adam with gradients clipped to norm 1."""
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
+def make_optimizer(settings: FinetuneConfig) -> optax.GradientTransformation:
+    """Adam with gradients clipped to norm 1; with relative steps, each times the root mean square of its array of weights.
+
+    The latter as in Adafactor (N. Shazeer and M. Stern, arXiv 1804.04235, section 8): the scales of the norms, near 1, then
+    move ten times as far as the weights of the matrices, near 0.1, and one step size suits both.
+    """
+    relative = [optax.scale_by_param_block_rms()] if settings.steps == "relative" else []
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.scale_by_adam(), *relative, optax.scale(-settings.learning_rate)
+    )
 
 
-def first_state(policy: Policy, learning_rate: float) -> TrainState:
+def first_state(policy: Policy, settings: FinetuneConfig) -> TrainState:
     """The state before the first update."""
-    return TrainState(policy, make_optimizer(learning_rate).init(eqx.filter(policy, eqx.is_array)), Baseline.empty(), 0, 0)
+    optimizer = make_optimizer(settings).init(eqx.filter(policy, eqx.is_array))
+    best = Best.empty(policy.shape.n_max)
+    return TrainState(policy, optimizer, Baseline.empty(), settings.tau, 0, 0, np.zeros(0, np.int64), best)
 
 
-def save_state(path: str | Path, state: TrainState, round_number: int, base_sha256: str, policy_sha256: str) -> None:
+class Lineage(NamedTuple):
+    """Which files belong together: round, and digests of the base policy and of the policy that the round made."""
+
+    round: int
+    base_sha256: str
+    policy_sha256: str
+
+
+def save_state(path: str | Path, state: TrainState, lineage: Lineage) -> None:
     """Write all but the policy's weights, which have their own file, named here by its digest."""
-    facts = {
-        "updates": state.updates,
-        "crystals": state.crystals,
-        "round": round_number,
-        "base_sha256": base_sha256,
-        "policy_sha256": policy_sha256,
-    }
-    write_safetensors(path, _arrays(state.optimizer, state.baseline), {"format": FORMAT, "facts": facts})
+    facts = {"updates": state.updates, "crystals": state.crystals, "tau": state.tau, **lineage._asdict()}
+    write_safetensors(path, _arrays(state), {"format": FORMAT, "facts": facts})
 
 
-def load_state(
-    path: str | Path, policy: Policy, learning_rate: float, round_number: int, base_sha256: str, policy_sha256: str
-) -> TrainState:
-    """The state that the round before `round_number` left; InputError if it belongs to another round, policy or base policy."""
+def load_state(path: str | Path, policy: Policy, settings: FinetuneConfig, wanted: Lineage) -> TrainState:
+    """The state that the round before `wanted.round` left; InputError if it belongs to another round, policy or base policy."""
     arrays, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is no state of fine-tuning; give the state.safetensors of the round before.")
     facts: dict[str, Any] = metadata["facts"]
-    if facts["base_sha256"] != base_sha256:
+    if facts["base_sha256"] != wanted.base_sha256:
         raise InputError(f"{path} belongs to another base policy; the KL term must count from the same one in all rounds.")
-    if facts["policy_sha256"] != policy_sha256:
+    if facts["policy_sha256"] != wanted.policy_sha256:
         raise InputError(f"{path} and the policy given are not of one round; give both files of the same round.")
-    if facts["round"] != round_number - 1:
+    if facts["round"] != wanted.round - 1:
         raise InputError(
-            f"{path} is the state after round {facts['round']}; it starts round {facts['round'] + 1}, not {round_number}."
+            f"{path} is the state after round {facts['round']}; it starts round {facts['round'] + 1}, not {wanted.round}."
         )
-    blank = first_state(policy, learning_rate)
-    baseline = Baseline(arrays.pop("baseline.total"), arrays.pop("baseline.seen"))
-    return TrainState(policy, fill_arrays(blank.optimizer, arrays, str(path)), baseline, facts["updates"], facts["crystals"])
+    blank = first_state(policy, settings)
+    optimizer = fill_arrays(blank.optimizer, arrays, str(path))
+    tokens: list[Any] = [arrays[f"best.{name}"] for name in TokenBatch._fields]
+    return TrainState(
+        policy,
+        optimizer,
+        Baseline(arrays["baseline.total"], arrays["baseline.seen"]),
+        facts["tau"] if settings.kl_target else settings.tau,
+        facts["updates"],
+        facts["crystals"],
+        arrays["seen"],
+        # A run that goes on with a smaller store, or none, keeps that many.
+        Best(TokenBatch(*tokens), arrays["best.value"], arrays["best.kinds"]).chosen(slice(settings.replay)),
+    )
 
 
-def _arrays(optimizer: optax.OptState, baseline: Baseline) -> dict[str, np.ndarray]:
-    return named_arrays(optimizer) | {"baseline.total": baseline.total, "baseline.seen": baseline.seen}
+def _arrays(state: TrainState) -> dict[str, np.ndarray]:
+    memory = {
+        "baseline.total": state.baseline.total,
+        "baseline.seen": state.baseline.seen,
+        "seen": state.seen,
+        "best.value": state.best.value,
+        "best.kinds": state.best.kinds,
+    }
+    tokens = zip(TokenBatch._fields, state.best.tokens, strict=True)
+    return named_arrays(state.optimizer) | memory | {f"best.{name}": np.asarray(leaf) for name, leaf in tokens}

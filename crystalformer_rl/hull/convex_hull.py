@@ -123,7 +123,7 @@ class Hull:
             ("potential", "identity of the potential"),
             ("elemental_energies", "elemental reference energies"),
         ):
-            if not record.get(key):
+            if not record.get(key) or not isinstance(record[key], dict):
                 raise InputError(
                     f"{path} does not record the {meaning} ('{key}'); build it with `crystalformer-rl reference`."
                 )
@@ -210,8 +210,9 @@ class Hull:
         return [self._systems[key] for key in sorted(found, key=lambda key: (len(key), key))]
 
 
-def _elemental_energies(recorded: Any, path: str | Path) -> dict[str, float]:
-    if not isinstance(recorded, dict) or not set(recorded) <= set(ATOMIC_NUMBERS):
+def _elemental_energies(recorded: dict[str, Any], path: str | Path) -> dict[str, float]:
+    numbers = all(isinstance(energy, int | float) and math.isfinite(energy) for energy in recorded.values())
+    if not numbers or not set(recorded) <= set(ATOMIC_NUMBERS):
         raise InputError(f"{path}: 'elemental_energies' must map element symbols to eV/atom; build the reference again.")
     return {symbol: float(energy) for symbol, energy in recorded.items()}
 
@@ -219,11 +220,16 @@ def _elemental_energies(recorded: Any, path: str | Path) -> dict[str, float]:
 def _entries_of_rows(data: Mapping[str, list[Any]], elemental: Mapping[str, float], path: str | Path) -> list[Entry]:
     entries = []
     parsed: dict[str, dict[int, int]] = {}
+    seen: set[str | None] = {None}
     for name, formula, energy, formation, status in zip(*data.values(), strict=True):
         if status not in (OK, None) or formula is None or not (_finite(energy) or _finite(formation)):
             continue
+        # a decomposition names its phases, and one name for two would add their amounts up
+        if name in seen:
+            raise InputError(f"{path}: the id '{name}' is missing or occurs twice; give each entry an id of its own.")
+        seen.add(name)
         if formula not in parsed:
-            parsed[formula] = parse_formula(formula)
+            parsed[formula] = _parsed(formula, name, path)
         symbols = {SYMBOLS[z - 1]: n for z, n in parsed[formula].items()}
         if not symbols.keys() <= elemental.keys():
             continue
@@ -238,6 +244,13 @@ def _entries_of_rows(data: Mapping[str, list[Any]], elemental: Mapping[str, floa
                 )
         entries.append(Entry(name, parsed[formula], float(formation)))
     return entries
+
+
+def _parsed(formula: str, name: str, path: str | Path) -> dict[int, int]:
+    try:
+        return parse_formula(formula)
+    except InputError as error:
+        raise InputError(f"{path}, row '{name}': {error}") from error
 
 
 def _finite(value: float | None) -> bool:

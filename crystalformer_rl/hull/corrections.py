@@ -135,8 +135,8 @@ def _crystals(table: pa.Table) -> list[Crystal | None]:
     return [c if s == OK else None for c, s in zip(crystals, statuses, strict=True)]
 
 
-def _known(atoms: list[int] | None) -> bool:
-    return atoms is not None and len(atoms) > 0 and min(atoms) >= 1 and max(atoms) <= len(SYMBOLS)
+def _known(atoms: list[int | None] | None) -> bool:
+    return atoms is not None and len(atoms) > 0 and all(z is not None and 1 <= z <= len(SYMBOLS) for z in atoms)
 
 
 def _column(table: pa.Table, name: str) -> list[Any]:

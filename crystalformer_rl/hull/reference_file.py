@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crystalformer_rl import artifacts
-from crystalformer_rl.crystal.elements import atomic_number
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 from crystalformer_rl.errors import InputError
 
 
@@ -28,7 +28,8 @@ def read_elemental_energies(path: str | Path) -> dict[str, float]:
     if not isinstance(energies, dict) or not energies:
         raise InputError(f"{path} holds no table; give a JSON object {{symbol: eV/atom}}.")
     for symbol, value in energies.items():
-        atomic_number(symbol)
+        if symbol not in ATOMIC_NUMBERS:
+            raise InputError(f"{path}, key '{symbol}' is no element; write a symbol such as Na or O.")
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(f"{path}, key '{symbol}': {value!r} is no energy; give a number in eV/atom.")
     return {symbol: float(value) for symbol, value in sorted(energies.items())}

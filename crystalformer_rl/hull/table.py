@@ -106,8 +106,8 @@ def _row(
     return row
 
 
-def _elements_known(numbers: Sequence[int] | np.ndarray) -> bool:
-    return min(numbers) >= 1 and max(numbers) <= len(SYMBOLS)
+def _elements_known(numbers: Sequence[int | None] | np.ndarray) -> bool:
+    return all(z is not None and 1 <= z <= len(SYMBOLS) for z in numbers)
 
 
 def _formula(numbers: list[int] | None) -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,7 @@ from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked, screen, screen_distances
 
-_FAILURES = (ValueError, RuntimeError, NotImplementedError, KeyError, IndexError, ArithmeticError, np.linalg.LinAlgError)
-"""What calculators raise for a crystal that they cannot do."""
+_logger = logging.getLogger(__name__)
 
 
 class AseCalculator:
@@ -29,12 +30,13 @@ class AseCalculator:
         self._path = path
         self._most_atoms = most_atoms
         self._calculator = _make(path)
+        self._told: set[str] = set()
 
     @property
     def identity(self) -> dict[str, Any]:
         """Import path and a digest of the calculator's parameters."""
-        parameters = dict(getattr(self._calculator, "parameters", {}) or {})
-        text = json.dumps(parameters, sort_keys=True, default=repr)
+        parameters = getattr(self._calculator, "parameters", None)
+        text = json.dumps(_plain(parameters if isinstance(parameters, Mapping) else {}), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
         return {"name": f"ASE {self._path}", "weights_sha256": digest, "corrections": "unknown"}
 
@@ -63,11 +65,36 @@ class AseCalculator:
             energy = float(atoms.get_potential_energy()) / len(atoms)
             if not forces:
                 return checked(Evaluation(energy))
-            return checked(Evaluation(energy, np.array(atoms.get_forces()), np.array(atoms.get_stress(voigt=False))))
+            derivatives = np.array(atoms.get_forces()).reshape(len(atoms), 3), np.array(atoms.get_stress(voigt=False))
+            return checked(Evaluation(energy, *derivatives))
         except PropertyNotImplementedError as error:
             raise InputError(f"the calculator {self._path} gives no forces or stress; relaxation needs both.") from error
-        except _FAILURES:
-            return "potential_failed"
+        # Calculators raise whatever they like for a crystal that they cannot do; the others must not suffer.
+        except Exception as error:
+            self._tell(error)
+            if hasattr(self._calculator, "reset"):
+                self._calculator.reset()  # a half-done calculation must not be taken up by the next crystal
+            return "out_of_memory" if isinstance(error, MemoryError) else "potential_failed"
+
+    def _tell(self, error: Exception) -> None:
+        """Say what was raised, each kind once: a fault of the calculator would look like one of the crystals otherwise."""
+        kind = type(error).__name__
+        if kind not in self._told:
+            self._told.add(kind)
+            _logger.warning("ase:%s cannot evaluate a crystal (%s: %s)", self._path, kind, error)
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON that is the same in every process: arrays in full, objects without their address."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _make(path: str) -> Any:
@@ -76,7 +103,7 @@ def _make(path: str) -> Any:
         raise InputError(f"'ase:{path}' is no import path; write ase:package.module:Class.")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # a module runs when it is imported
         raise InputError(f"'ase:{path}': cannot import {module_name} ({error}); install it or correct the path.") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
@@ -85,6 +112,9 @@ def _make(path: str) -> Any:
         calculator = factory()
     except TypeError as error:
         raise InputError(f"'ase:{path}' cannot be called without arguments ({error}); name a function that can.") from error
+    # Constructors look for programs, files and settings, and raise whatever they like where these are missing.
+    except Exception as error:
+        raise InputError(f"'ase:{path}' cannot be made ({type(error).__name__}: {error}); set up what it needs.") from error
     if not hasattr(calculator, "get_potential_energy"):
         raise InputError(f"'ase:{path}' makes a {type(calculator).__name__}, which is no ASE calculator; correct the path.")
     return calculator

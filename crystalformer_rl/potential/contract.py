@@ -46,27 +46,25 @@ def check_potential(potential: Potential, crystals: Sequence[Crystal], seed: int
     batch = _evaluate(potential, crystals)
     worst = dict.fromkeys(Deviations.__dataclass_fields__, 0.0)
 
-    def note(name: str, value: float) -> None:
-        worst[name] = max(worst[name], float(value))
+    def note(name: str, *values: float) -> None:
+        worst[name] = float(np.max([worst[name], *values]))  # unlike Python's, keeps what is not a number
 
     for crystal, found in zip(crystals, batch, strict=True):
         forces, stress = _derivatives(found)
         (alone,) = _evaluate(potential, [crystal])
-        note("batch", max(abs(alone.energy - found.energy), np.abs(_derivatives(alone)[0] - forces).max()))
+        note("batch", abs(alone.energy - found.energy), np.abs(_derivatives(alone)[0] - forces).max())
         note("energy_only", abs(_energy(potential, crystal) - found.energy))
         note("extensive", abs(_energy(potential, _doubled(crystal)) - found.energy))
 
         turn = _random_rotation(rng)
         (turned,) = _evaluate(potential, [Crystal(crystal.atomic_numbers, crystal.frac_coords, crystal.lattice @ turn.T)])
-        note("rotation", max(abs(turned.energy - found.energy), np.abs(_derivatives(turned)[0] - forces @ turn.T).max()))
+        note("rotation", abs(turned.energy - found.energy), np.abs(_derivatives(turned)[0] - forces @ turn.T).max())
 
         order = rng.permutation(len(crystal))
         (permuted,) = _evaluate(
             potential, [Crystal(crystal.atomic_numbers[order], crystal.frac_coords[order], crystal.lattice)]
         )
-        note(
-            "permutation", max(abs(permuted.energy - found.energy), np.abs(_derivatives(permuted)[0] - forces[order]).max())
-        )
+        note("permutation", abs(permuted.energy - found.energy), np.abs(_derivatives(permuted)[0] - forces[order]).max())
 
         direction = rng.normal(size=(len(crystal), 3))
         direction /= np.linalg.norm(direction)

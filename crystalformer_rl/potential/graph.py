@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from crystalformer_rl.crystal.distances import reduction
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal
 from crystalformer_rl.potential.protocol import Outcome, screen
 
@@ -21,7 +22,10 @@ MOST_ANGLES = 1_000_000
 """Angles of one crystal; beyond, its atoms are piled up and the arrays would fill the memory."""
 
 MOST_IMAGES = 20_000
-"""Periodic images that a neighbour search may have to visit; only cells with absurd angles need more."""
+"""Periodic images that a neighbour search may have to visit; more need only cells with absurd angles, which are reduced first."""
+
+MOST_CUBES = 10_000_000
+"""Cubes, as wide as the cutoff, that the space around the atoms is sorted into; some bytes each, and more in absurdly large cells."""
 
 Result = TypeVar("Result")
 
@@ -41,7 +45,7 @@ class CrystalGraph:
     Each bond is listed once, short ones (below the angle cutoff) before long ones. It runs from atom `first` to
     the periodic image `image` of atom `second`; directed bond `first` → `second` has sign +1, its reverse -1.
 
-    positions: (N, 3) Å, inside the cell; first, second: (U,) atoms; image: (U, 3) whole lattice vectors;
+    positions: (N, 3) Å, inside the cell or, of a very oblique one, its reduced cell; first, second: (U,) atoms; image: (U, 3) whole lattice vectors;
     vectors: (U, 3) Å, position of `first` minus that of the image of `second`; lengths: (U,) Å;
     n_short: number of short bonds; angle_center: (A,) atom; angle_bonds: (A, 2) bonds; angle_signs:
     (A, 2) +1 where the centre is the bond's `first`, else -1.
@@ -72,10 +76,14 @@ def crystal_graph(crystal: Crystal, cutoff: float, angle_cutoff: float = 0.0, *,
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
-    lattice = np.ascontiguousarray(crystal.lattice, float)
+    given = np.ascontiguousarray(crystal.lattice, float)
+    change = reduction(given) if _images_to_visit(given, cutoff) > MOST_IMAGES else np.eye(3)
+    lattice = np.ascontiguousarray(change @ given)
     if _images_to_visit(lattice, cutoff) > MOST_IMAGES:
         raise GraphError("bad_lattice")
-    positions = np.ascontiguousarray((np.asarray(crystal.frac_coords, float) % 1.0) @ lattice)
+    positions = np.ascontiguousarray((np.asarray(crystal.frac_coords, float) @ np.linalg.inv(change) % 1.0) @ lattice)
+    if _cubes(positions, cutoff) > MOST_CUBES:
+        raise GraphError("out_of_memory")
     first, second, image, _ = find_points_in_spheres(
         positions, positions, r=cutoff + 1e-6, pbc=np.ones(3, np.int64), lattice=lattice, tol=1e-8
     )
@@ -89,14 +97,19 @@ def crystal_graph(crystal: Crystal, cutoff: float, angle_cutoff: float = 0.0, *,
     n_short = int(np.count_nonzero(lengths < angle_cutoff))
     _check(first, second, lengths, n_short, len(crystal), neighborless)
     return CrystalGraph(
-        positions, first, second, image, vectors, lengths, n_short, *_angles(first[:n_short], second[:n_short], len(crystal))
-    )
+        positions, first, second, image @ change.astype(int), vectors, lengths, n_short,
+        *_angles(first[:n_short], second[:n_short], len(crystal)),
+    )  # fmt: skip
 
 
 def _images_to_visit(lattice: np.ndarray, cutoff: float) -> float:
     volume = abs(np.linalg.det(lattice))
     heights = volume / np.linalg.norm(np.cross(np.roll(lattice, -1, 0), np.roll(lattice, -2, 0)), axis=1)
     return float(np.prod(2 * np.ceil(cutoff / heights) + 1))
+
+
+def _cubes(positions: np.ndarray, cutoff: float) -> float:
+    return float(np.prod(np.ptp(positions, axis=0) / cutoff + 3))
 
 
 def _check(
@@ -152,6 +165,8 @@ def screened_graphs(
                 graphs[i] = build(crystal)
             except GraphError as error:
                 status = error.status
+            except MemoryError:
+                status = "out_of_memory"
         outcomes.append(status)
     return outcomes, graphs
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_status, shortest_distance
+from crystalformer_rl.crystal.distances import shortest_distance
+from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_status
 
 EV_PER_A3_IN_GPA = 160.21766208
 """1 eV/Å³ in GPa."""

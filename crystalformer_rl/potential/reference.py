@@ -48,13 +48,16 @@ _SHARD_COLUMNS = (
 
 @dataclass(frozen=True)
 class Selection:
-    """Which entries a policy is trained on: near the DFT hull (eV/atom) and small (atoms in the cell given)."""
+    """Which entries a policy is trained on: near the DFT hull (eV/atom) and small (atoms in the cell given); or none."""
 
     max_atoms: int = 20
     max_e_above_hull: float = 0.1
+    hull_only: bool = False
 
     def role(self, crystal: Crystal, dft_e_above_hull: float | None) -> str:
         """`pretraining`, `held_out` or `hull_only`; an entry without a DFT label is `hull_only`."""
+        if self.hull_only:
+            return "hull_only"
         if dft_e_above_hull is None or not dft_e_above_hull <= self.max_e_above_hull or len(crystal) > self.max_atoms:
             return "hull_only"
         return "held_out" if held_out(crystal.formula) else "pretraining"
@@ -72,7 +75,7 @@ def formation_energy(atomic_numbers: Iterable[int], energy: float, elemental: Ma
 def build_reference(
     table: pa.Table,
     potential_name: str,
-    elemental_energies: Mapping[str, float],
+    elemental_energies: Mapping[str, float] | None,
     work: Path,
     *,
     settings: Settings,
@@ -84,10 +87,13 @@ def build_reference(
     """The reference of the crystals in `table`, and what its provenance must say of the potential.
 
     table: crystals with `id`, and `dft_formation_energy`, `dft_e_above_hull`, `dft_band_gap` and `source` where known.
+    elemental_energies: {symbol: eV/atom}; None takes the lowest elemental entries, see `potential.elemental`.
     single_points: {id: eV/atom in this very potential} for entries that are not relaxed; those that it lacks are
     computed, and a few of those that it has are checked. work: folder of the finished shards.
     """
-    crystals, statuses = crystals_from_table(table)
+    read, statuses = crystals_from_table(table)
+    # what is made of no element has no formula, by which entries are sorted
+    crystals = [None if status == "unknown_element" else c for c, status in zip(read, statuses, strict=True)]
     ids = table.column("id").to_pylist()
     if len(set(ids)) != len(ids):
         raise InputError("two crystals have the same id; give each its own, since a hull names its entries by them.")
@@ -114,28 +120,56 @@ def build_reference(
         rows.update(zip(shard.rows, result.to_pylist(), strict=True))
         if advance is not None:
             advance(len(shard.rows))
-    elemental = {atomic_number(symbol): energy for symbol, energy in elemental_energies.items()}
+    found = [rows.get(k) or _known_row(c, statuses[k], known.get(ids[k])) for k, c in enumerate(crystals)]
+    zero = _recorded_zero(elemental_energies, potential, ids, crystals, found)
+    elemental = {atomic_number(symbol): energy for symbol, energy in zero["elemental_energies"].items()}
     entries = []
-    for k, crystal in enumerate(crystals):
-        row = rows.get(k) or _known_row(crystal, statuses[k], known.get(ids[k]))
+    for k, (crystal, row) in enumerate(zip(crystals, found, strict=True)):
         row |= {"id": ids[k], "role": roles[k]} | {name: values[k] for name, values in labels.items()}
         entries.append(_with_formation_energy(row, crystal, elemental))
     data = {c.name: [entry.get(c.name) for entry in entries] for c in artifacts.REFERENCE}
     used = sum(1 for k, i in enumerate(ids) if roles[k] == "hull_only" and i in known)
-    record = {
-        "potential": potential.identity,
-        "elemental_energies": dict(elemental_energies),
-        "energies": {
-            "pretraining and held_out": f"relaxed with the space group kept, at most {settings.max_evaluations} "
-            f"evaluations, to {settings.fmax} eV/Å and {settings.smax} GPa; force_max and stress_max say what remains",
-            "hull_only": f"single points on the geometries given, {used} of them from a table that was spot-checked",
-        },
+    origins = {
+        "pretraining and held_out": f"relaxed with the space group kept, at most {settings.max_evaluations} "
+        f"evaluations, to {settings.fmax} eV/Å and {settings.smax} GPa; force_max and stress_max say what remains",
+        "hull_only": f"single points on the geometries given, {used} of them from a table that was spot-checked",
     }
+    if selection.hull_only:
+        del origins["pretraining and held_out"]
+    record = {"potential": potential.identity, **zero, "energies": origins}
     return artifacts.make_table(artifacts.REFERENCE, data), record
 
 
 def _column(table: pa.Table, name: str) -> list[Any]:
     return table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
+
+
+def _recorded_zero(
+    given: Mapping[str, float] | None,
+    potential: Potential,
+    ids: list[str],
+    crystals: Sequence[Crystal | None],
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The elemental energies as the provenance records them: those given, or the lowest of this very potential."""
+    if given is not None:
+        return {"elemental_energies": dict(given)}
+    from crystalformer_rl.potential.elemental import elemental_energies, recorded
+
+    sound = [
+        (name, np.asarray(c.atomic_numbers).tolist(), row["energy"])
+        for name, c, row in zip(ids, crystals, rows, strict=True)
+        if c is not None and row["status"] == "ok"
+    ]
+    return recorded(elemental_energies(potential, {z for _, numbers, _ in sound for z in numbers}, sound))
+
+
+def compact(table: pa.Table) -> pa.Table:
+    """The reference without what a hull does not ask: energies to 1e-5 eV/atom, no DFT labels, no counts of atoms."""
+    data: dict[str, Any] = {name: table.column(name).to_pylist() for name in ("id", "formula", "role", "source", "status")}
+    for name in ("energy", "formation_energy"):
+        data[name] = [_maybe_round(value, 5) for value in table.column(name).to_pylist()]
+    return artifacts.make_table(artifacts.REFERENCE, data)
 
 
 def _known_row(crystal: Crystal | None, status: str, energy: float | None) -> dict[str, Any]:

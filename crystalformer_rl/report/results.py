@@ -73,11 +73,17 @@ def read_results(folder: str | Path, advance: Callable[[int], object] | None = N
 
 
 def _evaluations(folder: Path) -> list[Path]:
-    """Folders of evaluations: the base policy's first, then by name."""
-    found = [path.parent for path in (folder / "evaluation").glob("*/metrics.parquet")]
+    """Folders of evaluations: the base policy's first, then by name. Arms of a comparison are its matter."""
+    arms = _arms(folder)
+    found = [path.parent for path in (folder / "evaluation").glob("*/metrics.parquet") if path.parent.name not in arms]
     if not found and (folder / "metrics.parquet").is_file():
         return [folder]
     return sorted(found, key=lambda path: (path.name != "base", path.name))
+
+
+def _arms(folder: Path) -> set[str]:
+    """Policies that were fine-tuned besides the main run."""
+    return {path.name for path in (folder / "finetune").glob("*") if path.is_dir()} - {"tuned"}
 
 
 def _read(path: Path, columns: tuple[Any, ...], *, allow_empty: bool = False) -> pa.Table:
@@ -96,8 +102,8 @@ def _candidates(folder: Path, tables: dict[str, pa.Table], advance: Callable[[in
 
 
 def _updates(folder: Path) -> list[Row]:
-    """Rows of all rounds, the rounds in numerical order, each with its number as `round`."""
-    paths = (folder / "finetune").glob("round_*/updates.parquet")
+    """Rows of all rounds of the main run, the rounds in numerical order, each with its number as `round`."""
+    paths = (folder / "finetune" / "tuned").glob("round_*/updates.parquet")
     numbered = sorted((int(path.parent.name.removeprefix("round_")), path) for path in paths)
     return [row | {"round": number} for number, path in numbered for row in read_table(path, allow_empty=True).to_pylist()]
 
@@ -105,6 +111,8 @@ def _updates(folder: Path) -> list[Row]:
 def _provenance(folder: Path) -> dict[str, Row]:
     paths = [path for name in _TABLES for path in sorted((folder / name).rglob("*.parquet"))]
     paths += sorted(folder.glob("*.parquet"))
+    arms = _arms(folder)
+    paths = [path for path in paths if arms.isdisjoint((*path.relative_to(folder).parts, path.stem))]
     records = {str(path.relative_to(folder)): read_provenance(path) for path in paths}
     return {name: record for name, record in records.items() if record}
 

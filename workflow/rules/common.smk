@@ -8,9 +8,11 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version, validate
 
-from crystalformer_rl.config import POLICY_SUFFIXES, parse_config
+from crystalformer_rl.config import POLICY_SUFFIXES, arm_settings, parse_config
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.resources.registry import Resource, choose
+from crystalformer_rl.rewards.algebra import Reward
+from crystalformer_rl.rewards.figures import PROPERTIES as PREDICTED
 from crystalformer_rl.sources import source_digest
 
 min_version("9.19")
@@ -29,7 +31,21 @@ def checked(check, *arguments):
 
 CONFIG = checked(parse_config, config, ", ".join(map(str, workflow.configfiles)))
 config.update(CONFIG.model_dump(mode="json"))
-validate(config, "../schemas/config.schema.json")
+validate(config, "../schemas/config.schema.json", set_default=False)
+
+
+# The policies of the comparison by name, `ppo-0`, with the arm and the seed of each.
+ARMS = {f"{name}-{seed}": (name, seed) for name, arm in CONFIG.arms.policies.items() for seed in arm.seeds}
+
+
+def one_of(names):
+    """A regular expression for exactly these names."""
+    return "|".join(name.replace(".", r"\.") for name in names) or "(?!)"
+
+
+def of_kind(kind):
+    """The policies of all arms of a kind."""
+    return [policy for policy, (name, _) in ARMS.items() if CONFIG.arms.policies[name].kind == kind]
 
 
 pathvars:
@@ -37,7 +53,7 @@ pathvars:
 
 
 wildcard_constraints:
-    policy="base|tuned",
+    policy=one_of(["base", "tuned", *ARMS]),
     batch=r"\d{5}",
     round=r"[1-9]\d*",
 
@@ -81,11 +97,6 @@ def fetch_settings(wildcards):
     return {"name": resource.name, "url": resource.url, "digest": str(resource.digest), "member": resource.member}
 
 
-def one_of(names):
-    """A regular expression for exactly these names."""
-    return "|".join(name.replace(".", r"\.") for name in names) or "(?!)"
-
-
 FETCHED: dict[str, Resource] = {}
 REFERENCE = chosen("resources.reference", CONFIG.resources.reference, "reference", (".parquet",))
 PROPERTIES = chosen("resources.properties", CONFIG.resources.properties, "properties", (".safetensors",))
@@ -97,12 +108,11 @@ else:
     PRETRAIN_DATA = []
 
 
-def potential_file():
-    """The checkpoint that resources.potential means; none where the potential comes with a package."""
-    name = CONFIG.resources.potential
+def potential_file(setting, name):
+    """The checkpoint that a potential's name means; none where the potential comes with a package."""
     if name in ("chgnet", "chgnet-r2scan") or name.startswith("ase:"):
         return []
-    return chosen("resources.potential", name.removeprefix("mace:"), "potential", (".model",))
+    return chosen(setting, name.removeprefix("mace:"), "potential", (".model",))
 
 
 def potential(wildcards, input):
@@ -110,10 +120,37 @@ def potential(wildcards, input):
     return f"mace:{input.potential}" if POTENTIAL_FILE else CONFIG.resources.potential
 
 
-POTENTIAL_FILE = potential_file()
-CHECKED = "<results>/potential.json"
+def judge_potential(wildcards, input):
+    """What --potential is given where the judge is asked."""
+    return f"mace:{input.potential}" if JUDGE_FILE else JUDGE.potential
 
-# Batches and rounds
+
+POTENTIAL_FILE = potential_file("resources.potential", CONFIG.resources.potential)
+CHECKED = "<results>/potential.json"
+# Nobody judges where there is nothing to compare.
+JUDGE = CONFIG.arms.judge if ARMS else None
+JUDGE_FILE, JUDGE_REFERENCE = [], []
+if JUDGE:
+    JUDGE_FILE = potential_file("arms.judge.potential", JUDGE.potential)
+    JUDGE_REFERENCE = chosen(
+        "arms.judge.reference",
+        "embedded-judge" if JUDGE.reference == "embedded" else JUDGE.reference,
+        "reference",
+        (".parquet",),
+    )
+
+# What the reward reads besides: models, where it asks for predicted figures, and tables that its terms name.
+REWARDED_PROPERTIES = PROPERTIES if PREDICTED in checked(Reward.of, CONFIG.reward).needs else []
+REWARD_TABLES = sorted(
+    {
+        value
+        for term in CONFIG.reward.terms
+        for value in term.options.values()
+        if isinstance(value, str) and Path(value).is_file()
+    }
+)
+
+# Policies, batches and rounds
 
 
 def pretrain_settings():
@@ -131,14 +168,23 @@ def batches(pattern):
     return lambda wildcards: expand(pattern, policy=wildcards.policy, batch=BATCHES)
 
 
-def sample_settings(wildcards):
-    """Which crystals of the policy's endless sequence a batch holds, and how they are drawn."""
+def seed_of(wildcards):
+    """The seed of everything random that a policy does."""
+    return ARMS[wildcards.policy][1] if wildcards.policy in ARMS else CONFIG.seed
+
+
+def batch_of(wildcards):
+    """Which crystals of the policy's endless sequence, or of its ranking, a batch holds."""
     offset = int(wildcards.batch) * CONFIG.sample.batch
+    return {"n": min(CONFIG.sample.batch, CONFIG.sample.n - offset), "offset": offset}
+
+
+def sample_settings(wildcards):
+    """Which crystals a batch holds, and how they are drawn."""
     return stage(
         "sample",
-        n=min(CONFIG.sample.batch, CONFIG.sample.n - offset),
-        offset=offset,
-        seed=CONFIG.seed,
+        **batch_of(wildcards),
+        seed=seed_of(wildcards),
         temperature=CONFIG.sample.temperature,
         space_groups=repeated("--space-group", CONFIG.sample.space_groups),
     )
@@ -154,30 +200,68 @@ def policy_file(wildcards):
     """The policy that samples are drawn from: the base policy, or that of the last round."""
     if wildcards.policy == "base":
         return BASE_POLICY
-    return f"<results>/finetune/round_{ROUNDS[-1]}/policy.safetensors"
+    return f"<results>/finetune/{wildcards.policy}/round_{ROUNDS[-1]}/policy.safetensors"
+
+
+def finetune_settings(wildcards):
+    """What the command `finetune` takes as its configuration.
+
+    The number of rounds is not part of it, so that more rounds only add jobs.
+    """
+    settings = CONFIG.finetune
+    if wildcards.policy in ARMS:
+        settings = checked(arm_settings, CONFIG, ARMS[wildcards.policy][0])
+    parts = {
+        "finetune": settings.model_dump(mode="json", exclude={"rounds"}),
+        "reward": CONFIG.reward.model_dump(mode="json"),
+    }
+    return json.dumps(parts, sort_keys=True)
 
 
 def round_start(wildcards):
     """What a round goes on from: the base policy, or policy and training state of the round before."""
     if wildcards.round == "1":
         return {"policy": BASE_POLICY}
-    before = f"<results>/finetune/round_{int(wildcards.round) - 1}"
+    before = f"<results>/finetune/{wildcards.policy}/round_{int(wildcards.round) - 1}"
     return {
         "policy": f"{before}/policy.safetensors",
         "state": f"{before}/state.safetensors",
     }
 
 
+def rounds_of(policies, files):
+    """Files of all rounds, each policy's rounds in their order."""
+    return expand("<results>/finetune/{policy}/round_{round}/{file}", policy=policies, round=ROUNDS, file=files)
+
+
+def compared():
+    """What the comparison of the arms stands on."""
+    policies = ["base", *ARMS]
+    return {
+        "rounds": rounds_of(ARMS, ["rollouts.parquet", "updates.parquet"]),
+        "settings": expand("<results>/finetune/{policy}/settings.json", policy=ARMS),
+        "evaluations": expand(
+            "<results>/evaluation/{policy}/{table}.parquet", policy=policies, table=["crystals", "metrics"]
+        ),
+        "judged": expand("<results>/judge/{policy}.parquet", policy=policies) if JUDGE else [],
+    }
+
+
+COMPARISON = [
+    f"<results>/comparison/{name}" for name in ("arms.parquet", "curves.parquet", "comparison.md", "comparison.svg")
+]
+
+
 def everything():
     """Every file that a run keeps, not only the last: what is deleted is missed, and made again."""
-    policies, tables = ["base", "tuned"], ["crystals", "metrics"]
+    policies, tables = ["base", "tuned", *ARMS], ["crystals", "metrics"]
     of_round = ["policy.safetensors", "state.safetensors", "rollouts.parquet", "updates.parquet"]
     return [
         *(f"<results>/resources/{name}" for name in FETCHED),
         *([BASE_POLICY] if CONFIG.policy.source == "pretrain" else []),
         CHECKED,
         # Rounds in their order, before what needs the last of them: else Snakemake follows a long chain by recursion.
-        *expand("<results>/finetune/round_{round}/{file}", round=ROUNDS, file=of_round),
+        *rounds_of(["tuned", *ARMS], of_round),
         *expand(
             "<results>/{stage}/{policy}/{batch}.parquet", stage=["samples", "relaxed"], policy=policies, batch=BATCHES
         ),
@@ -188,6 +272,7 @@ def everything():
         "<results>/metrics.parquet",
         "<results>/report/index.html",
         "<results>/report/summary.txt",
+        *(compared()["judged"] + COMPARISON if ARMS else []),
     ]
 
 

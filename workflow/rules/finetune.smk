@@ -1,19 +1,20 @@
-# The policy learns from the scores, in rounds; each is one job that goes on from the one before.
+# A policy learns from the scores, in rounds; each is one job that goes on from the one before.
 
 
-# The number of rounds is not among the settings of a round, so that more rounds only add jobs.
 rule finetune_settings:
     output:
-        "<results>/finetune/settings.json",
+        "<results>/finetune/{policy}/settings.json",
     log:
-        "<results>/logs/finetune_settings.log",
+        "<results>/logs/finetune_settings/{policy}.log",
+    wildcard_constraints:
+        policy=one_of(["tuned", *ARMS]),
     localrule: True
     conda:
         "../../envs/policy.yaml"
     params:
-        settings=json.dumps(CONFIG.finetune.model_dump(mode="json", exclude={"rounds"}), sort_keys=True),
+        settings=finetune_settings,
     message:
-        "Writing the settings of fine-tuning"
+        "Writing the settings of fine-tuning of the {wildcards.policy} policy"
     shell:
         "printf '%s\\n' {params.settings:q} > {output:q} 2> {log:q}"
 
@@ -23,16 +24,20 @@ rule finetune:
         unpack(round_start),
         base=BASE_POLICY,
         reference=REFERENCE,
-        settings="<results>/finetune/settings.json",
+        properties=REWARDED_PROPERTIES,
+        tables=REWARD_TABLES,
+        settings="<results>/finetune/{policy}/settings.json",
         potential=POTENTIAL_FILE,
         checked=ancient(CHECKED),
     output:
-        policy="<results>/finetune/round_{round}/policy.safetensors",
-        state="<results>/finetune/round_{round}/state.safetensors",
-        rollouts="<results>/finetune/round_{round}/rollouts.parquet",
-        updates="<results>/finetune/round_{round}/updates.parquet",
+        policy="<results>/finetune/{policy}/round_{round}/policy.safetensors",
+        state="<results>/finetune/{policy}/round_{round}/state.safetensors",
+        rollouts="<results>/finetune/{policy}/round_{round}/rollouts.parquet",
+        updates="<results>/finetune/{policy}/round_{round}/updates.parquet",
     log:
-        "<results>/logs/finetune/round_{round}.log",
+        "<results>/logs/finetune/{policy}/round_{round}.log",
+    wildcard_constraints:
+        policy=one_of(["tuned", *ARMS]),
     # All later work waits for the rounds, so they start before the base policy's crystals are scored.
     priority: 10
     conda:
@@ -43,13 +48,15 @@ rule finetune:
         mem_mb=3000,
         runtime=240,
     params:
-        settings=stage("finetune", "potential.worker", seed=CONFIG.seed),
+        settings=lambda wildcards: stage("finetune", "scoring.worker", seed=seed_of(wildcards)),
         potential=potential,
         state=lambda wildcards, input: repeated("--state", input.get("state", [])),
+        properties=lambda wildcards, input: repeated("--properties", input.properties),
         out=subpath(output.policy, parent=True),
     message:
-        "Fine-tuning, round {wildcards.round}"
+        "Fine-tuning of the {wildcards.policy} policy, round {wildcards.round}"
     shell:
         "crystalformer-rl finetune --policy {input.policy:q} {params.state} --base-policy {input.base:q}"
-        " --reference {input.reference:q} --potential {params.potential:q} --round {wildcards.round}"
-        " --seed {params.settings[seed]} --config {input.settings:q} --out {params.out:q} > {log:q} 2>&1"
+        " --reference {input.reference:q} {params.properties} --potential {params.potential:q}"
+        " --round {wildcards.round} --seed {params.settings[seed]} --config {input.settings:q}"
+        " --out {params.out:q} > {log:q} 2>&1"

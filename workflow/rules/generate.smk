@@ -1,4 +1,4 @@
-# Crystals from a policy.
+# Crystals of a policy.
 
 
 rule sample:
@@ -8,6 +8,8 @@ rule sample:
         "<results>/samples/{policy}/{batch}.parquet",
     log:
         "<results>/logs/sample/{policy}/{batch}.log",
+    wildcard_constraints:
+        policy=one_of(["base", "tuned", *of_kind("finetune")]),
     conda:
         "../../envs/policy.yaml"
     threads: 1
@@ -24,4 +26,29 @@ rule sample:
         "crystalformer-rl sample --policy {input.policy:q} --n {params.settings[n]} --offset {params.settings[offset]}"
         " --seed {params.settings[seed]} --temperature {params.settings[temperature]} {params.settings[space_groups]}"
         " {params.space_groups_from}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+# Best of N: the policy stays as it is, and the best of all that it was seen to make stand for it.
+rule select:
+    input:
+        lambda wildcards: rounds_of([wildcards.policy], ["rollouts.parquet"]),
+    output:
+        "<results>/samples/{policy}/{batch}.parquet",
+    log:
+        "<results>/logs/select/{policy}/{batch}.log",
+    wildcard_constraints:
+        policy=one_of(of_kind("best_of_n")),
+    conda:
+        "../../envs/policy.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=lambda wildcards: stage("select", **batch_of(wildcards)),
+    message:
+        "Selecting {params.settings[n]} of the best crystals for {wildcards.policy}, from number {params.settings[offset]}"
+    shell:
+        "crystalformer-rl select {input:q} --n {params.settings[n]} --offset {params.settings[offset]}"
         " --out {output:q} > {log:q} 2>&1"

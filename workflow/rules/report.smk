@@ -6,8 +6,8 @@ rule report:
         candidates="<results>/candidates.parquet",
         metrics="<results>/metrics.parquet",
         crystals=expand("<results>/evaluation/{policy}/crystals.parquet", policy=["base", "tuned"]),
-        rollouts=expand("<results>/finetune/round_{round}/rollouts.parquet", round=ROUNDS),
-        updates=expand("<results>/finetune/round_{round}/updates.parquet", round=ROUNDS),
+        rollouts=rounds_of(["tuned"], ["rollouts.parquet"]),
+        updates=rounds_of(["tuned"], ["updates.parquet"]),
     output:
         page="<results>/report/index.html",
         summary="<results>/report/summary.txt",

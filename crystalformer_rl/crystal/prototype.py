@@ -1,4 +1,4 @@
-"""The prototype of a crystal: its Wyckoff fingerprint with the elements' names forgotten.
+"""What a crystal is when its coordinates are forgotten: its kind, and with the elements' names forgotten too, its prototype.
 
 One crystal can be written with different Wyckoff letters: another origin or other axes,
 equally allowed by the space group, permute the letters (perovskite with A at the
@@ -30,14 +30,35 @@ def prototype(space_group: int, wyckoff: Iterable[int], elements: Iterable[int])
 
     Equal for crystals that differ in elements, coordinates and lattice parameters alone.
     """
-    letters_of: dict[int, list[int]] = {}
-    for letter, element in zip(wyckoff, elements, strict=True):
-        letters_of.setdefault(int(element), []).append(int(letter))
-    groups = list(letters_of.values())
+    groups = list(_letters_of(wyckoff, elements).values())
     return space_group, min(
         tuple(sorted(tuple(sorted(images[letter] for letter in letters)) for letters in groups))
         for images in letter_permutations(space_group)
     )
+
+
+Kind = tuple[int, tuple[tuple[int, tuple[int, ...]], ...]]
+"""Space group, and each element with the letters of its sites; canonical over origins and axes."""
+
+
+def kind(space_group: int, wyckoff: Iterable[int], elements: Iterable[int]) -> Kind:
+    """The kind of a crystal: composition, space group and Wyckoff letters, the same for all origins and axes.
+
+    Crystals of one kind differ in free coordinates and lattice parameters alone, so most of them are one structure.
+    """
+    groups = sorted(_letters_of(wyckoff, elements).items())
+    return space_group, min(
+        tuple((element, tuple(sorted(images[letter] for letter in letters))) for element, letters in groups)
+        for images in letter_permutations(space_group)
+    )
+
+
+def _letters_of(wyckoff: Iterable[int], elements: Iterable[int]) -> dict[int, list[int]]:
+    """{element: the letters of its sites}."""
+    letters: dict[int, list[int]] = {}
+    for letter, element in zip(wyckoff, elements, strict=True):
+        letters.setdefault(int(element), []).append(int(letter))
+    return letters
 
 
 @cache

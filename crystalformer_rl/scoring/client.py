@@ -1,4 +1,4 @@
-"""The other side of `potential.worker`: energies without torch in one's own process."""
+"""The other side of `scoring.worker`: figures without torch in one's own process."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ import pyarrow as pa
 
 from crystalformer_rl.artifacts import CRYSTALS, make_table
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.potential.worker import ENERGIES, read_frame, write_frame
+from crystalformer_rl.scoring.frames import ANSWERS, read_frame, request, write_frame
 
 _SENT = ("id", "atomic_numbers", "frac_coords", "lattice", "status")
 
 
 class PotentialWorker:
-    """A potential in a process of its own.
+    """A potential, and models of properties where `properties` names their file, in a process of its own.
 
     A context manager; `identity` is the potential's. A worker that dies is started again with the same crystals, and if
     that one dies too they are sent in halves, until the crystal that kills is found: `out_of_memory` where the system
-    ended the worker, else `potential_failed`. Where no worker answers at all, InputError says so. threads: of the worker (OMP_NUM_THREADS), by default
-    what the environment says, else one; energies are the same to rounding.
+    ended the worker, else `potential_failed`. Where no worker answers at all, InputError says so. threads: of the worker
+    (OMP_NUM_THREADS), by default what the environment says, else one; energies are the same to rounding.
     """
 
-    def __init__(self, name: str, *, threads: int | None = None) -> None:
+    def __init__(self, name: str, *, properties: str | None = None, threads: int | None = None) -> None:
         self.name = name
+        self._properties = properties
         self._threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
         self._process: subprocess.Popen[bytes] | None = None
         self.identity: dict[str, Any] = {}
@@ -45,15 +46,24 @@ class PotentialWorker:
 
     def energies(self, table: pa.Table) -> pa.Table:
         """Total energies of the crystals in `table`: id, energy (eV/atom, null for a failure), status; rows in order."""
+        return self.figures(table, "energy")
+
+    def figures(self, table: pa.Table, group: str) -> pa.Table:
+        """A group of figures (`energy`, `force` with energies, `properties`) of the crystals in `table`, row for row.
+
+        The columns are those of `frames.ANSWERS`, null for a failure, whose `status` says why.
+        """
+        if group == "properties" and self._properties is None:
+            raise InputError(f"the worker of the potential '{self.name}' has no property models; name their file.")
         for column in CRYSTALS:
             if column.name in _SENT and column.name not in table.column_names:
                 raise InputError(f"the crystals have no column '{column.name}' ({column.meaning}); give a crystals table.")
-        sent = table.select([name for name in _SENT if name in table.column_names]).replace_schema_metadata(None)
+        sent = request(table.select([name for name in _SENT if name in table.column_names]), group)
         if sent.num_rows == 0:
-            return make_table(ENERGIES, {"id": [], "energy": [], "status": []})
-        return pa.concat_tables(self._answers(sent, _Deaths(sent.num_rows)))
+            return make_table(ANSWERS[group], {"id": []})
+        return pa.concat_tables(self._answers(sent, group, _Deaths(sent.num_rows)))
 
-    def _answers(self, part: pa.Table, deaths: _Deaths) -> list[pa.Table]:
+    def _answers(self, part: pa.Table, group: str, deaths: _Deaths) -> list[pa.Table]:
         """The replies for `part`, whole or in halves."""
         code = ""
         for _ in range(2):
@@ -72,9 +82,9 @@ class PotentialWorker:
                 f"({code}); its own words are above, and signal 9 usually means too little memory: free some."
             )
         if part.num_rows == 1:
-            return [_killed(part, code)]
+            return [_killed(part, group, code)]
         half = part.num_rows // 2
-        return self._answers(part.slice(0, half), deaths) + self._answers(part.slice(half), deaths)
+        return self._answers(part.slice(0, half), group, deaths) + self._answers(part.slice(half), group, deaths)
 
     def close(self) -> None:
         """End the worker; it is idle, so that closing its input suffices."""
@@ -90,8 +100,9 @@ class PotentialWorker:
 
     def _start(self) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": str(self._threads), "MKL_NUM_THREADS": str(self._threads)}
+        models = [] if self._properties is None else ["--properties", self._properties]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "crystalformer_rl.potential.worker", self.name],
+            [sys.executable, "-m", "crystalformer_rl.scoring.worker", self.name, *models],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -101,11 +112,10 @@ class PotentialWorker:
             raise InputError(
                 f"the worker of the potential '{self.name}' did not start ({self._reap()}); its own words are above."
             )
-        metadata = first.schema.metadata or {}
-        if b"error" in metadata:
+        if words := _error(first):
             self.close()
-            raise InputError(metadata[b"error"].decode())
-        identity = json.loads(metadata[b"identity"])
+            raise InputError(words)
+        identity = json.loads(first.schema.metadata[b"identity"])
         if self.identity and identity != self.identity:
             raise InputError(f"the potential '{self.name}' changed while it was in use; start again with one version of it.")
         self.identity = identity
@@ -118,7 +128,10 @@ class PotentialWorker:
             write_frame(cast(BinaryIO, process.stdin), table)
         except (BrokenPipeError, OSError):
             return None
-        return read_frame(cast(BinaryIO, process.stdout))
+        reply = read_frame(cast(BinaryIO, process.stdout))
+        if reply is not None and (words := _error(reply)):
+            raise InputError(words)
+        return reply
 
     def _reap(self) -> str:
         """Wait for the dead worker and say how it ended."""
@@ -148,10 +161,15 @@ class _Deaths:
         return not self.answered and (self.crystals == 1 or self.count > 2 * self.crystals.bit_length())
 
 
-def _killed(crystal: pa.Table, code: str) -> pa.Table:
+def _error(table: pa.Table) -> str:
+    """What is wrong, where a frame says so instead of answering."""
+    return (table.schema.metadata or {}).get(b"error", b"").decode()
+
+
+def _killed(crystal: pa.Table, group: str, code: str) -> pa.Table:
     """The answer for the crystal that its worker did not survive."""
     status = "out_of_memory" if code == f"signal {signal.SIGKILL.value}" else "potential_failed"
-    return make_table(ENERGIES, {"id": crystal.column("id").to_pylist(), "energy": [None], "status": [status]})
+    return make_table(ANSWERS[group], {"id": crystal.column("id").to_pylist(), "status": [status]})
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,59 @@
+"""`crystalformer-rl compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from crystalformer_rl.cli.console import json_option, progress, say
+
+
+@click.command("compare")
+@click.argument("results", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Folder to write to.")
+@click.option("--markdown", type=click.Path(), help="Write the document here too, with the picture beside it.")
+@click.option("--policy", "policies", multiple=True, help="Only these, such as base and ppo-0; repeatable.  [default: all]")
+@json_option
+def command(results: str, out: str, markdown: str | None, policies: tuple[str, ...], as_json: bool) -> None:
+    """Ways to fine-tune side by side at the same number of evaluations: one table, one picture.
+
+    RESULTS: the folder of a run with `arms.policies`. Read are finetune/ARM-SEED/, evaluation/POLICY/ and, where there
+    is a judge, judge/POLICY.parquet.
+
+    Writes to the folder --out: arms.parquet, a row a policy, with counts and fractions of stable and of stable, unique and
+    novel crystals, their ratios to the base policy, what a second potential says of them, and rewards; curves.parquet, a
+    row an update; top.parquet, the best 50 crystals by figure of merit, where there are predictions;
+    comparison.svg, the curves against the number of evaluations; and comparison.md, all of it in words.
+
+    \b
+    Example:
+      crystalformer-rl compare results/ehull-small --out comparison --markdown docs/ehull-small.md
+    """
+    from crystalformer_rl.artifacts import atomic_path, provenance, write_table
+    from crystalformer_rl.comparison.arms import arms_table, summaries
+    from crystalformer_rl.comparison.curves import base_level, curves_table
+    from crystalformer_rl.comparison.document import document
+    from crystalformer_rl.comparison.picture import picture
+    from crystalformer_rl.comparison.results import read_runs
+    from crystalformer_rl.comparison.top import top_table
+
+    with progress(0, "compare", "policy") as bar:
+        runs = read_runs(results, policies, bar.update)
+    arms, curves, top = arms_table(runs), curves_table(runs), top_table(runs)
+    made_by = provenance("compare", {"policies": [run.policy for run in runs]}, [p for run in runs for p in run.inputs])
+    folder = Path(out)
+    tables = {"arms": arms, "curves": curves} | ({"top": top} if top is not None else {})
+    for name, table in tables.items():
+        write_table(folder / f"{name}.parquet", table, made_by)
+    drawing = picture(curves, base_level(runs))
+    found = summaries(arms)
+    places = [(folder / "comparison.md", folder / "comparison.svg")]
+    places += [(Path(markdown), Path(markdown).with_suffix(".svg"))] if markdown else []
+    for words_at, drawing_at in places:
+        for place, text in ((words_at, document(runs, found, arms, top, drawing_at.name)), (drawing_at, drawing)):
+            with atomic_path(place) as path:
+                path.write_text(text, encoding="utf-8")
+    summary = {"arms": {name: arm.as_json() for name, arm in found.items()}, "out": str(folder / "comparison.md")}
+    sentences = [arm.sentence() for arm in found.values()]
+    say(summary, "\n".join([*sentences, f"Comparison: {folder / 'comparison.md'}"]), as_json)

@@ -1,0 +1,261 @@
+"""The figures of every policy in one table, and of every arm over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import Column, make_table
+from crystalformer_rl.comparison.intervals import Estimate, fraction, mean, over_seeds, ratio
+from crystalformer_rl.comparison.results import BASE, Row, Run
+from crystalformer_rl.hull import SUSPECT_BELOW
+
+SHARES = {
+    "stable_initial": "stable as sampled",
+    "stable": "stable after relaxation",
+    "unique": "no earlier crystal of the same policy matches",
+    "novel": "no pretraining structure matches",
+    "sun_initial": "stable as sampled, unique and novel",
+    "sun": "stable after relaxation, unique and novel",
+}
+JUDGED = {
+    "judged_stable_initial": "stable as sampled by the judge's energies",
+    "judged_stable": "stable by the judge's energies at the relaxed geometry",
+    "judged_sun_initial": "the same as sampled, unique and novel",
+    "judged_sun": "the same at the relaxed geometry, unique and novel",
+}
+KEPT = ("stable_initial", "stable", "sun_initial", "sun")
+"""Shares whose gain is compared between the potential that rewarded and the judge."""
+
+_f, _i = pa.float64(), pa.int64()
+
+
+def _share_columns(name: str, words: str) -> Iterator[Column]:
+    yield Column(f"{name}_count", _i, "", f"{words}: number of crystals")
+    yield Column(f"{name}_fraction", _f, "", f"{words}: fraction of all n crystals")
+    yield Column(f"{name}_low", _f, "", "lower end of the fraction's 95 % interval (Wilson)")
+    yield Column(f"{name}_high", _f, "", "upper end of the fraction's 95 % interval (Wilson)")
+    yield from _ratio_columns(name, "fraction")
+
+
+def _ratio_columns(name: str, what: str) -> Iterator[Column]:
+    yield Column(f"{name}_ratio", _f, "", f"{what} as a multiple of the base policy's; null where that is zero")
+    yield Column(f"{name}_ratio_low", _f, "", "lower end of the ratio's 95 % interval (Donner and Zou)")
+    yield Column(f"{name}_ratio_high", _f, "", "upper end of the ratio's 95 % interval; null where it has none")
+
+
+ARMS = (
+    Column("policy", pa.string(), "", "base, or arm and seed"),
+    Column("arm", pa.string(), "", "way of spending the evaluations"),
+    Column("seed", _i, "", "seed of the run; null for the base policy"),
+    Column("evaluations", _i, "", "evaluations of the potential in fine-tuning"),
+    Column("updates", _i, "", "updates of the policy"),
+    Column("n", _i, "", "crystals evaluated: the denominator of every fraction"),
+    Column("stability_threshold", _f, "eV/atom", "largest energy above hull that counts as stable"),
+    *(column for name, words in SHARES.items() for column in _share_columns(name, words)),
+    Column("reward_mean", _f, "eV/atom", "mean reward in the last tenth of the updates, all sampled crystals"),
+    Column("kl", _f, "nat", "KL divergence from the base policy in the last update"),
+    Column("entropy", _f, "nat", "mean of −ln p over the crystals of the last update"),
+    *(column for name, words in JUDGED.items() for column in _share_columns(name, words)),
+    *(
+        Column(
+            f"{name}_gain_kept",
+            _f,
+            "",
+            f"share of the gain in {name} that remains under the judge, (judged ratio − 1)/(ratio − 1); null without gain",
+        )
+        for name in KEPT
+    ),
+    Column("stable_fom_count", _i, "", "stable crystals with a predicted figure of merit"),
+    Column("stable_fom_mean", _f, "eV", "mean predicted figure of merit of the stable crystals"),
+    Column("stable_fom_low", _f, "eV", "lower end of its 95 % interval over the crystals"),
+    Column("stable_fom_high", _f, "eV", "upper end of its 95 % interval over the crystals"),
+    *_ratio_columns("stable_fom", "mean figure of merit"),
+)
+
+
+def arms_table(runs: Sequence[Run]) -> pa.Table:
+    """The ARMS table: a row a policy, the base policy first."""
+    rows: list[Row] = []
+    for run in runs:
+        row = _figures(run)
+        base = rows[0] if rows else row
+        rows.append(row | _against(row, base))
+    return make_table(ARMS, {column.name: [row.get(column.name) for row in rows] for column in ARMS})
+
+
+def _figures(run: Run) -> Row:
+    """What one policy's own crystals and updates say."""
+    threshold, n = run.metrics["stability_threshold"], len(run.crystals)
+    row: Row = {"policy": run.policy, "arm": run.arm, "seed": run.seed, "n": n, "stability_threshold": threshold}
+    row |= {"evaluations": run.evaluations, "updates": len(run.updates)}
+    for name, count in (_counts(run.crystals) | _judged_counts(run, threshold)).items():
+        found = fraction(count, n)
+        row |= {f"{name}_count": count, f"{name}_fraction": found.value}
+        row |= {f"{name}_low": found.low, f"{name}_high": found.high}
+    merits = [crystal["fom"] for crystal in run.crystals if crystal["stable"] and crystal["fom"] is not None]
+    row["stable_fom_count"] = len(merits)
+    if merits:
+        found = mean(merits)
+        row |= {"stable_fom_mean": found.value, "stable_fom_low": found.low, "stable_fom_high": found.high}
+    if run.updates:
+        last = run.updates[-1]
+        row |= {"kl": last["kl"], "entropy": last["entropy"], "reward_mean": _last_rewards(run)}
+    return row
+
+
+def _last_rewards(run: Run) -> float | None:
+    tenth = max(1, round(len(run.updates) / 10))
+    numbers = {update["update"] for update in run.updates[-tenth:]}
+    rewards = [row["reward"] for row in run.rollouts if row["update"] in numbers and row["reward"] is not None]
+    return float(np.mean(rewards)) if rewards else None
+
+
+def _counts(crystals: Sequence[Row]) -> dict[str, int]:
+    """How many crystals each share counts; a null counts as no."""
+    counts = {name: sum(bool(row[name]) for row in crystals) for name in ("stable_initial", "stable", "unique", "novel")}
+    counts["sun_initial"] = sum(bool(row["stable_initial"] and row["unique"] and row["novel"]) for row in crystals)
+    counts["sun"] = sum(bool(row["sun"]) for row in crystals)
+    return counts
+
+
+def _judged_counts(run: Run, threshold: float) -> dict[str, int]:
+    if run.judged is None:
+        return {}
+    counts = dict.fromkeys(JUDGED, 0)
+    for crystal, row in zip(run.crystals, run.judged, strict=True):
+        new = bool(crystal["unique"] and crystal["novel"])
+        for suffix in ("_initial", ""):
+            above = row[f"e_above_hull{suffix}"]
+            stable = above is not None and -SUSPECT_BELOW <= above <= threshold
+            counts[f"judged_stable{suffix}"] += stable
+            counts[f"judged_sun{suffix}"] += stable and new
+    return counts
+
+
+def _against(row: Row, base: Row) -> Row:
+    """Ratios to the base policy, and which share of a gain the judge sees too."""
+    found: Row = {}
+    names = [*(name for name in (*SHARES, *JUDGED) if f"{name}_count" in row and f"{name}_count" in base)]
+    for name in names:
+        found |= _ratio_fields(name, ratio(_of(row, name, "fraction"), _of(base, name, "fraction")))
+    if row.get("stable_fom_mean") is not None and base.get("stable_fom_mean") is not None:
+        found |= _ratio_fields("stable_fom", ratio(_of(row, "stable_fom", "mean"), _of(base, "stable_fom", "mean")))
+    for name in KEPT:
+        found[f"{name}_gain_kept"] = gain_kept(found.get(f"{name}_ratio"), found.get(f"judged_{name}_ratio"))
+    return found
+
+
+def gain_kept(own: float | None, judged: float | None) -> float | None:
+    """(judged ratio − 1)/(ratio − 1): 1 where the judge sees the whole gain, 0 where none; None without a gain."""
+    if own is None or judged is None or own <= 1:
+        return None
+    return (judged - 1) / (own - 1)
+
+
+def _of(row: Row, name: str, what: str) -> Estimate:
+    return Estimate(row[f"{name}_{what}"], row[f"{name}_low"], row[f"{name}_high"])
+
+
+def _ratio_fields(name: str, found: Estimate | None) -> Row:
+    if found is None:
+        return {}
+    return {f"{name}_ratio": found.value, f"{name}_ratio_low": found.low, f"{name}_ratio_high": found.high}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm over its seeds.
+
+    shares, judged: fraction by name of the share; ratios: the same as multiples of the base policy's, judged ones under
+    `judged_…`; kept: share of a gain that the judge sees too; fom, fom_ratio: mean figure of merit of the stable crystals.
+    Intervals are Wilson's for one seed, Student's t over several.
+    """
+
+    name: str
+    seeds: list[int]
+    n: int
+    evaluations: int
+    shares: dict[str, Estimate]
+    ratios: dict[str, Estimate] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
+    reward: Estimate | None = None
+    kl: Estimate | None = None
+    fom: Estimate | None = None
+    fom_ratio: Estimate | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The main figures in words."""
+        stable, sun = self.shares["stable_initial"], self.shares["sun"]
+        words = f"{self.name}: stable as sampled {100 * stable.value:.1f} %"
+        if "stable_initial" in self.ratios and self.name != BASE:
+            words += f" ({self.ratios['stable_initial'].value:.2f} times the base policy's)"
+        words += f", S.U.N. {100 * sun.value:.1f} %"
+        if "sun" in self.ratios and self.name != BASE:
+            words += f" ({self.ratios['sun'].value:.2f} times)"
+        if "stable_initial" in self.kept and (self.ratios["stable_initial"].low or 0.0) > 1:
+            words += f"; the judge sees {100 * self.kept['stable_initial']:.0f} % of the gain in stable crystals"
+        return words + "."
+
+
+def summaries(arms: pa.Table) -> dict[str, Arm]:
+    """Each arm over its seeds, from the ARMS table, the base policy first."""
+    groups: dict[str, list[Row]] = {}
+    for row in arms.to_pylist():
+        groups.setdefault(row["arm"], []).append(row)
+    base = _summary(BASE, groups[BASE])
+    found = {BASE: base}
+    for name, rows in groups.items():
+        if name != BASE:
+            found[name] = _compared(_summary(name, rows), base)
+    return found
+
+
+def _summary(name: str, rows: Sequence[Row]) -> Arm:
+    shares = {
+        share: over_seeds([row[f"{share}_count"] for row in rows], [row["n"] for row in rows])
+        for share in (*SHARES, *JUDGED)
+        if all(row[f"{share}_count"] is not None for row in rows)
+    }
+    fom = None
+    if all(row["stable_fom_mean"] is not None for row in rows):
+        fom = _of(rows[0], "stable_fom", "mean") if len(rows) == 1 else mean([row["stable_fom_mean"] for row in rows])
+    return Arm(
+        name=name,
+        seeds=[row["seed"] for row in rows if row["seed"] is not None],
+        n=sum(row["n"] for row in rows),
+        evaluations=round(float(np.mean([row["evaluations"] for row in rows]))),
+        shares=shares,
+        reward=_mean_of(rows, "reward_mean"),
+        kl=_mean_of(rows, "kl"),
+        fom=fom,
+    )
+
+
+def _mean_of(rows: Sequence[Row], name: str) -> Estimate | None:
+    values = [row[name] for row in rows if row[name] is not None]
+    return mean(values) if values else None
+
+
+def _compared(arm: Arm, base: Arm) -> Arm:
+    ratios = {
+        name: found
+        for name in arm.shares.keys() & base.shares.keys()
+        if (found := ratio(arm.shares[name], base.shares[name])) is not None
+    }
+    values = {name: found.value for name, found in ratios.items()}
+    kept = {name: gain_kept(values.get(name), values.get(f"judged_{name}")) for name in KEPT}
+    return replace(
+        arm,
+        ratios=ratios,
+        kept={name: value for name, value in kept.items() if value is not None},
+        fom_ratio=ratio(arm.fom, base.fom) if arm.fom and base.fom else None,
+    )

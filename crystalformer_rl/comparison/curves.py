@@ -1,0 +1,137 @@
+"""The course of each arm: what its crystals are worth, update by update, against the evaluations spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import OK, Column, make_table
+from crystalformer_rl.comparison.intervals import Estimate, fraction, mean
+from crystalformer_rl.comparison.results import Row, Run
+from crystalformer_rl.crystal.prototype import Kind, kind
+from crystalformer_rl.hull import SUSPECT_BELOW
+
+_f, _i = pa.float64(), pa.int64()
+
+CURVES = (
+    Column("policy", pa.string(), "", "arm and seed"),
+    Column("arm", pa.string(), "", "way of spending the evaluations"),
+    Column("seed", _i, "", "seed of the run"),
+    Column("update", _i, "", "update within the run, from 1"),
+    Column("evaluations", _i, "", "evaluations of the potential so far"),
+    Column("n", _i, "", "crystals that the fractions count: those of the update; of best of N the selection so far"),
+    Column("stable_fraction", _f, "", "at most the stability threshold above the hull, unrelaxed, not suspect"),
+    Column("sun_fraction", _f, "", "stable, of a kind not yet seen in the update, and of none that the reference has"),
+    Column("reward_mean", _f, "eV/atom", "mean reward"),
+    Column("kl", _f, "nat", "KL divergence from the base policy"),
+    Column("entropy", _f, "nat", "mean of −ln p over the update's crystals"),
+    Column("unique_fraction", _f, "", "different kinds: composition, space group and Wyckoff letters"),
+)
+
+
+class Rollouts:
+    """The crystals of a run's fine-tuning as arrays, in their order.
+
+    update: (N,) of each; reward: (N,) NaN where unknown; ok, stable, known: (N,) bool; kind: (N,) numbers of kinds, -1 where
+    there is no crystal; rank: (N,) places in the order of falling reward, equal ones by id, failures last.
+    """
+
+    def __init__(self, rows: Sequence[Row], threshold: float) -> None:
+        numbers: dict[Kind, int] = {}
+        self.update = np.array([row["update"] for row in rows], int)
+        self.reward = np.array([np.nan if row["reward"] is None else row["reward"] for row in rows], float)
+        self.ok = np.array([row["status"] == OK for row in rows], bool)
+        self.stable = np.array([_stable(row, threshold) for row in rows], bool)
+        self.known = np.array([bool(row["known"]) for row in rows], bool)
+        self.kind = np.array([_number(row, numbers) for row in rows], int)
+        order = sorted(
+            range(len(rows)),
+            key=lambda k: (not self.ok[k] or np.isnan(self.reward[k]), -np.nan_to_num(self.reward[k]), rows[k]["id"]),
+        )
+        self.rank = np.empty(len(rows), int)
+        self.rank[order] = np.arange(len(rows))
+
+    def sun(self, where: np.ndarray) -> np.ndarray:
+        """Which of the crystals at these places are stable, the first of their kind among them, and of none known."""
+        first = np.zeros(len(where), bool)
+        first[np.unique(self.kind[where], return_index=True)[1]] = True
+        return first & self.stable[where] & ~self.known[where] & (self.kind[where] >= 0)
+
+    def selection(self, last: int, n: int) -> np.ndarray:
+        """Places of the `n` best crystals of the updates up to `last`, each kind once."""
+        places = np.flatnonzero((self.update <= last) & self.ok & ~np.isnan(self.reward) & (self.kind >= 0))
+        places = places[np.argsort(self.rank[places])]
+        return places[np.sort(np.unique(self.kind[places], return_index=True)[1])][:n]
+
+
+def _stable(row: Row, threshold: float) -> bool:
+    above = row["e_above_hull"]
+    return row["status"] == OK and above is not None and -SUSPECT_BELOW <= above <= threshold and not row["suspect"]
+
+
+def _number(row: Row, numbers: dict[Kind, int]) -> int:
+    if row["space_group"] is None or not row["wyckoff"]:
+        return -1
+    return numbers.setdefault(kind(row["space_group"], row["wyckoff"], row["elements"]), len(numbers))
+
+
+def curves_table(runs: Sequence[Run]) -> pa.Table:
+    """The CURVES table: a row for each update of each arm's seed."""
+    rows = [row for run in runs if run.updates for row in _curve(run)]
+    return make_table(CURVES, {column.name: [row[column.name] for row in rows] for column in CURVES})
+
+
+def _curve(run: Run) -> list[Row]:
+    rollouts = Rollouts(run.rollouts, run.metrics["stability_threshold"])
+    rows, spent = [], 0
+    for update in run.updates:
+        spent += update["evaluations"]
+        number = update["update"]
+        where = rollouts.selection(number, run.metrics["n"]) if run.selects else np.flatnonzero(rollouts.update == number)
+        n = max(len(where), 1)
+        rewards = rollouts.reward[where]
+        rows.append(
+            {
+                "policy": run.policy,
+                "arm": run.arm,
+                "seed": run.seed,
+                "update": number,
+                "evaluations": spent,
+                "n": len(where),
+                "stable_fraction": float(rollouts.stable[where].sum() / n),
+                "sun_fraction": float(rollouts.sun(where).sum() / n),
+                "reward_mean": float(np.nanmean(rewards)) if np.isfinite(rewards).any() else None,
+                "kl": update["kl"],
+                "entropy": update["entropy"],
+                "unique_fraction": len(np.unique(rollouts.kind[where][rollouts.kind[where] >= 0])) / n,
+            }
+        )
+    return rows
+
+
+def base_level(runs: Sequence[Run]) -> dict[str, Estimate]:
+    """What the crystals of the unmoved policy are worth by the same measures: the level from which the curves start.
+
+    They are all crystals of the arms whose policy never moves; without such an arm those of the first update of each
+    seed. Fractions have Wilson's intervals, the reward that of its mean.
+    """
+    still = [run for run in runs if run.selects]
+    seeds: dict[int | None, Run] = {}
+    for run in runs:
+        if run.updates and (run.selects or not still):
+            seeds.setdefault(run.seed, run)
+    count, stable, sun = 0, 0, 0
+    rewards: list[np.ndarray] = []
+    for run in seeds.values():
+        rollouts = Rollouts(run.rollouts, run.metrics["stability_threshold"])
+        for number in np.unique(rollouts.update) if still else [run.updates[0]["update"]]:
+            where = np.flatnonzero(rollouts.update == number)
+            count, stable = count + len(where), stable + int(rollouts.stable[where].sum())
+            sun += int(rollouts.sun(where).sum())
+            rewards.append(rollouts.reward[where])
+    known = np.concatenate(rewards) if rewards else np.empty(0)
+    known = known[np.isfinite(known)]
+    level = {"stable_fraction": fraction(stable, count), "sun_fraction": fraction(sun, count)}
+    return level | ({"reward_mean": mean(known)} if len(known) else {})

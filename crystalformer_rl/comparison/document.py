@@ -1,0 +1,269 @@
+"""The comparison in words and tables, as a Markdown document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from crystalformer_rl.comparison.arms import Arm
+from crystalformer_rl.comparison.intervals import Estimate
+from crystalformer_rl.comparison.results import BASE, Row, Run
+from crystalformer_rl.comparison.top import halide_counts
+
+
+def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top: pa.Table | None, drawing: str) -> str:
+    """The whole document; `drawing` is the address of the picture from where the document lies."""
+    parts = [
+        "# Ways to fine-tune, side by side",
+        _opening(runs, arms),
+        "## What was run",
+        *_what_was_run(runs, arms),
+        "## Stable and new crystals",
+        *_shares(arms),
+        f"![Stable fraction, S.U.N. and reward against evaluations of the potential, one curve an arm]({drawing})",
+        _about_the_picture(runs, arms),
+        *_judged(runs, arms),
+        *_merit(arms),
+        *_seeds(table),
+        *_top(top),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _opening(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
+    base, threshold = arms[BASE], runs[0].metrics["stability_threshold"]
+    return (
+        f"{len(arms) - 1} arms spend the same number of evaluations of the potential in different ways; all start from the "
+        f"base policy. Of each, and of the base policy, {_sizes(runs)} crystals were relaxed and evaluated. Stable means at "
+        f"most {threshold:g} eV/atom above the hull of the reference and not suspect. Base policy: "
+        f"{_percent(base.shares['stable_initial'])} stable as sampled, {_percent(base.shares['stable'])} after relaxation, "
+        f"S.U.N. {_percent(base.shares['sun'])}."
+    )
+
+
+def _sizes(runs: Sequence[Run]) -> str:
+    sizes = sorted({len(run.crystals) for run in runs})
+    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+
+
+def _what_was_run(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
+    settings = {run.arm: run for run in runs if run.policy != BASE}
+    differing = differing_settings({arm: run.settings.get("finetune", {}) for arm, run in settings.items()})
+    rows = []
+    for name, run in settings.items():
+        own = ", ".join(f"{key} {_value(value)}" for key, value in differing[name].items()) or "–"
+        what = "best of all samples of the base policy" if run.selects else own
+        seeds = ", ".join(map(str, arms[name].seeds))
+        rows.append(
+            [name, what, seeds, f"{len(run.updates)}", f"{arms[name].evaluations:,}", f"`{run.settings_sha256[:12]}`"]
+        )
+    yield _table(
+        ["arm", "settings that differ", "seeds", "updates", "evaluations a seed", "digest of settings"], rows, "llrrrl"
+    )
+    shared = _shared_settings(list(settings.values()))
+    if shared:
+        yield f"The same in all arms: {shared}."
+    reward = next((run.settings["reward"] for run in settings.values() if run.settings.get("reward")), None)
+    if reward:
+        yield f"Reward: `{json.dumps(_without_defaults(reward), ensure_ascii=False, sort_keys=True)}`."
+    potential = next((run.potential for run in settings.values() if run.potential), "")
+    if potential:
+        yield f"Energies of rewards and of relaxation: {potential}."
+
+
+_SHARED = (
+    "batch",
+    "updates",
+    "learning_rate",
+    "trainable",
+    "tau",
+    "inner_epochs",
+    "minibatches",
+    "baseline",
+    "space_groups",
+)
+
+
+def _shared_settings(runs: Sequence[Run]) -> str:
+    found = [run.settings.get("finetune", {}) for run in runs if not run.selects]
+    names = [key for key in _SHARED if found and all(key in own and own[key] == found[0].get(key) for own in found)]
+    return ", ".join(f"{key.replace('_', ' ')} {_value(found[0][key])}" for key in names if found[0][key] not in ([], None))
+
+
+def differing_settings(settings: Mapping[str, Row]) -> dict[str, Row]:
+    """Of each arm the settings whose values are not the same in all arms."""
+    keys = sorted({key for own in settings.values() for key in own} - {"seed", "round", "reward"})
+    differing = [key for key in keys if len({json.dumps(own.get(key), sort_keys=True) for own in settings.values()}) > 1]
+    return {arm: {key: own[key] for key in differing if key in own} for arm, own in settings.items()}
+
+
+def _without_defaults(reward: Row) -> Row:
+    """Terms without what they leave empty."""
+    terms = [
+        {key: value for key, value in term.items() if value not in (None, [], {}, 0.0, False)} for term in reward["terms"]
+    ]
+    return {"terms": terms, "failure": reward["failure"]}
+
+
+def _shares(arms: Mapping[str, Arm]) -> Iterator[str]:
+    names = (("stable_initial", "stable as sampled"), ("stable", "stable relaxed"), ("sun", "S.U.N."))
+    head = ["arm", *(word for _, words in names for word in (words, "× base"))]
+    head += ["unique", "novel", "KL, nat", "reward at the end"]
+    rows = []
+    for arm in arms.values():
+        row = [arm.name]
+        for name, _ in names:
+            row += [_percent(arm.shares[name]), _ratio(arm, name)]
+        row += [_percent(arm.shares["unique"], False), _percent(arm.shares["novel"], False)]
+        rows.append([*row, _number(arm.kl, 2), _number(arm.reward, 3)])
+    yield _table(head, rows, "lrrrrrrrrrr")
+    yield (
+        "In brackets 95 % intervals: over seeds (Student's t, or Wilson's of all crystals where that is wider) where an arm has "
+        "several, else Wilson's. Ratios have the interval "
+        "of Donner and Zou made of both. Fractions are of all crystals sampled; S.U.N. is stable after relaxation, unique and "
+        "novel. A kind that an arm makes again and again counts as unique once, so compare stable with S.U.N."
+    )
+
+
+def _about_the_picture(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
+    words = (
+        "Curves are of the crystals as sampled in fine-tuning, unrelaxed. S.U.N. there counts stable crystals of a kind "
+        "(composition, space group, Wyckoff letters) that is new in its update and that the reference does not have. Bands are "
+        "95 % t intervals over seeds. The grey line is the unmoved base policy by the same measures, with its interval."
+    )
+    selecting = sorted({run.arm for run in runs if run.selects})
+    if selecting:
+        words += (
+            f" The curve of {' and '.join(selecting)} is of the crystals that would be selected from all so far, each kind "
+            "once, by reward; while fewer kinds were sampled than are asked for, of all."
+        )
+    return words
+
+
+def _judged(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
+    if "judged_stable" not in arms[BASE].shares:
+        return
+    yield "## What a second potential sees"
+    judge = next((run.judge for run in runs if run.judge), "")
+    yield (
+        f"The judge{f', {judge},' if judge else ''} had no part in any reward. Its single-point energies on the same crystals stand "
+        "against its own hull. Gain kept is (judged ratio − 1)/(ratio − 1): 100 % where the judge sees the whole gain over the "
+        "base policy, 0 % where it sees none; it is left out where the gain itself may be chance."
+    )
+    names = (("stable_initial", "stable as sampled"), ("stable", "stable relaxed"), ("sun", "S.U.N."))
+    head = ["arm", *(word for _, words in names for word in (f"{words}, judged", "× base", "gain kept"))]
+    rows = []
+    for arm in arms.values():
+        row = [arm.name]
+        for name, _ in names:
+            judged = f"judged_{name}"
+            row += [_percent(arm.shares[judged]) if judged in arm.shares else "–", _ratio(arm, judged), _kept(arm, name)]
+        rows.append(row)
+    yield _table(head, rows, "lrrrrrrrrr")
+
+
+def _kept(arm: Arm, name: str) -> str:
+    if name not in arm.kept or not (arm.ratios[name].low or 0.0) > 1:
+        return "–"
+    return f"{100 * arm.kept[name]:.0f} %".replace("-", "−")
+
+
+def _merit(arms: Mapping[str, Arm]) -> Iterator[str]:
+    if not any(arm.fom for arm in arms.values()):
+        return
+    yield "## Figure of merit"
+    rows = []
+    for arm in arms.values():
+        times = "1" if arm.name == BASE else "–" if arm.fom_ratio is None else _with_interval(arm.fom_ratio, 2)
+        rows.append([arm.name, _number(arm.fom, 2), times, _percent(arm.shares["stable"]), _ratio(arm, "stable")])
+    yield _table(["arm", "mean of stable crystals, eV", "× base", "stable relaxed", "stable kept, × base"], rows, "lrrrr")
+    yield "The figure of merit is ε_electronic · band gap as predicted; intervals of one seed are over its stable crystals."
+
+
+def _seeds(table: pa.Table) -> Iterator[str]:
+    rows = [row for row in table.to_pylist() if row["arm"] != BASE]
+    if len({row["arm"] for row in rows}) == len(rows):
+        return
+    yield "## Seed by seed"
+    body = []
+    for row in rows:
+        counts = [f"{row[f'{name}_count']}" for name in ("stable_initial", "stable", "unique", "novel", "sun")]
+        judged = row["judged_stable_count"]
+        body.append([row["policy"], f"{row['n']}", *counts, "–" if judged is None else f"{judged}"])
+    head = ["policy", "crystals", "stable as sampled", "stable relaxed", "unique", "novel", "S.U.N.", "stable, judged"]
+    yield _table(head, body, "lrrrrrrr")
+
+
+def _top(top: pa.Table | None) -> Iterator[str]:
+    if top is None:
+        return
+    elpasolites, perovskites = halide_counts(top)
+    rows = top.to_pylist()
+    verdicts = [row["verdict"] for row in rows]
+    yield f"## The best {len(rows)} by figure of merit"
+    yield (
+        f"Stable, not suspect, each structure once, of all arms. {elpasolites} are halide elpasolites, {perovskites} halide "
+        f"perovskites; {verdicts.count('new')} are new, {verdicts.count('rediscovered')} rediscovered (held out from the policy) "
+        f"and {verdicts.count('retrieved')} retrieved from its training set. Predictions with one standard deviation."
+    )
+    body = []
+    for row in rows:
+        match = f" ({row['match_id']})" if row["match_id"] else ""
+        body.append(
+            [
+                f"{row['rank']}", row["formula"], f"{row['space_group']}", row["structure_type"], _predicted(row, "band_gap"),
+                _predicted(row, "eps_electronic"), _predicted(row, "fom"), _signed(row["e_above_hull"], 3),
+                _signed(row["judged_e_above_hull"], 3), row["verdict"] + match, row["policy"],
+            ]
+        )  # fmt: skip
+    head = ["", "formula", "space group", "type", "gap, eV", "ε_electronic", "figure of merit, eV", "E above hull, eV/atom",
+            "judged", "known?", "arm"]  # fmt: skip
+    yield _table(head, body, "rlrlrrrrrll")
+
+
+def _predicted(row: Row, name: str) -> str:
+    std = row[f"{name}_std"]
+    return f"{row[name]:.2f}" + (f" ± {std:.2f}" if std is not None else "")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    rule = [":--" if letter == "l" else "--:" for letter in align]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def _percent(found: Estimate, interval: bool = True) -> str:
+    if not interval or found.low is None or found.high is None:
+        return f"{100 * found.value:.1f} %"
+    return f"{100 * found.value:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
+
+
+def _ratio(arm: Arm, name: str) -> str:
+    if arm.name == BASE:
+        return "1"
+    return _with_interval(arm.ratios[name], 2) if name in arm.ratios else "–"
+
+
+def _with_interval(found: Estimate, digits: int) -> str:
+    if found.low is None:
+        return _signed(found.value, digits)
+    high = "∞" if found.high is None else _signed(found.high, digits)
+    return f"{_signed(found.value, digits)} ({_signed(found.low, digits)} to {high})"
+
+
+def _number(found: Estimate | None, digits: int) -> str:
+    if found is None:
+        return "–"
+    if found.low is None or found.high is None:
+        return _signed(found.value, digits)
+    return _with_interval(found, digits)
+
+
+def _signed(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

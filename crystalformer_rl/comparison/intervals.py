@@ -1,0 +1,78 @@
+"""95 % intervals: over seeds, over crystals, and of ratios."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t
+
+from crystalformer_rl.discovery.metrics import wilson_interval
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with the ends of its 95 % interval; an end is None where it cannot be said."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def fraction(count: int, n: int) -> Estimate:
+    """A fraction with Wilson's interval."""
+    return Estimate(count / n if n else 0.0, *wilson_interval(count, n))
+
+
+def mean(values: Sequence[float] | np.ndarray) -> Estimate:
+    """A mean with Student's t interval; of one value no interval."""
+    found = np.asarray(values, float)
+    value = float(found.mean())
+    if len(found) < 2:
+        return Estimate(value)
+    half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
+    return Estimate(value, value - half, value + half)
+
+
+def over_seeds(counts: Sequence[int], sizes: Sequence[int]) -> Estimate:
+    """The mean fraction of several seeds with its t interval, within 0 and 1; of one seed with Wilson's.
+
+    Where the seeds happen to agree better than so many crystals can, Wilson's interval of all of them is the wider one,
+    and is taken.
+    """
+    if len(counts) == 1:
+        return fraction(counts[0], sizes[0])
+    found = mean([count / n if n else 0.0 for count, n in zip(counts, sizes, strict=True)])
+    pooled = fraction(sum(counts), sum(sizes))
+    if _width(pooled) > _width(found):
+        found = Estimate(found.value, pooled.low, pooled.high)
+    return Estimate(found.value, max(found.low or 0.0, 0.0), min(found.high or 0.0, 1.0))
+
+
+def _width(found: Estimate) -> float:
+    return (found.high or 0.0) - (found.low or 0.0)
+
+
+def ratio(first: Estimate, base: Estimate) -> Estimate | None:
+    """`first` as a multiple of `base`, both positive; None where the base is zero.
+
+    The interval is that of A. Donner and G. Y. Zou, Stat. Methods Med. Res. 21, 347 (2012): made of the two figures' own
+    intervals, taken as independent. Its upper end is None where the base's interval reaches zero.
+    """
+    if not base.value > 0:
+        return None
+    value = first.value / base.value
+    if first.low is None or first.high is None or base.low is None or base.high is None:
+        return Estimate(value)
+    product = first.value * base.value
+    l1, u1, l2, u2 = max(first.low, 0.0), first.high, max(base.low, 0.0), base.high
+
+    def root(own: float, other: float) -> float:
+        return math.sqrt(max(product**2 - own * other * (2 * first.value - own) * (2 * base.value - other), 0.0))
+
+    # The lower end as published times (product + root)/(product + root), so that it has no pole.
+    low = l1 * (2 * first.value - l1) / (product + root(l1, u2)) if product > 0 else 0.0
+    high = (product + root(u1, l2)) / (l2 * (2 * base.value - l2)) if l2 > 0 else None
+    return Estimate(value, low, high)

@@ -1,0 +1,151 @@
+"""The curves of all arms against the evaluations spent, as an SVG file's text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.ticker
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from crystalformer_rl.comparison.intervals import Estimate, mean
+
+# M. Okabe and K. Ito's colours, told apart by all kinds of sight; yellow is too pale for a line on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4a9c", "#7a5c3e")
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+_GREY, _TEXT = "#8a8a8a", "#333333"
+_PANELS = (
+    ("stable_fraction", "Stable as sampled", "% of sampled", 100.0),
+    ("sun_fraction", "Stable, unique and new (S.U.N.)", "% of sampled", 100.0),
+    ("reward_mean", "Reward", "mean reward", 1.0),
+)
+_STYLE: Any = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "comparison",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "axes.edgecolor": _GREY,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_SMALLEST_GAP = 0.062
+"""Between the middles of two labels, as a share of the panel's height."""
+
+
+def picture(curves: pa.Table, base: Mapping[str, Estimate]) -> str:
+    """Three panels: stable fraction, S.U.N., reward; one colour an arm, bands over seeds, the base policy as a grey line."""
+    arms = _by_arm(curves)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(12.6, 3.9), layout="constrained", facecolor="white")
+        for axes, (name, title, label, factor) in zip(figure.subplots(1, 3), _PANELS, strict=True):
+            _panel(axes, arms, name, factor, base.get(name))
+            axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
+            axes.set_ylabel(label)
+            axes.set_xlabel("evaluations of the potential")
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue()
+
+
+def _by_arm(curves: pa.Table) -> dict[str, list[list[dict[str, Any]]]]:
+    """Rows of each arm's seeds."""
+    arms: dict[str, dict[Any, list[dict[str, Any]]]] = {}
+    for row in curves.to_pylist():
+        arms.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row)
+    return {arm: list(seeds.values()) for arm, seeds in arms.items()}
+
+
+def _panel(
+    axes: Any, arms: Mapping[str, list[list[dict[str, Any]]]], name: str, factor: float, base: Estimate | None
+) -> None:
+    labels = []
+    end = max((row["evaluations"] for seeds in arms.values() for rows in seeds for row in rows), default=1)
+    if base is not None:
+        axes.axhline(factor * base.value, color=_GREY, linewidth=1.4, zorder=1)
+        if base.low is not None and base.high is not None:
+            axes.axhspan(factor * base.low, factor * base.high, color=_GREY, alpha=0.18, linewidth=0, zorder=0)
+        labels.append((factor * base.value, "base", _GREY))
+    for number, (arm, seeds) in enumerate(arms.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        spent, middle, low, high = _over_seeds(seeds, name)
+        dashes = _DASHES[number // len(COLOURS) % len(_DASHES)]
+        axes.plot(spent, factor * middle, color=colour, linewidth=1.7, linestyle=dashes, zorder=3, solid_capstyle="round")
+        if low is not None and high is not None:
+            axes.fill_between(spent, factor * low, factor * high, color=colour, alpha=0.2, linewidth=0, zorder=2)
+        if len(middle):
+            # The label sits at the level of the last few updates, so that noise does not order the names.
+            level = float(np.nanmean(middle[-max(1, len(middle) // 10) :]))
+            labels.append((factor * level, arm, colour))
+    axes.set_xlim(0, end)
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    axes.yaxis.grid(True, color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.margins(y=0.06)
+    if factor == 100.0:
+        axes.set_ylim(bottom=0)
+    _label(axes, labels)
+
+
+def _thousands(value: float, _: int) -> str:
+    return f"{value:,.0f}"
+
+
+def _over_seeds(
+    seeds: Sequence[Sequence[dict[str, Any]]], name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Mean evaluations and figure by update, over the seeds that have them all, with t intervals for two and more."""
+    length = min(len(rows) for rows in seeds)
+    spent = np.mean([[row["evaluations"] for row in rows[:length]] for rows in seeds], axis=0)
+    values = np.array([[np.nan if row[name] is None else row[name] for row in rows[:length]] for rows in seeds], float)
+    if len(seeds) < 2:
+        return spent, values[0], None, None
+    found = [mean(column) for column in values.T]
+    low, high = (np.array([getattr(estimate, end) for estimate in found], float) for end in ("low", "high"))
+    if name.endswith("fraction"):
+        low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+    return spent, values.mean(0), low, high
+
+
+def _label(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Names right of the panel at the ends of their curves, pushed apart where they would overlap."""
+    bottom, top = axes.get_ylim()
+    wanted = sorted(((level - bottom) / (top - bottom), name, colour) for level, name, colour in labels)
+    places = spread([height for height, _, _ in wanted], _SMALLEST_GAP)
+    for (height, name, colour), place in zip(wanted, places, strict=True):
+        axes.annotate(
+            name,
+            xy=(1.0, height),
+            xytext=(1.045, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            color=colour if colour != _GREY else "#6a6a6a",
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0},
+        )
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Rising heights moved as little as needed to lie at least `gap` apart, neighbours that collide around their middle."""
+    blocks: list[list[float]] = []  # [sum of what each would like the block's first height to be, members]
+    for height in heights:
+        blocks.append([height, 1])
+        while len(blocks) > 1 and _first(blocks[-2]) + gap * blocks[-2][1] > _first(blocks[-1]):
+            later = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + later[0] - gap * blocks[-1][1] * later[1], blocks[-1][1] + later[1]]
+    return [_first(block) + gap * k for block in blocks for k in range(int(block[1]))]
+
+
+def _first(block: Sequence[float]) -> float:
+    return block[0] / block[1]

@@ -1,0 +1,170 @@
+"""What a comparison reads: of each policy its crystals, the course of its fine-tuning, and what the judge said."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import EVALUATED, HULL, METRICS, SAMPLES, STATUS, Column, read_provenance, read_table, sha256
+from crystalformer_rl.errors import InputError
+
+Row = dict[str, Any]
+
+BASE, MAIN = "base", "tuned"
+
+_f = pa.float64()
+ROLLOUTS = (
+    *(column for column in SAMPLES if column.name in ("id", "space_group", "wyckoff", "elements")),
+    Column("update", pa.int64(), "", "update within the whole run, from 1"),
+    Column("e_above_hull", _f, "eV/atom", "energy above hull, unrelaxed"),
+    Column("suspect", pa.bool_(), "", "too far below the hull to be believed"),
+    Column("known", pa.bool_(), "", "the reference has a crystal of this formula, space group and Wyckoff letters"),
+    Column("reward", _f, "eV/atom", "reward"),
+    STATUS,
+)
+UPDATES = (
+    Column("update", pa.int64(), "", "update within the whole run, from 1"),
+    Column("evaluations", pa.int64(), "", "evaluations of the potential in this update"),
+    Column("kl", _f, "nat", "KL divergence from the base policy"),
+    Column("entropy", _f, "nat", "mean of −ln p over the batch"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One policy: the base policy, or one seed of an arm.
+
+    crystals: rows of the EVALUATED table; metrics: its row; judged: rows of the judge's HULL table in the same order, or None;
+    rollouts, updates: rows of all rounds in their order, none for the base policy; settings: the run configuration that
+    its fine-tuning had, with its digest; potential, judge: names of the potentials; inputs: files that were read.
+    """
+
+    policy: str
+    arm: str
+    seed: int | None
+    metrics: Row
+    crystals: list[Row]
+    judged: list[Row] | None = None
+    rollouts: list[Row] = field(default_factory=list)
+    updates: list[Row] = field(default_factory=list)
+    settings: Row = field(default_factory=dict)
+    settings_sha256: str = ""
+    potential: str = ""
+    judge: str = ""
+    inputs: tuple[Path, ...] = ()
+
+    @property
+    def selects(self) -> bool:
+        """The policy never moved: the arm keeps the best of the base policy's crystals."""
+        return self.settings.get("finetune", {}).get("algorithm") == "none"
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the potential that fine-tuning took."""
+        return sum(row["evaluations"] for row in self.updates)
+
+
+def read_runs(folder: str | Path, policies: Sequence[str] = (), advance: Callable[[int], object] | None = None) -> list[Run]:
+    """The base policy first, then every seed of every arm, in the order asked for, else by name.
+
+    Raises InputError where the folder holds no base policy or no arms.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; give the folder of a run with `arms.policies`.")
+    names = list(policies) or [BASE, *_arms(folder)]
+    if BASE not in names or not (folder / "evaluation" / BASE / "metrics.parquet").is_file():
+        raise InputError(f"{folder} holds no evaluation of the base policy (evaluation/base); run the pipeline on it first.")
+    arms = [name for name in dict.fromkeys(names) if name != BASE]
+    if not arms:
+        raise InputError(
+            f"{folder} holds no arms to compare (finetune/ARM-SEED and evaluation/ARM-SEED); name some in `arms.policies` "
+            "of the configuration and run the pipeline."
+        )
+    runs = []
+    for name in [BASE, *arms]:
+        runs.append(_read(folder, name))
+        if advance is not None:
+            advance(1)
+    return runs
+
+
+def _arms(folder: Path) -> list[str]:
+    """Policies that were fine-tuned besides the main run and evaluated, by arm and seed."""
+    found = [path.name for path in (folder / "finetune").glob("*-*") if path.is_dir() and path.name != MAIN]
+    return sorted(
+        (name for name in found if (folder / "evaluation" / name / "metrics.parquet").is_file()),
+        key=lambda name: (name.rpartition("-")[0], len(name), name),
+    )
+
+
+def _read(folder: Path, policy: str) -> Run:
+    arm, seed = _arm_and_seed(policy)
+    place = folder / "evaluation" / policy
+    inputs = [place / "metrics.parquet", place / "crystals.parquet"]
+    metrics = _rows(inputs[0], METRICS)[0]
+    crystals = _rows(inputs[1], EVALUATED)
+    judged_at = folder / "judge" / f"{policy}.parquet"
+    judged = _judged(judged_at, crystals) if judged_at.is_file() else None
+    found: Row = {}
+    if policy != BASE:
+        found = _course(folder / "finetune" / policy)
+    inputs += found.pop("files", []) + ([judged_at] if judged is not None else [])
+    return Run(
+        policy, arm, seed, metrics, crystals, judged,
+        judge=_potential(judged_at) if judged is not None else "", inputs=tuple(inputs), **found,
+    )  # fmt: skip
+
+
+def _arm_and_seed(policy: str) -> tuple[str, int | None]:
+    if policy == BASE:
+        return BASE, None
+    parts = re.fullmatch(r"(.+)-(\d+)", policy)
+    if parts is None:
+        raise InputError(f"'{policy}' is no policy of a comparison; give base, or an arm with its seed such as ppo-0.")
+    return parts[1], int(parts[2])
+
+
+def _rows(path: Path, columns: Sequence[Column]) -> list[Row]:
+    return read_table(path, columns).select([column.name for column in columns]).to_pylist()
+
+
+def _judged(path: Path, crystals: Sequence[Row]) -> list[Row]:
+    """The judge's rows in the order of the crystals."""
+    by_id = {row["id"]: row for row in _rows(path, HULL)}
+    if by_id.keys() != {row["id"] for row in crystals}:
+        raise InputError(f"{path} judges other crystals than were evaluated; run `judge` again on these.")
+    return [by_id[row["id"]] for row in crystals]
+
+
+def _course(place: Path) -> Row:
+    """Everything of a policy's rounds, the rounds in numerical order."""
+    rounds = sorted(place.glob("round_*"), key=lambda path: int(path.name.removeprefix("round_")))
+    if not rounds:
+        raise InputError(f"{place} holds no rounds of fine-tuning (round_1/rollouts.parquet …); run the pipeline first.")
+    files = [path / f"{name}.parquet" for path in rounds for name in ("rollouts", "updates")]
+    record = read_provenance(files[1]) if files[1].is_file() else {}
+    settings_at = place / "settings.json"
+    settings: Row = {"finetune": record.get("parameters", {})}
+    digest = str(record.get("parameters_sha256", ""))
+    if settings_at.is_file():
+        settings, digest = json.loads(settings_at.read_text(encoding="utf-8")), sha256(settings_at)
+        files.append(settings_at)
+    return {
+        "rollouts": [row for path in rounds for row in _rows(path / "rollouts.parquet", ROLLOUTS)],
+        "updates": [row for path in rounds for row in _rows(path / "updates.parquet", UPDATES)],
+        "settings": settings,
+        "settings_sha256": digest,
+        "potential": str((record.get("potential") or {}).get("name", "")),
+        "files": files,
+    }
+
+
+def _potential(path: Path) -> str:
+    return str((read_provenance(path).get("potential") or {}).get("name", ""))

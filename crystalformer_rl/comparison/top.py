@@ -1,0 +1,80 @@
+"""The best crystals of all arms by figure of merit, each structure once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import CRYSTALS, EVALUATED, OK, Column, make_table
+from crystalformer_rl.comparison.results import BASE, Row, Run
+from crystalformer_rl.crystal.encode import encode
+from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
+from crystalformer_rl.crystal.structure_type import HALIDE_ELPASOLITE, HALIDE_PEROVSKITE, structure_type
+from crystalformer_rl.discovery.candidates import verdict
+from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure
+from crystalformer_rl.discovery.novelty import Distinct
+
+BEST = 50
+
+_evaluated = {column.name: column for column in EVALUATED}
+_PREDICTED = ("band_gap", "eps_electronic", "eps_total", "fom")
+TOP = (
+    Column("rank", pa.int64(), "", "place by falling figure of merit, 1 is best"),
+    *(_evaluated[name] for name in ("id", "policy", "formula", "space_group")),
+    Column("structure_type", pa.string(), "", "named structure type, such as halide elpasolite, or other"),
+    *(_evaluated[name + suffix] for name in _PREDICTED for suffix in ("", "_std")),
+    *(_evaluated[name] for name in ("applicability", "e_above_hull", "e_above_hull_initial", "hull_support")),
+    Column(
+        "judged_e_above_hull", pa.float64(), "eV/atom", "by the judge's energies at the relaxed geometry, where there is one"
+    ),
+    Column("verdict", pa.string(), "", "new, retrieved (from the pretraining set) or rediscovered (from the held-out set)"),
+    *(_evaluated[name] for name in ("match_id", "known_level")),
+    *(column for column in CRYSTALS if column.name in ("atomic_numbers", "frac_coords", "lattice")),
+)
+
+
+def top_table(runs: Sequence[Run], best: int = BEST) -> pa.Table | None:
+    """The TOP table: stable crystals of all arms by falling figure of merit; None where nothing was predicted.
+
+    Suspect crystals are not among them, and of crystals that match, in one arm or several, the first counts.
+    """
+    rows = [
+        crystal | {"judged_e_above_hull": judged.get("e_above_hull")}
+        for run in runs
+        if run.policy != BASE
+        for crystal, judged in zip(run.crystals, run.judged or [{}] * len(run.crystals), strict=True)
+        if crystal["status"] == OK and crystal["stable"] and not crystal["suspect"] and crystal["fom"] is not None
+    ]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: (-row["fom"], row["policy"], row["id"]))
+    found: list[Row] = []
+    for row, crystal in _distinct(rows):
+        (sites,), _ = zip(*encode([crystal]), strict=True)
+        kind = structure_type(sites.space_group, sites.wyckoff, sites.elements) if sites is not None else "other"
+        found.append(row | {"rank": len(found) + 1, "structure_type": kind, "verdict": verdict(row)})
+        if len(found) == best:
+            break
+    return make_table(TOP, {column.name: [row.get(column.name) for row in found] for column in TOP})
+
+
+def _distinct(rows: Sequence[Row]) -> Iterator[tuple[Row, Crystal]]:
+    """Rows whose crystals match none before, with their crystals."""
+    seen = Distinct()
+    for row in rows:
+        one = make_table(CRYSTALS, {column.name: [row[column.name]] for column in CRYSTALS})
+        crystal = crystals_from_table(one)[0][0]
+        assert crystal is not None  # it was relaxed
+        try:
+            earlier = seen.add(row["id"], composition_key(crystal.atomic_numbers), reduced_structure(crystal))
+        except MatchError:
+            earlier = None
+        if earlier is None:
+            yield row, crystal
+
+
+def halide_counts(top: pa.Table) -> tuple[int, int]:
+    """How many of the best are halide elpasolites, and halide perovskites."""
+    kinds = top.column("structure_type").to_pylist()
+    return kinds.count(HALIDE_ELPASOLITE), kinds.count(HALIDE_PEROVSKITE)

@@ -1,0 +1,126 @@
+"""From an objective on log-probabilities to new weights: gradients in parts of equal length, steps of Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from crystalformer_rl.config import FinetuneConfig
+from crystalformer_rl.finetune.memory import Best
+from crystalformer_rl.finetune.objectives import OBJECTIVES, Facts, Knobs
+from crystalformer_rl.finetune.rollout import Part, log_probs, parts_of
+from crystalformer_rl.finetune.state import TrainState, make_optimizer
+from crystalformer_rl.finetune.trainable import moved
+from crystalformer_rl.policy.batch import TokenBatch
+from crystalformer_rl.policy.constraints import Behaviour
+from crystalformer_rl.policy.likelihood import log_prob
+from crystalformer_rl.policy.transformer import Policy
+
+
+class Learning(NamedTuple):
+    """How the last pass of an update went: loss, fraction that the clip held back, norm of the gradient (means over its steps)."""
+
+    loss: float
+    held_back: float
+    gradient_norm: float
+
+
+class Learner:
+    """Updates of the weights by `settings.algorithm`, on crystals sampled with `behaviour`."""
+
+    def __init__(self, settings: FinetuneConfig, behaviour: Behaviour) -> None:
+        self._settings, self._behaviour = settings, behaviour
+        self._step = _make_step(settings)
+        objective = OBJECTIVES.get(settings.algorithm)
+        self._slope = None if objective is None else _make_slope(objective)
+
+    def update(
+        self, state: TrainState, facts: Facts, tokens: TokenBatch, seed: int
+    ) -> tuple[Policy, optax.OptState, Learning]:
+        """Policy and optimizer after `inner_epochs` passes over the batch, each in `minibatches` steps."""
+        policy, optimizer, settings = state.policy, state.optimizer, self._settings
+        learning = Learning(0.0, 0.0, 0.0)
+        if self._slope is None:
+            return policy, optimizer, learning
+        size = len(facts.old_log_prob)
+        random = np.random.default_rng([seed, state.updates])
+        for _ in range(settings.inner_epochs):
+            steps = []
+            for rows in np.array_split(random.permutation(size), min(settings.minibatches, size)):
+                gradient, loss, held_back = self._gradient(policy, facts, tokens, np.sort(rows), state.tau)
+                if len(state.best.value):
+                    gradient = _sum([gradient, self._imitation(policy, state.best, random)])
+                policy, optimizer, norm = self._step(policy, optimizer, gradient)
+                steps.append((loss, held_back, float(norm)))
+            learning = Learning(*(float(mean) for mean in np.mean(steps, axis=0)))
+        return policy, optimizer, learning
+
+    def _gradient(
+        self, policy: Policy, facts: Facts, tokens: TokenBatch, rows: np.ndarray, tau: float
+    ) -> tuple[Policy, float, float]:
+        """The objective's gradient over the crystals of `rows`, by way of its slope in each log-probability."""
+        assert self._slope is not None
+        parts, size = parts_of(tokens, rows), len(facts.old_log_prob)
+        current = log_probs(policy, parts, size, self._behaviour)
+        here = Facts(*(array[rows] for array in facts))
+        slope, value, held_back = self._slope(jnp.asarray(current[rows], jnp.float32), here, self._settings.clip, tau)
+        slopes = np.zeros(size, np.float32)
+        slopes[rows] = np.asarray(slope)
+        return self._backward(policy, parts, slopes), float(value), float(held_back)
+
+    def _imitation(self, policy: Policy, best: Best, random: np.random.Generator) -> Policy:
+        """The gradient of −ln p, averaged over some of the best crystals so far."""
+        count, total = max(1, self._settings.batch // (4 * self._settings.minibatches)), len(best.value)
+        rows = np.sort(random.permutation(total)[:count])
+        slopes = np.zeros(total, np.float32)
+        slopes[rows] = -self._settings.replay_weight / len(rows)
+        return self._backward(policy, parts_of(best.tokens, rows), slopes)
+
+    def _backward(self, policy: Policy, parts: Sequence[Part], slopes: np.ndarray) -> Policy:
+        """Σ slope · ∇ ln p over the crystals of the parts."""
+        return _sum(
+            [_gradient_of_part(policy, p.tokens, jnp.asarray(slopes[p.rows]) * p.weight, self._behaviour) for p in parts]
+        )
+
+
+def _sum(gradients: Sequence[Policy]) -> Policy:
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *gradients)
+
+
+@eqx.filter_jit
+def _gradient_of_part(policy: Policy, tokens: TokenBatch, slopes: Array, behaviour: Behaviour) -> Policy:
+    return eqx.filter_grad(lambda p: (log_prob(p, tokens, behaviour).total * slopes).sum())(policy)
+
+
+def _make_slope(objective: Callable) -> Callable[..., tuple[Array, Array, Array]]:
+    """(B,) slope of the objective in each log-probability, its value, and the fraction that the clip held back."""
+
+    @jax.jit
+    def slope(current: Array, facts: Facts, clip: float, tau: float) -> tuple[Array, Array, Array]:
+        def loss(current: Array) -> tuple[Array, Array]:
+            result = objective(current, facts, Knobs(clip, tau))
+            return result.value, result.held_back
+
+        (value, held_back), gradient = jax.value_and_grad(loss, has_aux=True)(current)
+        return gradient, value, held_back
+
+    return slope
+
+
+def _make_step(settings: FinetuneConfig) -> Callable[..., tuple[Policy, optax.OptState, Float[Array, ""]]]:
+    optimizer = make_optimizer(settings)
+
+    @eqx.filter_jit
+    def step(policy: Policy, state: optax.OptState, gradient: Policy) -> tuple[Policy, optax.OptState, Float[Array, ""]]:
+        gradient = moved(gradient, settings.trainable)
+        updates, state = optimizer.update(gradient, state, eqx.filter(policy, eqx.is_array))
+        return eqx.apply_updates(policy, moved(updates, settings.trainable)), state, optax.tree.norm(gradient)
+
+    return step

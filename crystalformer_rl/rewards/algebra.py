@@ -1,0 +1,214 @@
+"""From figures to rewards: the sum of weighted, transformed and conditional terms that the configuration writes down.
+
+A crystal that no stage could judge, or of which a figure is missing that counts for it, earns a stated price instead
+of being dropped, so that a policy cannot gain by making crystals that fail. Nothing here knows a model: numbers and
+statuses come in, numbers go out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from crystalformer_rl.artifacts import OK
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.rewards.conditions import Condition
+from crystalformer_rl.rewards.figures import GROUPS, Batch
+from crystalformer_rl.rewards.settings import RewardConfig, TermConfig
+from crystalformer_rl.rewards.terms import Term, make_term
+
+SMALLEST = 1e-3
+"""Figures below this count as this where a logarithm is taken."""
+
+_LARGEST = float(np.finfo(float).max)
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """Rewards of N crystals with the parts that they are made of.
+
+    reward: (N,) finite; terms: column name → (N,) each term's share of the reward, NaN where the crystal failed; failed:
+    (N,) bool, the reward is the price of failing; statuses: N names, `ok` where the crystal did not fail.
+    """
+
+    reward: np.ndarray
+    terms: dict[str, np.ndarray]
+    failed: np.ndarray
+    statuses: list[str]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Where the conditions of a term hold: (N,) bool each.
+
+    possible: none is known not to hold, suspicion aside; unknown: none is known not to hold, but of one the figure is
+    missing; disbelieved: they would hold but for an energy that is not to be believed.
+    """
+
+    possible: np.ndarray
+    unknown: np.ndarray
+    disbelieved: np.ndarray
+
+
+@dataclass(frozen=True)
+class WeightedTerm:
+    """One term of the sum with its settings and conditions."""
+
+    column: str
+    settings: TermConfig
+    term: Term
+    conditions: tuple[Condition, ...]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.term.needs.union(*(condition.needs for condition in self.conditions))
+
+    def judge(self, batch: Batch) -> Conditions:
+        """Where the conditions hold by what is known so far. batch: as believed."""
+        possible, all_known = np.ones(len(batch), bool), np.ones(len(batch), bool)
+        for condition in self.conditions:
+            holds, known = condition.holds(batch)
+            possible &= holds | ~known
+            all_known &= known
+        asks_energy = any(condition.doubtful for condition in self.conditions)
+        return Conditions(possible, possible & ~all_known, possible & np.asarray(batch.suspect, bool) & asks_energy)
+
+    def share(self, batch: Batch, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
+        """The weighted share (N,) of crystals that all have status ok, and where it is missing, (N,) bool."""
+        value, missing = self._transformed(batch)
+        weight = self.settings.weight
+        with np.errstate(over="ignore"):
+            otherwise = _finite(np.asarray(weight * self.settings.otherwise))
+            earned = _finite(weight * np.where(missing, 0.0, value))
+        # Suspicion must not open a way around a term: the lesser of the two.
+        earned = np.where(conditions.disbelieved, np.minimum(earned, otherwise), earned)
+        share = np.where(conditions.possible, earned, otherwise)
+        return share + 0.0, conditions.possible & (missing | conditions.unknown)
+
+    def _transformed(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """The figure after its transforms, and where it is missing."""
+        settings = self.settings
+        value, std = self._figure(batch)
+        missing = ~np.isfinite(value)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if settings.target is not None:
+                value = _finite(np.abs(value - settings.target))
+            if settings.confidence and std is not None:
+                missing |= ~np.isfinite(std)
+                value = _finite(value - np.sign(settings.weight) * settings.confidence * std)
+                if settings.target is not None:
+                    value = np.maximum(value, 0.0)  # the target itself may lie within the uncertainty
+            if settings.log:
+                value = np.log(np.maximum(value, SMALLEST))
+        if settings.threshold is not None:
+            value = (value >= settings.threshold).astype(float)
+        if settings.clip is not None:
+            value = np.clip(value, settings.clip[0], settings.clip[1])
+        return value, missing
+
+    def _figure(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+        mean, std = self.term(batch)
+        name = self.settings.term
+        if std is None and self.settings.confidence:
+            raise InputError(
+                f"reward term '{name}' comes without a standard deviation, so 'confidence' can do nothing; leave it out."
+            )
+        arrays = [np.asarray(array, float) for array in (mean, std) if array is not None]
+        if any(array.shape != (len(batch),) for array in arrays):
+            raise InputError(
+                f"reward term '{name}' gave values of shape {arrays[0].shape} for {len(batch)} crystals; "
+                "it must give one number a crystal."
+            )
+        return arrays[0], None if std is None else arrays[1]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """The sum of weighted terms; `failure` is what a crystal earns that failed."""
+
+    terms: tuple[WeightedTerm, ...]
+    failure: float
+
+    @classmethod
+    def of(cls, settings: RewardConfig) -> Reward:
+        """From the configuration. Raises InputError for unknown terms, options, figures and impossible conditions."""
+        terms: list[WeightedTerm] = []
+        for term_settings in settings.terms:
+            term = make_term(term_settings.term, term_settings.options)
+            _check(term_settings, term)
+            conditions = tuple(Condition.parse(text) for text in term_settings.only_if)
+            column = _column_name(term_settings.term, {known.column for known in terms})
+            terms.append(WeightedTerm(column, term_settings, term, conditions))
+        return cls(tuple(terms), settings.failure)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Groups of figures that must be computed for some crystals at least."""
+        return frozenset().union(*(term.needs for term in self.terms))
+
+    def needs_everywhere(self, group: str) -> bool:
+        """Whether some term needs the group whatever the crystal is."""
+        return any(group in term.needs and not term.conditions for term in self.terms)
+
+    def wanted(self, group: str, batch: Batch) -> np.ndarray:
+        """(N,) bool: crystals whose reward depends on figures of `group`, by what is known of them so far."""
+        believed = batch.believed()
+        wanted = np.zeros(len(batch), bool)
+        for term in self.terms:
+            if group in term.needs:
+                wanted |= term.judge(believed).possible
+        return wanted & batch.ok
+
+    def score(self, batch: Batch) -> Rewards:
+        """Rewards of the crystals of a batch, row for row."""
+        failed = ~batch.ok
+        rows = np.flatnonzero(~failed)
+        judged = batch.take(rows).believed()
+        statuses = ["empty_crystal" if f and s == OK else s for f, s in zip(failed, batch.statuses, strict=True)]
+        shares: dict[str, np.ndarray] = {}
+        for term in self.terms:
+            share, missing = term.share(judged, term.judge(judged))
+            shares[term.column] = np.full(len(batch), np.nan)
+            shares[term.column][rows] = share
+            for j in np.flatnonzero(missing).tolist():
+                if not failed[rows[j]]:
+                    statuses[rows[j]] = _reason(term, judged, j)
+                    failed[rows[j]] = True
+        shares = {column: np.where(failed, np.nan, values) for column, values in shares.items()}
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = _finite(np.sum(list(shares.values()), axis=0))
+        return Rewards(np.where(failed, self.failure, total), shares, failed, statuses)
+
+
+def _reason(term: WeightedTerm, batch: Batch, row: int) -> str:
+    """Why a figure that `term` needs is missing."""
+    found = [batch.reasons[group][row] for group in GROUPS if group in term.needs and group in batch.reasons]
+    return next((status for status in found if status != OK), "no_figure")
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Overflow to the largest number there is; NaN stays."""
+    return np.clip(values, -_LARGEST, _LARGEST)
+
+
+def _check(settings: TermConfig, term: Term) -> None:
+    unknown = sorted(set(term.needs) - set(GROUPS))
+    if unknown:
+        raise InputError(
+            f"reward term '{settings.term}' needs '{unknown[0]}', which nothing computes; it may need {', '.join(GROUPS)}."
+        )
+    if settings.confidence and not getattr(term, "uncertain", True):
+        raise InputError(
+            f"reward term '{settings.term}' comes without a standard deviation, so 'confidence' can do nothing; leave it out."
+        )
+
+
+def _column_name(term: str, taken: set[str]) -> str:
+    """`reward_<term>`; repeated terms are numbered from 2."""
+    name = "reward_" + term.rpartition(":")[2]
+    number, unique = 1, name
+    while unique in taken:
+        number += 1
+        unique = f"{name}_{number}"
+    return unique

@@ -1,0 +1,52 @@
+"""The reward as the configuration writes it: terms with weights, transforms and conditions, and the price of failing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, StrictBool, model_validator
+
+from crystalformer_rl.settings import Number, Section, Text
+
+
+class TermConfig(Section):
+    """One term: weight · transformed(figure), where its conditions hold.
+
+    The figure passes its transforms in this order: target, confidence, log, threshold, clip.
+    """
+
+    term: Text = Field(
+        ...,
+        description="Figure that is rewarded: e_above_hull, formation_energy, force, band_gap, eps_electronic, eps_total, fom, "
+        "fom_total, novelty, n_elements, element_fraction, element_table, a registered term, or package.module:name.",
+    )
+    weight: Number = Field(1.0, description="Reward for one unit of the transformed figure; negative where less is better.")
+    target: Number | None = Field(None, description="Value to meet: the figure becomes its absolute distance from it.")
+    confidence: Number = Field(
+        0.0, ge=0, le=10, description="Standard deviations by which an uncertain figure is taken worse than its mean."
+    )
+    log: StrictBool = Field(False, description="Take the natural logarithm; figures below 1e-3 count as 1e-3.")
+    threshold: Number | None = Field(None, description="1 where the figure reaches this, 0 where it does not.")
+    clip: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="Lowest and highest value that counts."
+    )
+    only_if: list[Text] = Field(
+        [], description="Conditions such as `e_above_hull < 0.1`; where one does not hold the term is `otherwise`."
+    )
+    otherwise: Number = Field(0.0, description="What the term gives, before its weight, where a condition does not hold.")
+    options: dict[str, Any] = Field({}, description="What the term itself takes, such as elements or a table.")
+
+    @model_validator(mode="after")
+    def _clip_is_an_interval(self) -> Self:
+        if self.clip is not None and self.clip[0] > self.clip[1]:
+            raise ValueError(f"its lowest value {self.clip[0]} is above its highest {self.clip[1]}")
+        return self
+
+
+class RewardConfig(Section):
+    """The sum of its terms; crystals that fail at any stage earn `failure`."""
+
+    terms: list[TermConfig] = Field(
+        [TermConfig(term="e_above_hull", weight=-1.0, clip=[-0.1, 1.0])], min_length=1, description="What is added up."
+    )
+    failure: Number = Field(-1.0, description="Reward of a crystal that no figure is known of.")

@@ -1,0 +1,64 @@
+"""Which kinds of crystals the policy was shown: those of the reference's pretraining rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from crystalformer_rl.artifacts import REFERENCE, read_table
+from crystalformer_rl.crystal.prototype import Kind, kind
+from crystalformer_rl.crystal.tokens import Sites
+
+_NEEDED = ("role", "space_group", "wyckoff", "elements")
+
+_Sketch = tuple[int, tuple[tuple[int, int], ...]]
+"""Space group, and each element with the number of its sites: what crystals of one kind share whatever the letters."""
+
+
+class KnownKinds:
+    """A set of kinds (`crystal.prototype.kind`).
+
+    Canonical letters are dear in some space groups, so they are worked out for those crystals alone whose elements and
+    numbers of sites are asked for.
+    """
+
+    def __init__(self, rows: Iterable[tuple[int, list[int], list[int]]]) -> None:
+        """`rows`: space group, Wyckoff letters and elements of the sites."""
+        self._waiting: dict[_Sketch, set[tuple[tuple[int, int], ...]]] = {}
+        self._kinds: dict[_Sketch, set[Kind]] = {}
+        for group, letters, elements in rows:
+            pairs = tuple(sorted(zip(letters, elements, strict=True)))
+            self._waiting.setdefault(_sketch(group, elements), set()).add(pairs)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def __contains__(self, asked: object) -> bool:
+        if not isinstance(asked, tuple) or len(asked) != 2:
+            return False
+        group, elements = asked
+        return asked in self._of((group, tuple((element, len(letters)) for element, letters in elements)))
+
+    def has(self, sites: Sites) -> bool:
+        """Whether a crystal of the same kind is known."""
+        sketch = _sketch(sites.space_group, sites.elements.tolist())
+        return sketch in self._waiting and kind(sites.space_group, sites.wyckoff, sites.elements) in self._of(sketch)
+
+    def _of(self, sketch: _Sketch) -> set[Kind]:
+        if sketch not in self._kinds:
+            rows = self._waiting.get(sketch, set())
+            self._kinds[sketch] = {kind(sketch[0], *zip(*pairs, strict=True)) for pairs in rows}
+        return self._kinds[sketch]
+
+
+def _sketch(group: int, elements: list[int]) -> _Sketch:
+    return group, tuple(sorted(Counter(elements).items()))
+
+
+def known_kinds(reference: str | Path) -> KnownKinds:
+    """The kinds of the pretraining rows of a REFERENCE file; entries without tokens have none."""
+    columns = {column.name: column for column in REFERENCE}
+    table = read_table(reference, [columns[name] for name in _NEEDED])
+    rows = zip(*(table.column(name).to_pylist() for name in _NEEDED), strict=True)
+    return KnownKinds((g, w, z) for role, g, w, z in rows if role == "pretraining" and g and w and z)

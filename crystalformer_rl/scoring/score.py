@@ -1,0 +1,132 @@
+"""The score of sampled crystals: figures from a worker, distances to the hull, what is known, rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from crystalformer_rl.artifacts import CRYSTALS, FIGURES, OK, STATUS, make_table
+from crystalformer_rl.crystal.structure import crystal_columns
+from crystalformer_rl.crystal.tokens import Sites, primitive
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.finetune.rollout import Score, Scores
+from crystalformer_rl.hull import Hull, check_same_potential, row_status
+from crystalformer_rl.rewards.algebra import Reward
+from crystalformer_rl.rewards.figures import ENERGY, FORCE, NOVELTY, PROPERTIES, Batch
+from crystalformer_rl.rewards.settings import RewardConfig
+from crystalformer_rl.scoring.client import PotentialWorker
+from crystalformer_rl.scoring.known import KnownKinds, known_kinds
+
+_FIGURES = tuple(column.name for column in FIGURES)
+_EVALUATED = (OK, "potential_failed", "out_of_memory")
+"""Statuses of crystals that the potential was evaluated for; others are refused before."""
+
+
+def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: KnownKinds) -> Score:
+    """The score of a batch by the figures of the crystals as sampled.
+
+    The energies must come from the potential that `hull.identity` names; whoever makes the worker checks it. Figures
+    that cost more than an energy are computed for those crystals alone whose reward depends on them.
+    """
+    everywhere = FORCE if reward.needs_everywhere(FORCE) else ENERGY
+    later = [group for group in (PROPERTIES, FORCE) if group in reward.needs and group != everywhere]
+
+    def score(sites: Sequence[Sites | None], statuses: Sequence[str]) -> Scores:
+        table = _crystals_table(sites, statuses)
+        answer = worker.figures(table, everywhere)
+        batch = _judged(hull, known, sites, table, answer)
+        for group in later:
+            batch = _with_more(worker, table, batch, group, reward.wanted(group, batch))
+        rewards = reward.score(batch)
+        return Scores(
+            reward=rewards.reward,
+            terms=rewards.terms,
+            figures={name: values for name, values in batch.figures.items() if name in _FIGURES},
+            suspect=np.asarray(batch.suspect, bool),
+            known=batch.figure(NOVELTY) == 0.0,
+            status=rewards.statuses,
+            evaluations=sum(
+                sent == OK and found in _EVALUATED
+                for sent, found in zip(statuses, answer.column("status").to_pylist(), strict=True)
+            ),
+        )
+
+    return score
+
+
+@contextmanager
+def open_scoring(
+    settings: RewardConfig, potential: str, reference: str, properties: str | None, threads: int | None
+) -> Iterator[tuple[Score, dict[str, Any]]]:
+    """The score that `settings` describe and the identity of its potential; its worker lives as long as the block.
+
+    reference: file of the known crystals, in the same potential; properties: file of the property models, which is
+    needed only where the reward asks for them; threads: of the worker. Raises InputError for settings that mean
+    nothing, and where potential and reference do not belong together.
+    """
+    reward = Reward.of(settings)
+    if PROPERTIES in reward.needs and properties is None:
+        raise InputError("the reward needs predicted properties, but no models are given; name the file of the models.")
+    known = known_kinds(reference)
+    if NOVELTY in reward.needs and not known:
+        raise InputError(
+            f"{reference} has no crystals of role 'pretraining' with Wyckoff sites, so nothing can be called new; use a "
+            "whole reference, or leave novelty out of the reward."
+        )
+    hull = Hull.from_reference(reference)
+    models = properties if PROPERTIES in reward.needs else None
+    with PotentialWorker(potential, properties=models, threads=threads) as worker:
+        check_same_potential(f"the potential {potential}", worker.identity, reference, hull.identity)
+        yield make_score(worker, hull, reward, known), worker.identity
+
+
+def _crystals_table(sites: Sequence[Sites | None], statuses: Sequence[str]) -> pa.Table:
+    """Crystals in their primitive cells, the cheapest for a potential."""
+    columns = crystal_columns([None if s is None else primitive(s) for s in sites])
+    ids = [str(i) for i in range(len(sites))]
+    return make_table((*CRYSTALS, STATUS), {"id": ids, **columns, "status": list(statuses)})
+
+
+def _judged(hull: Hull, known: KnownKinds, sites: Sequence[Sites | None], table: pa.Table, answer: pa.Table) -> Batch:
+    """The batch with what follows from the energies in `answer` and from the crystals themselves."""
+    n = table.num_rows
+    figures = {name: _floats(answer, name) for name in (ENERGY, FORCE) if name in answer.column_names}
+    figures |= {name: np.full(n, np.nan) for name in ("formation_energy", "e_above_hull", "hull_support")}
+    suspect = np.zeros(n, bool)
+    numbers = [None if z is None else np.array(z, int) for z in table.column("atomic_numbers").to_pylist()]
+    statuses = answer.column("status").to_pylist()
+    for i, (z, energy) in enumerate(zip(numbers, figures[ENERGY].tolist(), strict=True)):
+        statuses[i] = row_status(hull, z, energy, statuses[i])
+        if statuses[i] == OK and z is not None:
+            formation = hull.formation_energy(z, energy)
+            distance = hull.distance(z, formation)
+            figures["formation_energy"][i] = formation
+            figures["e_above_hull"][i] = distance.e_above_hull
+            figures["hull_support"][i] = distance.support
+            suspect[i] = distance.suspect
+    figures[NOVELTY] = np.array([np.nan if s is None else float(not known.has(s)) for s in sites], float)
+    return Batch(numbers, statuses, figures, suspect, list(sites))
+
+
+def _with_more(worker: PotentialWorker, table: pa.Table, batch: Batch, group: str, wanted: np.ndarray) -> Batch:
+    """The batch with the figures of `group` for the wanted crystals, and with the reasons for those that are missing."""
+    rows = np.flatnonzero(wanted)
+    answer = worker.figures(table.take(pa.array(rows, pa.int64())), group)
+    figures, reasons = dict(batch.figures), [OK] * len(batch)
+    for name in answer.column_names:
+        if name in _FIGURES and name not in figures:
+            figures[name] = np.full(len(batch), np.nan)
+            figures[name][rows] = _floats(answer, name)
+    for row, status in zip(rows.tolist(), answer.column("status").to_pylist(), strict=True):
+        reasons[row] = status
+    return Batch(
+        batch.atomic_numbers, batch.statuses, figures, batch.suspect, batch.sites, {**batch.reasons, group: reasons}
+    )
+
+
+def _floats(table: pa.Table, name: str) -> np.ndarray:
+    return table.column(name).to_numpy(zero_copy_only=False).astype(float)

@@ -1,0 +1,119 @@
+"""The command that makes a round, killed at random moments: run again it gives the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from policy_examples import small_policy
+
+from crystalformer_rl import artifacts
+from crystalformer_rl.cli.finetune import command
+from crystalformer_rl.crystal.elements import SYMBOLS
+from crystalformer_rl.hull.reference_file import write_reference
+from crystalformer_rl.policy.checkpoint import save_policy
+
+POTENTIAL = "ase:ase.calculators.lj:LennardJones"
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small policy, and a reference of the elements alone in a potential that needs no weights."""
+    from crystalformer_rl.potential import load
+
+    folder = tmp_path_factory.mktemp("rounds")
+    save_policy(
+        folder / "base.safetensors", small_policy(), {"space_group_counts": [int(g in (225, 2)) for g in range(1, 231)]}
+    )
+    entry = {
+        "id": "He",
+        "formula": "He",
+        "role": "pretraining",
+        "energy": 0.0,
+        "formation_energy": 0.0,
+        "n_atoms": 1,
+        "status": "ok",
+    }
+    table = artifacts.make_table(artifacts.REFERENCE, {c.name: [entry.get(c.name)] for c in artifacts.REFERENCE})
+    record = {"potential": load(POTENTIAL).identity, "elemental_energies": dict.fromkeys(SYMBOLS, 0.0)}
+    write_reference(folder / "reference.parquet", table, artifacts.provenance("reference", {}, [], **record))
+    settings = {"updates": 2, "batch": 32, "trainable": "all", "repeats": 0.1, "replay": 8, "kl_target": 1.0}
+    (folder / "settings.json").write_text(json.dumps({"finetune": settings}))
+    return folder
+
+
+def arguments(folder: Path, out: Path) -> list[str]:
+    base = str(folder / "base.safetensors")
+    return [
+        *(
+            "--policy",
+            base,
+            "--base-policy",
+            base,
+            "--reference",
+            str(folder / "reference.parquet"),
+            "--potential",
+            POTENTIAL,
+        ),
+        *("--config", str(folder / "settings.json"), "--out", str(out)),
+    ]
+
+
+def run(folder: Path, out: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    line = [sys.executable, "-m", "crystalformer_rl", "finetune", *arguments(folder, out)]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(line, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_round_killed_at_any_moment_runs_again_to_the_same_bytes(workplace: Path) -> None:
+    assert run(workplace, workplace / "first").wait() == 0
+    begin = time.monotonic()
+    assert run(workplace, workplace / "undisturbed").wait() == 0
+    duration = time.monotonic() - begin
+    expected = files(workplace / "undisturbed")
+    assert set(expected) == {"policy.safetensors", "state.safetensors", "rollouts.parquet", "updates.parquet"}
+    assert files(workplace / "first") == expected
+
+    disturbed, moments = workplace / "disturbed", random.Random(0)
+    for _ in range(KILLS):
+        process = run(workplace, disturbed)
+        time.sleep(moments.uniform(0.05, 1.0) * duration)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        whole = files(disturbed) if disturbed.is_dir() else {}
+        # what stands under its final name is whole, however early the end came
+        assert all(content == expected[name] for name, content in whole.items() if name in expected)
+    assert run(workplace, disturbed).wait() == 0
+    found = files(disturbed)
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_what_the_command_says(workplace: Path) -> None:
+    result = CliRunner().invoke(command, [*arguments(workplace, workplace / "again"), "--json"])
+    assert result.exit_code == 0, result.output
+    assert "update 2: reward" in result.stderr
+    for figure in ("stable", "KL", "entropy", "unique", "evaluations"):
+        assert figure in result.stderr
+    assert json.loads(result.stdout)["update"] == 2
+
+
+def test_a_state_is_wanted_exactly_where_there_is_one_before(workplace: Path) -> None:
+    result = CliRunner().invoke(command, [*arguments(workplace, workplace / "x"), "--round", "2"])
+    assert "every later round needs the state" in str(result.exception)
