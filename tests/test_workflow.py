@@ -129,8 +129,8 @@ def test_plan_of_a_comparison(workflow: Workflow) -> None:
     assert workflow.plan(config={"arms": ARMS}) == WITH_ARMS
     without = workflow.plan(config={"arms": {**ARMS, "judge": None}})
     assert without == {rule: n for rule, n in WITH_ARMS.items() if rule != "judge"} | {"fetch": 3}
-    longer = workflow.plan(config={"arms": ARMS, "finetune": {"rounds": 300}})
-    assert longer == {**WITH_ARMS, "finetune": 1500}
+    chain = {"policies": {"best": ARMS["policies"]["best"]}}
+    assert workflow.plan(config={"arms": chain, "finetune": {"rounds": 300}})["finetune"] == 600
     only = workflow.plan("results/evaluation/sft-0/metrics.parquet", config={"arms": ARMS})
     assert (only["finetune"], only["finetune_settings"], only["sample"]) == (4, 1, 2)
     assert "judge" not in only

@@ -69,6 +69,8 @@ def command(
     from crystalformer_rl.finetune.state import Lineage, first_state, load_state, save_state
     from crystalformer_rl.policy.checkpoint import load_policy, save_policy
     from crystalformer_rl.resources.registry import embedded_folder
+    from crystalformer_rl.rewards.algebra import Reward
+    from crystalformer_rl.rewards.figures import PROPERTIES
     from crystalformer_rl.scoring.score import open_scoring
 
     run = load_config(config) if config else Config()
@@ -85,7 +87,8 @@ def command(
         )
     lineage = Lineage(round_number, sha256(base_policy), sha256(policy_path))
     start = first_state(policy, settings) if state is None else load_state(state, policy, settings, lineage)
-    models = properties or str(embedded_folder() / "properties.safetensors")
+    predicts = PROPERTIES in Reward.of(run.reward).needs
+    models = (properties or str(embedded_folder() / "properties.safetensors")) if predicts else None
     source = None if "space_group_counts" in card else reference
     weights = space_group_weights(tuple(settings.space_groups), source, card, base_policy)
     with (
@@ -102,7 +105,8 @@ def command(
         end, updates = run_round(start, base, settings, score, weights, seed, updated)
 
     folder = Path(out)
-    inputs = [path for path in (policy_path, base_policy, reference, state, properties) if path]
+    tables = [str(term.options["table"]) for term in run.reward.terms if "table" in term.options]
+    inputs = [path for path in (policy_path, base_policy, reference, state, models, *tables) if path]
     parameters = {
         "round": round_number,
         "seed": seed,

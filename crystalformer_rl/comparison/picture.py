@@ -89,10 +89,20 @@ def _panel(
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     axes.yaxis.grid(True, color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.margins(y=0.06)
-    if factor == 100.0:
-        axes.set_ylim(bottom=0)
+    _heights(axes, labels, factor == 100.0)
     _label(axes, labels)
+
+
+def _heights(axes: Any, labels: Sequence[tuple[float, str, str]], fractions: bool) -> None:
+    """The range that the lines need, and as much of the bands as half as much again shows: two seeds have wide ones."""
+    shown = [y for line in axes.get_lines() for y in np.asarray(line.get_ydata(), float) if np.isfinite(y)]
+    shown += [level for level, _, _ in labels]
+    low, high = min(shown, default=0.0), max(shown, default=1.0)
+    wanted_low, wanted_high = axes.dataLim.y0, axes.dataLim.y1
+    room = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
+    bottom, top = max(wanted_low, low - room), min(wanted_high, high + room)
+    margin = 0.06 * (top - bottom) or room
+    axes.set_ylim(0.0 if fractions else bottom - margin, top + margin)
 
 
 def _thousands(value: float, _: int) -> str:
