@@ -23,7 +23,8 @@ run: $(VENV)/installed  ## Run the pipeline with config.yaml; with PRESET=ehull-
 	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml)
 
 test: lint  ## Pass linters, types, layers and all tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
+	@# One thread a process: two that share the cores would wait for each other.
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-dev  ## Pass linters, types and layers only
 	$(BIN)/ruff check
