@@ -165,7 +165,8 @@ def test_presets(root: Path, workflow: Workflow, preset: str) -> None:
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     config = parse_config(values, str(path))
     assert config.results == f"results/{preset}"
-    assert {term.term for term in config.reward.terms} == ({"fom"} if preset.startswith("fom") else {"e_above_hull"})
+    terms = {"fom": {"fom"}, "fom-small": {"e_above_hull", "fom"}}.get(preset, {"e_above_hull"})
+    assert {term.term for term in config.reward.terms} == terms
     assert config.sample.space_groups == config.finetune.space_groups == ([225] if preset.startswith("fom") else [])
     plan = workflow.plan("--configfile", str(path), config={})
     seeds = sum(len(arm.seeds) for arm in config.arms.policies.values())
