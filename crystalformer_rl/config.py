@@ -168,7 +168,7 @@ class FinetuneConfig(Section):
         ge=0,
         le=1000,
         description="Penalty on crystals whose composition, space group and Wyckoff letters came before among the last "
-        "10,000 sampled, in units of the reward: half of it at the first repeat, two thirds at the second …",
+        "10,000 sampled, in units of the reward: ln(1 + n) of it after n such crystals, so that kinds are kept apart.",
     )
     replay: Integer = Field(
         0, ge=0, le=100_000, description="Best crystals so far, each kind once, that are kept for replay."
@@ -289,28 +289,22 @@ def parse_config(values: Mapping[str, Any], where: str = "the configuration") ->
     return config
 
 
-_COST = ("rounds", "updates", "batch")
-"""Settings of fine-tuning that fix how many evaluations it takes."""
-
-
 def arm_settings(config: Config, name: str, where: str = "the configuration") -> FinetuneConfig:
     """The settings of fine-tuning of an arm. Raises InputError for wrong ones, and where its cost would differ."""
     arm = config.arms.policies[name]
     place = f"{where}, arms.policies.{name}.finetune"
-    changed = [
-        setting
-        for setting in _COST
-        if arm.finetune.get(setting, getattr(config.finetune, setting)) != getattr(config.finetune, setting)
-    ]
-    if changed:
-        raise InputError(
-            f"{place}: '{changed[0]}' changes the number of evaluations, and arms are compared at the same; "
-            f"set finetune.{changed[0]} for all of them."
-        )
     if arm.kind == "best_of_n" and set(arm.finetune) - {"temperature", "space_groups", "elements"}:
         raise InputError(f"{place}: an arm that keeps the best of the base policy's samples learns nothing; leave this out.")
     merged = {**config.finetune.model_dump(), **arm.finetune, **({"algorithm": "none"} if arm.kind == "best_of_n" else {})}
     settings: FinetuneConfig = _validate(FinetuneConfig, merged, place)
+    wanted, found = (own.updates * own.batch for own in (config.finetune, settings))
+    if settings.rounds != config.finetune.rounds:
+        raise InputError(f"{place}: 'rounds' is {settings.rounds}; all arms have finetune.rounds, {config.finetune.rounds}.")
+    if found != wanted:
+        raise InputError(
+            f"{place}: {settings.updates} updates of {settings.batch} crystals are {found} evaluations a round, and arms are "
+            f"compared at the same number; let updates · batch be {wanted}, as in finetune."
+        )
     return settings
 
 

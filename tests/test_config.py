@@ -153,7 +153,12 @@ def test_pretraining_is_declared_once() -> None:
             {"arms": {"policies": {"ppo": {"finetune": {"clip": 2}}}}},
             "arms.policies.ppo.finetune: 'clip' is 2; give a number",
         ),
-        ({"arms": {"policies": {"ppo": {"finetune": {"batch": 3}}}}}, "'batch' changes the number of evaluations"),
+        (
+            {"arms": {"policies": {"ppo": {"finetune": {"batch": 3}}}}},
+            "5 updates of 3 crystals are 15 evaluations a round, and arms are compared at the same number; let updates · batch be "
+            "320, as in finetune.",
+        ),
+        ({"arms": {"policies": {"ppo": {"finetune": {"rounds": 3}}}}}, "'rounds' is 3; all arms have finetune.rounds, 4."),
         ({"arms": {"policies": {"n": {"kind": "best_of_n", "finetune": {"clip": 0.1}}}}}, "learns nothing; leave this out"),
     ],
 )

@@ -45,7 +45,8 @@ def with_settings(**changes) -> FinetuneConfig:
 def facts(n: int = 12, seed: int = 0) -> Facts:
     random = np.random.default_rng(seed)
     old, base, advantage, reward = random.normal(size=(4, n))
-    return Facts(*(jnp.asarray(a) for a in (old, base, advantage, reward, random.choice([2, 62], n), reward > 0)))
+    groups, none = random.choice([2, 62], n), np.zeros(n, int)
+    return Facts(*(jnp.asarray(a) for a in (old, base, advantage, reward, groups, reward > 0, none)))
 
 
 KNOBS = Knobs(0.2, 0.1)
@@ -103,6 +104,12 @@ def test_imitation_counts_stable_crystals_only():
     assert float(sft(log_prob, given._replace(stable=jnp.zeros(12, bool)), KNOBS).value) == 0
 
 
+def test_imitation_weighs_a_kind_less_each_time_it_comes():
+    given = facts(4)._replace(stable=jnp.ones(4, bool), repeats=jnp.arange(4))
+    gradient = jax.grad(lambda t: sft(t, given, KNOBS).value)(given.old_log_prob)
+    np.testing.assert_allclose(gradient / gradient[0], [1, 1 / 2, 1 / 3, 1 / 4], rtol=1e-6)
+
+
 # --- worth, baselines, divergence ----------------------------------------------
 
 
@@ -122,7 +129,7 @@ def test_entropy_bonus_makes_the_flat_policy_best_and_repeats_cost_more_each_tim
     bonus = worth(np.zeros(4), flat, flat, none, tau=0.0, entropy=0.5)
     np.testing.assert_allclose(bonus, 0.5 * np.log(4))
     cost = -worth(np.zeros(3), np.zeros(3), np.zeros(3), np.array([0, 1, 3]), tau=0.0, repeat_penalty=0.2)
-    np.testing.assert_allclose(cost, [0, 0.1, 0.15])
+    np.testing.assert_allclose(cost, 0.2 * np.log([1, 2, 4]))
 
 
 @pytest.mark.parametrize("name", ["space_group", "moving_average", "leave_one_out", "batch_space_group"])

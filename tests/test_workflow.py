@@ -224,7 +224,7 @@ def test_own_files_are_used_in_place(workflow: Workflow) -> None:
         ({"resources": {"reference": "none.parquet"}}, "'resources.reference' is 'none.parquet', neither a resource nor"),
         (
             {"arms": {"policies": {"wide": {"finetune": {"batch": 128}}}}},
-            "arms.policies.wide.finetune: 'batch' changes the number of evaluations, and arms are compared at the same",
+            "5 updates of 128 crystals are 640 evaluations a round, and arms are compared at the same number",
         ),
         (
             {"arms": {"policies": {"a": {}}, "judge": {"reference": "none.parquet"}}},

@@ -41,11 +41,11 @@ def worth(
     """The reward less τ (ln p − ln p_base), plus the entropy bonus, less the penalty on repeats.
 
     The mean of the first two is the reward less τ times the KL divergence; the policy that maximizes it is
-    p_base exp(r/τ)/Z (arXiv 2504.02367). −ln p has the entropy as its mean. n repeats cost the
-    fraction n/(n + 1) of the penalty.
+    p_base exp(r/τ)/Z (arXiv 2504.02367). −ln p has the entropy as its mean. n repeats cost ln(1 + n) of
+    the penalty: up to a constant −ln of a kind's share, so the mean rewards the entropy of the distribution over kinds.
     """
     value = reward - tau * (old_log_prob - base_log_prob) - entropy * old_log_prob
-    return value - repeat_penalty * repeats / (repeats + 1)
+    return value - repeat_penalty * np.log1p(repeats)
 
 
 def advantages(

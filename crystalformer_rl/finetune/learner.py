@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.finetune.memory import Best
 from crystalformer_rl.finetune.objectives import OBJECTIVES, Facts, Knobs
-from crystalformer_rl.finetune.rollout import Part, log_probs, parts_of
+from crystalformer_rl.finetune.rollout import log_probs, parts_of
 from crystalformer_rl.finetune.state import TrainState, make_optimizer
 from crystalformer_rl.finetune.trainable import moved
 from crystalformer_rl.policy.batch import TokenBatch
@@ -73,7 +73,7 @@ class Learner:
         slope, value, held_back = self._slope(jnp.asarray(current[rows], jnp.float32), here, self._settings.clip, tau)
         slopes = np.zeros(size, np.float32)
         slopes[rows] = np.asarray(slope)
-        return self._backward(policy, parts, slopes), float(value), float(held_back)
+        return self._backward(policy, tokens, slopes), float(value), float(held_back)
 
     def _imitation(self, policy: Policy, best: Best, random: np.random.Generator) -> Policy:
         """The gradient of −ln p, averaged over some of the best crystals so far."""
@@ -81,10 +81,12 @@ class Learner:
         rows = np.sort(random.permutation(total)[:count])
         slopes = np.zeros(total, np.float32)
         slopes[rows] = -self._settings.replay_weight / len(rows)
-        return self._backward(policy, parts_of(best.tokens, rows), slopes)
+        return self._backward(policy, best.tokens, slopes)
 
-    def _backward(self, policy: Policy, parts: Sequence[Part], slopes: np.ndarray) -> Policy:
-        """Σ slope · ∇ ln p over the crystals of the parts."""
+    def _backward(self, policy: Policy, tokens: TokenBatch, slopes: np.ndarray) -> Policy:
+        """Σ slope · ∇ ln p. Crystals without a slope, clipped or not imitated, are often the most, and cost nothing."""
+        rows = np.flatnonzero(slopes)
+        parts = parts_of(tokens, rows if len(rows) else np.arange(1))
         return _sum(
             [_gradient_of_part(policy, p.tokens, jnp.asarray(slopes[p.rows]) * p.weight, self._behaviour) for p in parts]
         )

@@ -139,6 +139,7 @@ def _facts(update: Update) -> Facts:
         reward=jnp.asarray(update.value, jnp.float32),
         space_group=jnp.asarray(update.rollout.samples.tokens.g),
         stable=jnp.asarray(stable(update.scores)),
+        repeats=jnp.asarray(update.repeats),
     )
 
 

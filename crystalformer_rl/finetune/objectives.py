@@ -19,7 +19,7 @@ class Facts(NamedTuple):
 
     old_log_prob: with which they were sampled, masks and temperature included (nats); base_log_prob: that of the base
     policy under the same; advantage; reward: before any KL term; space_group; stable: at most 0.1 eV/atom above
-    the hull and not suspect.
+    the hull and not suspect; repeats: earlier crystals of its kind.
     """
 
     old_log_prob: Float[Array, " b"]
@@ -28,6 +28,7 @@ class Facts(NamedTuple):
     reward: Float[Array, " b"]
     space_group: Int[Array, " b"]
     stable: Bool[Array, " b"]
+    repeats: Int[Array, " b"]
 
 
 class Knobs(NamedTuple):
@@ -88,9 +89,13 @@ def dpo(log_prob: Float[Array, " b"], facts: Facts, knobs: Knobs) -> Loss:
 
 
 def sft(log_prob: Float[Array, " b"], facts: Facts, knobs: Knobs) -> Loss:
-    """−ln p of the batch's own stable crystals: imitation of what turned out well."""
-    value = -jnp.where(facts.stable, log_prob, 0.0).sum() / jnp.maximum(facts.stable.sum(), 1)
-    return Loss(value, jnp.zeros(()))
+    """−ln p of the batch's own stable crystals: imitation of what turned out well.
+
+    A crystal that n of its kind came before weighs 1/(1 + n). Else what is frequent is imitated most, comes more often
+    still, and the policy ends with a few kinds.
+    """
+    weight = facts.stable / (1.0 + facts.repeats)
+    return Loss(-(weight * log_prob).sum() / jnp.maximum(weight.sum(), 1.0), jnp.zeros(()))
 
 
 OBJECTIVES: dict[str, Objective] = {"ppo": ppo, "grpo": grpo, "rloo": rloo, "dpo": dpo, "sft": sft}
