@@ -457,7 +457,7 @@ def test_the_examples_of_the_documentation_work(root: Path, tmp_path: Path, monk
     )
     silicon, oxygen = MASSES[13], MASSES[7]
     price = (2.0 * silicon + 0.1 * 2 * oxygen) / (silicon + 2 * oxygen)
-    expected = [0.0, 0.1, -0.45, -0.05 * np.log(price), 0.0, 0.0, 0.19]
+    expected = [0.0, 0.1, -0.45, -0.05 * np.log(price), 0.0, 0.0, 0.0, 0.19]
     found = [Reward.of(settings).score(given).reward[0] for settings in configured]
     assert found == pytest.approx([value - 0.05 for value in expected])
 
