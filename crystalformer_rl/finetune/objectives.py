@@ -95,7 +95,7 @@ def sft(log_prob: Float[Array, " b"], facts: Facts, knobs: Knobs) -> Loss:
     still, and the policy ends with a few kinds.
     """
     weight = facts.stable / (1.0 + facts.repeats)
-    return Loss(-(weight * log_prob).sum() / jnp.maximum(weight.sum(), 1.0), jnp.zeros(()))
+    return Loss(-(weight * jnp.where(facts.stable, log_prob, 0.0)).sum() / jnp.maximum(weight.sum(), 1.0), jnp.zeros(()))
 
 
 OBJECTIVES: dict[str, Objective] = {"ppo": ppo, "grpo": grpo, "rloo": rloo, "dpo": dpo, "sft": sft}
