@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
@@ -234,12 +236,31 @@ def test_the_document_says_it(results: Path, arms: dict[str, dict[str, Any]], tm
     assert "The judge, second, had no part" in text
     assert all(len(set(map(len, table))) == 1 for table in tables(text)), "every row has as many cells as its head"
 
-    elsewhere = tmp_path / "docs" / "arms.md"
-    assert call("compare", results, "--out", tmp_path / "out", "--markdown", elsewhere).exit_code == 0
-    assert elsewhere.read_text() == text.replace("(comparison.svg)", "(arms.svg)")
-    for name in ("arms.parquet", "curves.parquet", "top.parquet", "comparison.svg"):
+    assert call("compare", results, "--out", tmp_path / "out").exit_code == 0
+    for name in ("arms.parquet", "curves.parquet", "top.parquet", "comparison.svg", "comparison.md"):
         assert (tmp_path / "out" / name).read_bytes() == (results / "comparison" / name).read_bytes(), name
-    assert (tmp_path / "docs" / "arms.svg").read_bytes() == (results / "comparison" / "comparison.svg").read_bytes()
+
+
+def test_the_documentation_is_made_of_comparisons(results: Path, tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[1] / "scripts" / "write_results.py"
+    out = tmp_path / "results.md"
+
+    def write(preset: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, script, preset, "--results", results.parent, "--out", out]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert write(results.name).returncode == 0
+    text, own = out.read_text(), (results / "comparison" / "comparison.md").read_text()
+    assert tables(text) == tables(own)
+    assert [line for line in text.splitlines() if line.startswith("# ")] == ["# What fine-tuning reached"]
+    assert text.count("\n### ") == own.count("\n## ")
+    picture = tmp_path / f"results-{results.name}.svg"
+    assert f"]({picture.name})" in text
+    assert picture.read_bytes() == (results / "comparison" / "comparison.svg").read_bytes()
+
+    refused = write("absent")
+    assert refused.returncode == 1
+    assert "snakemake compare --cores all --configfile workflow/presets/absent.yaml" in refused.stderr
 
 
 def tables(text: str) -> list[list[list[str]]]:

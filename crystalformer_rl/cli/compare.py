@@ -12,10 +12,9 @@ from crystalformer_rl.cli.console import json_option, progress, say
 @click.command("compare")
 @click.argument("results", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Folder to write to.")
-@click.option("--markdown", type=click.Path(), help="Write the document here too, with the picture beside it.")
 @click.option("--policy", "policies", multiple=True, help="Only these, such as base and ppo-0; repeatable.  [default: all]")
 @json_option
-def command(results: str, out: str, markdown: str | None, policies: tuple[str, ...], as_json: bool) -> None:
+def command(results: str, out: str, policies: tuple[str, ...], as_json: bool) -> None:
     """Ways to fine-tune side by side at the same number of evaluations: one table, one picture.
 
     RESULTS: the folder of a run with `arms.policies`. Read are finetune/ARM-SEED/, evaluation/POLICY/ and, where there
@@ -28,7 +27,7 @@ def command(results: str, out: str, markdown: str | None, policies: tuple[str, .
 
     \b
     Example:
-      crystalformer-rl compare results/ehull-small --out comparison --markdown docs/ehull-small.md
+      crystalformer-rl compare results/ehull-small --out comparison
     """
     from crystalformer_rl.artifacts import atomic_path, provenance, write_table
     from crystalformer_rl.comparison.arms import arms_table, summaries
@@ -46,14 +45,11 @@ def command(results: str, out: str, markdown: str | None, policies: tuple[str, .
     tables = {"arms": arms, "curves": curves} | ({"top": top} if top is not None else {})
     for name, table in tables.items():
         write_table(folder / f"{name}.parquet", table, made_by)
-    drawing = picture(curves, base_level(runs))
     found = summaries(arms)
-    places = [(folder / "comparison.md", folder / "comparison.svg")]
-    places += [(Path(markdown), Path(markdown).with_suffix(".svg"))] if markdown else []
-    for words_at, drawing_at in places:
-        for place, text in ((words_at, document(runs, found, arms, top, drawing_at.name)), (drawing_at, drawing)):
-            with atomic_path(place) as path:
-                path.write_text(text, encoding="utf-8")
+    files = {"comparison.md": document(runs, found, arms, top), "comparison.svg": picture(curves, base_level(runs))}
+    for name, text in files.items():
+        with atomic_path(folder / name) as path:
+            path.write_text(text, encoding="utf-8")
     summary = {"arms": {name: arm.as_json() for name, arm in found.items()}, "out": str(folder / "comparison.md")}
     sentences = [arm.sentence() for arm in found.values()]
     say(summary, "\n".join([*sentences, f"Comparison: {folder / 'comparison.md'}"]), as_json)

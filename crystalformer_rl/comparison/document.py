@@ -14,8 +14,8 @@ from crystalformer_rl.comparison.results import BASE, Row, Run
 from crystalformer_rl.comparison.top import halide_counts
 
 
-def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top: pa.Table | None, drawing: str) -> str:
-    """The whole document; `drawing` is the address of the picture from where the document lies."""
+def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top: pa.Table | None) -> str:
+    """The whole document; the picture, comparison.svg, lies beside it."""
     parts = [
         "# Ways to fine-tune, side by side",
         _opening(runs, arms),
@@ -23,7 +23,7 @@ def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top:
         *_what_was_run(runs, arms),
         "## Stable and new crystals",
         *_shares(arms),
-        f"![Stable fraction, S.U.N. and reward against evaluations of the potential, one curve an arm]({drawing})",
+        "![Stable fraction, S.U.N. and reward against evaluations of the potential, one curve an arm](comparison.svg)",
         _about_the_picture(runs, arms),
         *_judged(runs, arms),
         *_merit(arms),

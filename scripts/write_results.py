@@ -1,0 +1,58 @@
+"""docs/results.md and its pictures from finished comparisons of arms, one section a preset.
+
+    snakemake compare --cores all --configfile workflow/presets/ehull-small.yaml
+    snakemake compare --cores all --configfile workflow/presets/fom-small.yaml
+    python scripts/write_results.py
+
+Nothing else is written there by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TITLES = {"ehull-small": "Energy above the hull", "fom-small": "Figure of merit in space group 225"}
+INTRODUCTION = """# What fine-tuning reached
+
+Made by `python scripts/write_results.py` from what the presets left in `results/`: the embedded policy and reference, two CPU cores.
+{made}
+
+What helped, what did not, and how that was measured, is told in [finetuning.md](finetuning.md#what-helped-and-what-did-not).
+"""
+
+
+def section(name: str, document: str, drawing: str) -> str:
+    """A comparison's document as a section: its own title, headings a level down, the picture under its new name."""
+    body = document.partition("\n")[2].strip()
+    body = re.sub(r"^#", "##", body, flags=re.MULTILINE)
+    return f"## {TITLES.get(name, name)}\n\n{body.replace('(comparison.svg)', f'({drawing})')}\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", default=list(TITLES), help="which presets [default: %(default)s]")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of the presets' results")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md")
+    arguments = parser.parse_args()
+    sections = []
+    for name in arguments.presets:
+        place = arguments.results / name / "comparison"
+        if not (place / "comparison.md").is_file():
+            command = f"snakemake compare --cores all --configfile workflow/presets/{name}.yaml"
+            print(f"{place} holds no comparison.md; run `{command}` first.", file=sys.stderr)
+            return 1
+        drawing = f"{arguments.out.stem}-{name}.svg"
+        arguments.out.with_name(drawing).write_bytes((place / "comparison.svg").read_bytes())
+        sections.append(section(name, (place / "comparison.md").read_text(encoding="utf-8"), drawing))
+    lines = [f"`snakemake compare --cores all --configfile workflow/presets/{name}.yaml`" for name in arguments.presets]
+    introduction = INTRODUCTION.format(made=f"Each was run by {' and '.join(lines)}.")
+    arguments.out.write_text("\n".join([introduction, *sections]), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
