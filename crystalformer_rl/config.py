@@ -167,8 +167,15 @@ class FinetuneConfig(Section):
         0.0,
         ge=0,
         le=1000,
-        description="Penalty on crystals whose composition, space group and Wyckoff letters came before among the last "
-        "10,000 sampled, in units of the reward: ln(1 + n) of it after n such crystals, so that kinds are kept apart.",
+        description="Penalty on crystals whose composition, space group and Wyckoff letters came before, in units of the reward: "
+        "ln(1 + n) of it after n such crystals, so that kinds are kept apart.",
+    )
+    repeats_memory: Integer = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Crystals, the last sampled, among which repeats are counted. Many tell rare kinds from very rare ones; few "
+        "answer sooner, which keeps a policy from swinging between the best kinds and all others.",
     )
     replay: Integer = Field(
         0, ge=0, le=100_000, description="Best crystals so far, each kind once, that are kept for replay."

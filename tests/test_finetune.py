@@ -15,7 +15,7 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.advantages import Baseline, advantages, worth
 from crystalformer_rl.finetune.divergence import adapted_tau, divergence
 from crystalformer_rl.finetune.loop import run_behaviour, run_round
-from crystalformer_rl.finetune.memory import WINDOW, Best, best_of, remembered, repeats
+from crystalformer_rl.finetune.memory import Best, best_of, remembered, repeats
 from crystalformer_rl.finetune.objectives import Facts, Knobs, dpo, grpo, ppo, rloo, sft
 from crystalformer_rl.finetune.record import rollouts_table, updates_table
 from crystalformer_rl.finetune.rollout import Scores, log_probs, parts_of, roll_out
@@ -188,11 +188,12 @@ def test_tau_follows_its_target():
 
 
 def test_repeats_are_counted_over_batches_and_forgotten_after_the_window():
-    seen = remembered(np.zeros(0, np.int64), np.array([7, 8, 7, 0]))
+    seen = remembered(np.zeros(0, np.int64), np.array([7, 8, 7, 0]), 100)
     assert repeats(seen, np.array([7, 9, 7, 9, 0, 0])).tolist() == [2, 0, 3, 1, 0, 0]
-    seen = remembered(seen, np.arange(100, 100 + WINDOW))
-    assert len(seen) == WINDOW
-    assert repeats(seen, np.array([7])).tolist() == [0]
+    seen = remembered(seen, np.arange(100, 199), 100)
+    assert len(seen) == 100
+    assert repeats(seen, np.array([7, 8])).tolist() == [0, 0], "all but the last of them is forgotten"
+    assert remembered(np.zeros(0, np.int64), np.array([7, 8, 7]), 2).tolist() == [8, 7], "a batch may be more than is remembered"
 
 
 def test_the_best_are_kept_each_kind_once():
@@ -252,6 +253,15 @@ def test_without_an_algorithm_nothing_moves():
     end, updates = run_round(first_state(small_policy(), settings), small_policy(), settings, light, WEIGHTS, 0)
     assert eqx.tree_equal(end.policy, small_policy())
     assert rollouts_table(updates, 1, 0).num_rows == 128
+    assert len(end.seen) == 128
+
+
+def test_a_run_remembers_as_many_kinds_as_it_is_told():
+    settings = with_settings(algorithm="none", repeats_memory=80)
+    end, updates = run_round(first_state(small_policy(), settings), small_policy(), settings, light, WEIGHTS, 0)
+    kinds = np.concatenate([u.rollout.kinds for u in updates])
+    assert end.seen.tolist() == kinds[-80:].tolist()
+    assert updates[1].repeats.tolist() == repeats(kinds[:64], kinds[64:]).tolist()
 
 
 def test_a_round_goes_on_where_the_last_ended(tmp_path):

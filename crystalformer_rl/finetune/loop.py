@@ -155,6 +155,6 @@ def _next_state(state: TrainState, update: Update, settings: FinetuneConfig) -> 
         updates=state.updates + 1,
         crystals=state.crystals + settings.batch,
         tau=adapted_tau(state.tau, update.divergence.plain, settings.kl_target),
-        seen=remembered(state.seen, kinds),
+        seen=remembered(state.seen, kinds, settings.repeats_memory),
         best=best,
     )

@@ -11,10 +11,6 @@ from jaxtyping import Float, Int
 
 from crystalformer_rl.policy.batch import TokenBatch
 
-WINDOW = 10_000
-"""Crystals that a repeat is counted among."""
-
-
 def repeats(seen: Int[np.ndarray, " n"], kinds: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
     """How many earlier crystals, in `seen` or before it in the batch, are of each crystal's kind; 0 for no crystal."""
     counts = Counter(seen.tolist())
@@ -26,9 +22,9 @@ def repeats(seen: Int[np.ndarray, " n"], kinds: Int[np.ndarray, " b"]) -> Int[np
     return found
 
 
-def remembered(seen: Int[np.ndarray, " n"], kinds: Int[np.ndarray, " b"]) -> Int[np.ndarray, " m"]:
-    """The kinds of the last `WINDOW` crystals."""
-    return np.concatenate([seen, kinds])[-WINDOW:]
+def remembered(seen: Int[np.ndarray, " n"], kinds: Int[np.ndarray, " b"], most: int) -> Int[np.ndarray, " m"]:
+    """The kinds of the last `most` crystals."""
+    return np.concatenate([seen, kinds])[-most:]
 
 
 class Best(NamedTuple):

@@ -281,7 +281,12 @@ def repeated(option, values):
     return " ".join(f"{option} {value}" for value in ([values] if isinstance(values, str) else values))
 
 
+def modified(path):
+    """When a file was last written, or None where there is none."""
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
 def print_last(path):
     """Print a text when everything else was said."""
-    text = Path(path).read_text(encoding="utf-8").rstrip()
+    text = path.read_text(encoding="utf-8").rstrip()
     atexit.register(print, f"\n{text}", flush=True)

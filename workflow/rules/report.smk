@@ -29,5 +29,11 @@ rule report:
         "crystalformer-rl report {params.results:q} --out {params.out:q} > {log:q} 2>&1"
 
 
+# A run of single stages makes no report, and an older one does not speak of it.
+SUMMARY = Path(CONFIG.results) / "report" / "summary.txt"
+SUMMARY_BEFORE = modified(SUMMARY)
+
+
 onsuccess:
-    print_last(f"{CONFIG.results}/report/summary.txt")
+    if modified(SUMMARY) != SUMMARY_BEFORE:
+        print_last(SUMMARY)
