@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.rewards.settings import RewardConfig
-from crystalformer_rl.settings import Integer, Number, Positive, Section, SpaceGroup, Text, ascending
+from crystalformer_rl.settings import Elements, Integer, Number, Positive, Section, Seed, SpaceGroup, Text, ascending
 
 POLICY_SUFFIXES = (".safetensors", ".pkl")
 
@@ -194,7 +194,7 @@ class FinetuneConfig(Section):
         [],
         description="Space groups to sample in (1 to 230); none means the distribution that the policy was trained on.",
     )
-    elements: list[Text] = Field([], description="Symbols of the elements that may be used; none means all.")
+    elements: Elements = Field([], description="Symbols of the elements that may be used; none means all.")
 
 
 class ArmConfig(Section):
@@ -205,9 +205,7 @@ class ArmConfig(Section):
         description="finetune: rounds of fine-tuning, then samples of the policy; best_of_n: samples of the base policy scored "
         "at the same cost, of which the best are kept.",
     )
-    seeds: Annotated[list[Integer], AfterValidator(ascending)] = Field(
-        [0], min_length=1, description="Seeds, a policy each."
-    )
+    seeds: Annotated[list[Seed], AfterValidator(ascending)] = Field([0], min_length=1, description="Seeds, a policy each.")
     finetune: dict[str, Any] = Field(
         {}, description="Settings of `finetune` that differ in this arm; those that set the cost must stay."
     )
@@ -222,10 +220,17 @@ class JudgeConfig(Section):
     )
 
 
+def _not_taken(name: str) -> str:
+    """Refuse names that other policies of every run have."""
+    if name in ("base", "tuned"):
+        raise ValueError(f"'{name}' is the name of another policy; choose another")
+    return name
+
+
 class ArmsConfig(Section):
     """Policies side by side at the same number of evaluations of the potential."""
 
-    policies: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], ArmConfig] = Field(
+    policies: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$"), AfterValidator(_not_taken)], ArmConfig] = Field(
         {}, description="Arms by name: small letters, digits and underscores. None: no comparison."
     )
     judge: JudgeConfig | None = Field(
@@ -254,7 +259,7 @@ class RankConfig(Section):
 class Config(Section):
     """A run of the whole pipeline."""
 
-    seed: Integer = Field(0, ge=0, lt=2**31, description="Seed of all sampling; the same seed gives the same crystals.")
+    seed: Seed = Field(0, description="Seed of all sampling; the same seed gives the same crystals.")
     results: Text = Field("results", description="Folder for everything that the run writes.")
     device: Literal["cpu", "gpu"] = Field(
         "cpu",
@@ -293,6 +298,12 @@ def parse_config(values: Mapping[str, Any], where: str = "the configuration") ->
     config: Config = _validate(Config, values, where)
     for name in config.arms.policies:
         arm_settings(config, name, where)
+    judge = config.arms.judge
+    if config.arms.policies and judge is not None and judge.potential == config.resources.potential:
+        raise InputError(
+            f"{where}: 'arms.judge.potential' is {judge.potential}, which gives the rewards; name another, or set "
+            "`judge: null`."
+        )
     return config
 
 
@@ -305,12 +316,22 @@ def arm_settings(config: Config, name: str, where: str = "the configuration") ->
     merged = {**config.finetune.model_dump(), **arm.finetune, **({"algorithm": "none"} if arm.kind == "best_of_n" else {})}
     settings: FinetuneConfig = _validate(FinetuneConfig, merged, place)
     wanted, found = (own.updates * own.batch for own in (config.finetune, settings))
+    if arm.kind == "finetune" and settings.algorithm == "none":
+        raise InputError(
+            f"{place}: with 'algorithm' none nothing is learned; leave the arm out, or let 'kind' be best_of_n."
+        )
     if settings.rounds != config.finetune.rounds:
         raise InputError(f"{place}: 'rounds' is {settings.rounds}; all arms have finetune.rounds, {config.finetune.rounds}.")
     if found != wanted:
         raise InputError(
             f"{place}: {settings.updates} updates of {settings.batch} crystals are {found} evaluations a round, and arms are "
             f"compared at the same number; let updates · batch be {wanted}, as in finetune."
+        )
+    sampled = settings.rounds * found
+    if arm.kind == "best_of_n" and config.sample.n > sampled:
+        raise InputError(
+            f"{place}: the best {config.sample.n} (sample.n) of {sampled} crystals are asked for; sample fewer, or let "
+            "rounds · updates · batch be more."
         )
     return settings
 
@@ -321,7 +342,9 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path of the configuration file.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except _TwiceError as error:
+        raise InputError(f"{path}, line {error.line}: '{error.key}' is set twice; keep one.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -331,6 +354,28 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no settings; write lines such as `seed: 0`.")
     return values
+
+
+class _TwiceError(Exception):
+    """A key that a mapping already has; YAML itself would let the last one win."""
+
+    def __init__(self, key: str, line: int) -> None:
+        super().__init__(key)
+        self.key, self.line = key, line
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose mappings have every key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(problem="a key that is no name", problem_mark=key.start_mark)
+            if key.value in seen:
+                raise _TwiceError(key.value, key.start_mark.line + 1)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def schema() -> dict[str, Any]:
@@ -344,6 +389,9 @@ def schema_text() -> str:
 
 
 def _validate(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+    for key in _keys(values):
+        if not isinstance(key, str):
+            raise InputError(f"{where}: '{key}' is no name of a setting; write one, in quotes where it is a number or date.")
     values = {key: value for key, value in values.items() if value is not None or not _is_section(model, key)}
     try:
         return model.model_validate(values)
@@ -354,6 +402,16 @@ def _validate(model: type[BaseModel], values: Mapping[str, Any], where: str) -> 
         if others:
             sentence += f" Wrong too: {', '.join(others)}."
         raise InputError(f"{where}: {sentence}") from error
+
+
+def _keys(values: Any) -> Iterator[Any]:
+    """All keys of nested mappings and lists."""
+    if isinstance(values, Mapping):
+        yield from values
+        values = list(values.values())
+    if isinstance(values, list):
+        for value in values:
+            yield from _keys(value)
 
 
 def _is_section(model: type[BaseModel], key: str) -> bool:
@@ -423,9 +481,7 @@ def _expected(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
         if isinstance(part, int):
             found = found["items"]
         else:
-            found = (
-                found["properties"][part] if part in found.get("properties", {}) else found.get("additionalProperties", {})
-            )
+            found = found["properties"][part] if part in found.get("properties", {}) else _of_any_key(found)
     or_null = any(choice.get("type") == "null" for choice in found.get("anyOf", ()))
     found = _plain(whole, found)
     choices = found.get("enum") or ([found["const"]] if "const" in found else [])
@@ -441,7 +497,7 @@ def _expected(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
         words = "settings, indented below it"
     else:
         words = _number_words(found)
-    words += " or null" if or_null else ""
+    words += (", or null" if found.get("type") == "array" else " or null") if or_null else ""
     default = None if found.get("type") in ("array", "object") else found.get("default")
     return words + (
         ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 
 
 def _not_boolean(value: Any) -> Any:
@@ -19,12 +21,22 @@ def ascending(values: list[int]) -> list[int]:
     return sorted(set(values))
 
 
+def known_elements(symbols: list[str]) -> list[str]:
+    """The symbols, all of them an element's."""
+    for name in symbols:
+        if name not in ATOMIC_NUMBERS:
+            raise ValueError(f"'{name}' is no element; write symbols such as Na or O")
+    return symbols
+
+
 # Numbers may come as text: YAML 1.1 reads `1e-4` (no dot) so, and Snakemake whatever --config nests.
 Integer = Annotated[int, BeforeValidator(_not_boolean)]
 Number = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_boolean)]
 SpaceGroup = Annotated[int, Field(ge=1, le=230), BeforeValidator(_not_boolean)]
+Seed = Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(_not_boolean)]
 Text = Annotated[str, Field(min_length=1)]
+Elements = Annotated[list[Text], AfterValidator(known_elements)]
 
 
 class Section(BaseModel):

@@ -240,6 +240,19 @@ def test_wrong_configuration_ends_before_any_work(workflow: Workflow, config: di
     assert not (workflow.folder / "results").exists()
 
 
+def test_a_setting_written_twice_ends_before_any_work(workflow: Workflow) -> None:
+    (workflow.folder / "config.yaml").write_text("sample: {n: 8}\nseed: 1\nsample: {batch: 4}\n", encoding="utf-8")
+    done = workflow.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert "config.yaml, line 3: 'sample' is set twice; keep one." in done.stdout + done.stderr
+
+
+def test_a_single_stage_ends_without_words_on_a_report(workflow: Workflow) -> None:
+    done = workflow.snakemake("results/resources/properties.safetensors", "--cores", "1", config=TINY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "report/summary.txt" not in done.stdout + done.stderr
+
+
 def test_lint(workflow: Workflow) -> None:
     done = workflow.snakemake("--lint", config={})
     assert done.returncode == 0, done.stdout + done.stderr

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 @click.option("--policy", "policy_path", required=True, type=click.Path(), help="Our .safetensors or a published .pkl.")
 @click.option("--steps", default=1000, show_default=True, type=click.IntRange(min=1), help="Metropolis steps of each chain.")
 @click.option("--every", type=click.IntRange(min=1), help="Keep the state after so many steps.  [default: the last]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of all random numbers.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0, max=2**31 - 1), help="Of all random numbers."
+)
 @click.option("--elements", multiple=True, help="Only these elements: --elements Na Cl.")
 @click.option("--forbid", multiple=True, help="Never these elements.")
 @click.option("--site-elements", multiple=True, help="Elements of a Wyckoff letter: --site-elements a=Na,K b=F.")

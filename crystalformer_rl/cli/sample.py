@@ -18,7 +18,11 @@ from crystalformer_rl.cli.policy_options import (
 @click.option("--policy", "policy_path", required=True, type=click.Path(), help="Our .safetensors or a published .pkl.")
 @click.option("--n", required=True, type=click.IntRange(min=1), help="How many crystals.")
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Crystal i depends on the seed and i alone."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0, max=2**31 - 1),
+    help="Crystal i depends on the seed and i alone.",
 )
 @click.option("--offset", default=0, show_default=True, type=click.IntRange(min=0), help="Number of the first crystal.")
 @click.option(

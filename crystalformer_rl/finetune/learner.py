@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float
 
 from crystalformer_rl.config import FinetuneConfig
+from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.memory import Best
 from crystalformer_rl.finetune.objectives import OBJECTIVES, Facts, Knobs
 from crystalformer_rl.finetune.rollout import log_probs, parts_of
@@ -58,6 +59,11 @@ class Learner:
                 if len(state.best.value):
                     gradient = _sum([gradient, self._imitation(policy, state.best, random)])
                 policy, optimizer, norm = self._step(policy, optimizer, gradient)
+                if not np.isfinite(float(norm)):
+                    raise InputError(
+                        f"update {state.updates + 1}: the gradient is not finite, and would destroy the policy; lower "
+                        "finetune.learning_rate, or scale the reward's weights to about 1."
+                    )
                 steps.append((loss, held_back, float(norm)))
             learning = Learning(*(float(mean) for mean in np.mean(steps, axis=0)))
         return policy, optimizer, learning

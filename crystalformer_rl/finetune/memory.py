@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from crystalformer_rl.policy.batch import TokenBatch
 
+
 def repeats(seen: Int[np.ndarray, " n"], kinds: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
     """How many earlier crystals, in `seen` or before it in the batch, are of each crystal's kind; 0 for no crystal."""
     counts = Counter(seen.tolist())

@@ -26,7 +26,12 @@ ROLLOUTS = (
     *(_FIGURES[name] for name in _ALWAYS),
     Column("suspect", pa.bool_(), "", "too far below the hull to be believed"),
     Column("known", pa.bool_(), "", "the reference has a crystal of this formula, space group and Wyckoff letters"),
-    Column("repeats", _i, "", "earlier crystals of this formula, space group and Wyckoff letters among the last `repeats_memory`"),
+    Column(
+        "repeats",
+        _i,
+        "",
+        "earlier crystals of this formula, space group and Wyckoff letters among the last `repeats_memory`",
+    ),
     Column("reward", _f, "eV/atom", "reward, failures at their penalty"),
     Column("value", _f, "eV/atom", "reward less the KL term and the penalty on repeats, with the entropy bonus"),
     Column("advantage", _f, "eV/atom", "value less the baseline"),

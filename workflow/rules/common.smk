@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version, validate
 
-from crystalformer_rl.config import POLICY_SUFFIXES, arm_settings, parse_config
+from crystalformer_rl.config import POLICY_SUFFIXES, arm_settings, parse_config, read_mapping
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.resources.registry import Resource, choose
 from crystalformer_rl.rewards.algebra import Reward
@@ -29,6 +29,9 @@ def checked(check, *arguments):
         raise WorkflowError(str(error)) from None
 
 
+# Snakemake has read the files, but lets the last of two equal keys win.
+for path in workflow.configfiles:
+    checked(read_mapping, path)
 CONFIG = checked(parse_config, config, ", ".join(map(str, workflow.configfiles)))
 config.update(CONFIG.model_dump(mode="json"))
 validate(config, "../schemas/config.schema.json", set_default=False)
