@@ -23,7 +23,8 @@ def command(rollouts: tuple[str, ...], n: int, offset: int, out: str, as_json: b
 
     ROLLOUTS: tables of `finetune`, which hold every crystal that was sampled with its reward. A kind is a composition
     with space group and Wyckoff letters; of one kind the best stands for all. Crystals of equal reward are taken in the
-    order of their ids, and crystals that failed are not taken.
+    order of their ids. Crystals that failed are not taken, nor are suspects, more than 0.1 eV/atom below the hull: their
+    energies are not to be believed, and they count as stable nowhere.
 
     Out goes a table as `sample` writes it, the best crystal first, with the ids that the crystals had. The Nth part of a
     ranking is had by --offset.
@@ -40,8 +41,8 @@ def command(rollouts: tuple[str, ...], n: int, offset: int, out: str, as_json: b
     if ranked.num_rows < offset + n:
         passed = f" after the {offset} best" if offset else ""
         raise InputError(
-            f"{', '.join(rollouts)}: of {sampled} crystals only {ranked.num_rows} are of different kinds, but {n}{passed} "
-            "are asked for; ask for fewer, or sample more."
+            f"{', '.join(rollouts)}: of {sampled} crystals, without failed and suspect ones, only {ranked.num_rows} are of "
+            f"different kinds, but {n}{passed} are asked for; ask for fewer, or sample more."
         )
     chosen = ranked.slice(offset, n)
     parameters = {"n": n, "offset": offset}
@@ -56,30 +57,28 @@ def command(rollouts: tuple[str, ...], n: int, offset: int, out: str, as_json: b
 
 
 def best_of_kinds(paths: tuple[str, ...], advance: object = None) -> tuple[pa.Table, int]:
-    """The best crystal of each kind, best first, and how many crystals there were."""
+    """The best crystal of each kind, best first, neither failed nor suspect; and how many crystals were sampled."""
     import pyarrow as pa
 
-    from crystalformer_rl.artifacts import OK, SAMPLES, Column, read_table
+    from crystalformer_rl.artifacts import HULL, SAMPLES, Column, read_table
+    from crystalformer_rl.comparison.selection import best_first
     from crystalformer_rl.crystal.prototype import kind
     from crystalformer_rl.errors import InputError
 
-    columns = (*SAMPLES, Column("reward", pa.float64(), "eV/atom", "what the crystal earned"))
+    suspect = next(column for column in HULL if column.name == "suspect")
+    columns = (*SAMPLES, suspect, Column("reward", pa.float64(), "eV/atom", "what the crystal earned"))
     tables = []
     for path in paths:
         tables.append(read_table(path, columns).select([column.name for column in columns]))
         if callable(advance):
             advance(1)
     table = pa.concat_tables([part.replace_schema_metadata(None) for part in tables])
-    rows = table.select(["id", "space_group", "wyckoff", "elements", "reward", "status"]).to_pylist()
+    rows = table.select(["id", "space_group", "wyckoff", "elements", "suspect", "reward", "status"]).to_pylist()
     ids = {row["id"] for row in rows}
     if len(ids) < len(rows):
         raise InputError(f"{', '.join(paths)}: ids occur twice; give the tables of one run, each round once.")
-    order = sorted(
-        (k for k, row in enumerate(rows) if row["status"] == OK and row["reward"] is not None),
-        key=lambda k: (-rows[k]["reward"], rows[k]["id"]),
-    )
     seen, best = set(), []
-    for k in order:
+    for k in best_first(rows):
         this = kind(rows[k]["space_group"], rows[k]["wyckoff"], rows[k]["elements"])
         if this not in seen:
             seen.add(this)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from crystalformer_rl.artifacts import OK, Column, make_table
 from crystalformer_rl.comparison.intervals import Estimate, fraction, mean
 from crystalformer_rl.comparison.results import Row, Run
+from crystalformer_rl.comparison.selection import best_first
 from crystalformer_rl.crystal.prototype import Kind, kind
 from crystalformer_rl.hull import SUSPECT_BELOW
 
@@ -34,24 +35,20 @@ CURVES = (
 class Rollouts:
     """The crystals of a run's fine-tuning as arrays, in their order.
 
-    update: (N,) of each; reward: (N,) NaN where unknown; ok, stable, known: (N,) bool; kind: (N,) numbers of kinds, -1 where
-    there is no crystal; rank: (N,) places in the order of falling reward, equal ones by id, failures last.
+    update: (N,) of each; reward: (N,) NaN where unknown; stable, known: (N,) bool; kind: (N,) numbers of kinds, -1 where
+    there is no crystal; rank: (N,) places in the order in which best of N takes them, N where it does not.
     """
 
     def __init__(self, rows: Sequence[Row], threshold: float) -> None:
         numbers: dict[Kind, int] = {}
         self.update = np.array([row["update"] for row in rows], int)
         self.reward = np.array([np.nan if row["reward"] is None else row["reward"] for row in rows], float)
-        self.ok = np.array([row["status"] == OK for row in rows], bool)
         self.stable = np.array([_stable(row, threshold) for row in rows], bool)
         self.known = np.array([bool(row["known"]) for row in rows], bool)
         self.kind = np.array([_number(row, numbers) for row in rows], int)
-        order = sorted(
-            range(len(rows)),
-            key=lambda k: (not self.ok[k] or np.isnan(self.reward[k]), -np.nan_to_num(self.reward[k]), rows[k]["id"]),
-        )
-        self.rank = np.empty(len(rows), int)
-        self.rank[order] = np.arange(len(rows))
+        order = best_first(rows)
+        self.rank = np.full(len(rows), len(rows))
+        self.rank[order] = np.arange(len(order))
 
     def sun(self, where: np.ndarray) -> np.ndarray:
         """Which of the crystals at these places are stable, the first of their kind among them, and of none known."""
@@ -60,8 +57,8 @@ class Rollouts:
         return first & self.stable[where] & ~self.known[where] & (self.kind[where] >= 0)
 
     def selection(self, last: int, n: int) -> np.ndarray:
-        """Places of the `n` best crystals of the updates up to `last`, each kind once."""
-        places = np.flatnonzero((self.update <= last) & self.ok & ~np.isnan(self.reward) & (self.kind >= 0))
+        """Places of the `n` crystals that best of N takes of the updates up to `last`, each kind once."""
+        places = np.flatnonzero((self.update <= last) & (self.rank < len(self.rank)) & (self.kind >= 0))
         places = places[np.argsort(self.rank[places])]
         return places[np.sort(np.unique(self.kind[places], return_index=True)[1])][:n]
 

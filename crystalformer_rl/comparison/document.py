@@ -138,7 +138,7 @@ def _about_the_picture(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
     if selecting:
         words += (
             f" The curve of {' and '.join(selecting)} is of the crystals that would be selected from all so far, each kind "
-            "once, by reward; while fewer kinds were sampled than are asked for, of all."
+            "once, by reward, suspects left out; while fewer kinds were sampled than are asked for, of all."
         )
     return words
 
