@@ -12,13 +12,19 @@ from crystalformer_rl.cli.console import json_option, progress, say
 @click.command("compare")
 @click.argument("results", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="Folder to write to.")
-@click.option("--policy", "policies", multiple=True, help="Only these, such as base and ppo-0; repeatable.  [default: all]")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    help="Only these, such as ppo-0; repeatable. The base policy is always there.  [default: all]",
+)
 @json_option
 def command(results: str, out: str, policies: tuple[str, ...], as_json: bool) -> None:
-    """Ways to fine-tune side by side at the same number of evaluations: one table, one picture.
+    """Ways to fine-tune side by side at the same number of scored crystals: one table, one picture.
 
     RESULTS: the folder of a run with `arms.policies`. Read are finetune/ARM-SEED/, evaluation/POLICY/ and, where there
-    is a judge, judge/POLICY.parquet.
+    is a judge, judge/POLICY.parquet. All must be finished, and have one reward, stability threshold and number of crystals
+    sampled in fine-tuning; seeds of an arm must have the same settings.
 
     Writes to the folder --out: arms.parquet, a row a policy, with counts and fractions of stable and of stable, unique and
     novel crystals, their ratios to the base policy, what a second potential says of them, and rewards; curves.parquet, a

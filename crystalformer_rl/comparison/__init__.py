@@ -1,1 +1,1 @@
-"""Ways to fine-tune side by side at the same number of evaluations: one table, curves, a picture, a document."""
+"""Ways to fine-tune side by side at the same number of scored crystals: one table, curves, a picture, a document."""

@@ -36,11 +36,20 @@ def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top:
 def _opening(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
     base, threshold = arms[BASE], runs[0].metrics["stability_threshold"]
     return (
-        f"{len(arms) - 1} arms spend the same number of evaluations of the potential in different ways; all start from the "
-        f"base policy. Of each, and of the base policy, {_sizes(runs)} crystals were relaxed and evaluated. Stable means at "
-        f"most {threshold:g} eV/atom above the hull of the reference and not suspect. Base policy: "
-        f"{_percent(base.shares['stable_initial'])} stable as sampled, {_percent(base.shares['stable'])} after relaxation, "
-        f"S.U.N. {_percent(base.shares['sun'])}."
+        f"{_effort(len(arms) - 1, len(runs[-1].rollouts))}. Of each, and of the base policy, {_sizes(runs)} crystals were "
+        f"relaxed and evaluated. Stable means at most {threshold:g} eV/atom above the hull of the reference and not suspect. "
+        f"Base policy: {_percent(base.shares['stable_initial'])} stable as sampled, {_percent(base.shares['stable'])} after "
+        f"relaxation, S.U.N. {_percent(base.shares['sun'])}."
+    )
+
+
+def _effort(arms: int, scored: int) -> str:
+    """Evaluations of the potential are a few less, and not the same in all arms: some crystals fail before."""
+    if arms == 1:
+        return f"One arm samples and scores {scored:,} crystals a seed; it starts from the base policy"
+    return (
+        f"{arms} arms sample and score the same number of crystals, {scored:,} a seed, and make different use of them; all "
+        "start from the base policy"
     )
 
 
@@ -50,6 +59,7 @@ def _sizes(runs: Sequence[Run]) -> str:
 
 
 def _what_was_run(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
+    # Seeds of an arm have the same settings.
     settings = {run.arm: run for run in runs if run.policy != BASE}
     differing = differing_settings({arm: run.settings.get("finetune", {}) for arm, run in settings.items()})
     rows = []
@@ -69,7 +79,7 @@ def _what_was_run(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]
     reward = next((run.settings["reward"] for run in settings.values() if run.settings.get("reward")), None)
     if reward:
         yield f"Reward: `{json.dumps(_without_defaults(reward), ensure_ascii=False, sort_keys=True)}`."
-    potential = next((run.potential for run in settings.values() if run.potential), "")
+    potential = next((run.potential.get("name", "") for run in settings.values() if run.potential), "")
     if potential:
         yield f"Energies of rewards and of relaxation: {potential}."
 
@@ -103,9 +113,10 @@ def differing_settings(settings: Mapping[str, Row]) -> dict[str, Row]:
 def _without_defaults(reward: Row) -> Row:
     """Terms without what they leave empty."""
     terms = [
-        {key: value for key, value in term.items() if value not in (None, [], {}, 0.0, False)} for term in reward["terms"]
+        {key: value for key, value in term.items() if value not in (None, [], {}, 0.0, False)}
+        for term in reward.get("terms", [])
     ]
-    return {"terms": terms, "failure": reward["failure"]}
+    return reward | {"terms": terms}
 
 
 def _shares(arms: Mapping[str, Arm]) -> Iterator[str]:
@@ -147,7 +158,7 @@ def _judged(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
     if "judged_stable" not in arms[BASE].shares:
         return
     yield "## What a second potential sees"
-    judge = next((run.judge for run in runs if run.judge), "")
+    judge = next((run.judge.get("name", "") for run in runs if run.judge), "")
     yield (
         f"The judge{f', {judge},' if judge else ''} had no part in any reward. Its single-point energies on the same crystals stand "
         "against its own hull. Gain kept is (judged ratio − 1)/(ratio − 1): 100 % where the judge sees the whole gain over the "
@@ -160,7 +171,7 @@ def _judged(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
         row = [arm.name]
         for name, _ in names:
             judged = f"judged_{name}"
-            row += [_percent(arm.shares[judged]) if judged in arm.shares else "–", _ratio(arm, judged), _kept(arm, name)]
+            row += [_percent(arm.shares[judged]), _ratio(arm, judged), _kept(arm, name)]
         rows.append(row)
     yield _table(head, rows, "lrrrrrrrrr")
 

@@ -12,11 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from crystalformer_rl.artifacts import EVALUATED, HULL, METRICS, SAMPLES, STATUS, Column, read_provenance, read_table, sha256
+from crystalformer_rl.comparison.consistency import check_comparable
 from crystalformer_rl.errors import InputError
 
 Row = dict[str, Any]
 
 BASE, MAIN = "base", "tuned"
+_ARM = re.compile(r"(.+)-(0|[1-9]\d*)")
+"""Name of a policy: its arm and its seed."""
 
 _f = pa.float64()
 ROLLOUTS = (
@@ -42,7 +45,8 @@ class Run:
 
     crystals: rows of the EVALUATED table; metrics: its row; judged: rows of the judge's HULL table in the same order, or None;
     rollouts, updates: rows of all rounds in their order, none for the base policy; settings: the run configuration that
-    its fine-tuning had, with its digest; potential, judge: names of the potentials; inputs: files that were read.
+    its fine-tuning had, with its digest; potential, judge: identities of the potentials that rewarded and judged, empty where
+    not recorded; inputs: files that were read.
     """
 
     policy: str
@@ -55,8 +59,8 @@ class Run:
     updates: list[Row] = field(default_factory=list)
     settings: Row = field(default_factory=dict)
     settings_sha256: str = ""
-    potential: str = ""
-    judge: str = ""
+    potential: Row = field(default_factory=dict)
+    judge: Row = field(default_factory=dict)
     inputs: tuple[Path, ...] = ()
 
     @property
@@ -73,15 +77,18 @@ class Run:
 def read_runs(folder: str | Path, policies: Sequence[str] = (), advance: Callable[[int], object] | None = None) -> list[Run]:
     """The base policy first, then every seed of every arm, in the order asked for, else by name.
 
-    Raises InputError where the folder holds no base policy or no arms.
+    policies: only these; the base policy is always read. Raises InputError where the folder holds no base policy or no arms,
+    where some are not finished and none are chosen, and where runs cannot be compared (`check_comparable`).
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give the folder of a run with `arms.policies`.")
-    names = list(policies) or [BASE, *_arms(folder)]
-    if BASE not in names or not (folder / "evaluation" / BASE / "metrics.parquet").is_file():
+    if not _evaluated(folder, BASE):
         raise InputError(f"{folder} holds no evaluation of the base policy (evaluation/base); run the pipeline on it first.")
-    arms = [name for name in dict.fromkeys(names) if name != BASE]
+    arms = [name for name in dict.fromkeys(policies) if name != BASE]
+    if policies and not arms:
+        raise InputError("--policy names the base policy alone; name an arm with its seed too, such as ppo-0.")
+    arms = arms or _arms(folder)
     if not arms:
         raise InputError(
             f"{folder} holds no arms to compare (finetune/ARM-SEED and evaluation/ARM-SEED); name some in `arms.policies` "
@@ -92,16 +99,26 @@ def read_runs(folder: str | Path, policies: Sequence[str] = (), advance: Callabl
         runs.append(_read(folder, name))
         if advance is not None:
             advance(1)
+    check_comparable(folder, runs)
     return runs
 
 
 def _arms(folder: Path) -> list[str]:
-    """Policies that were fine-tuned besides the main run and evaluated, by arm and seed."""
-    found = [path.name for path in (folder / "finetune").glob("*-*") if path.is_dir() and path.name != MAIN]
-    return sorted(
-        (name for name in found if (folder / "evaluation" / name / "metrics.parquet").is_file()),
-        key=lambda name: (name.rpartition("-")[0], len(name), name),
-    )
+    """All policies besides base and main run, by arm and seed. Raises InputError where some are not evaluated yet."""
+    begun = [path.parent.name for name in ("round_*", "settings.json") for path in folder.glob(f"finetune/*/{name}")]
+    begun += [path.parent.name for path in folder.glob("evaluation/*/metrics.parquet")]
+    names = sorted({name for name in begun if _ARM.fullmatch(name)}, key=_arm_and_seed)
+    unfinished = [name for name in names if not _evaluated(folder, name)]
+    if unfinished:
+        raise InputError(
+            f"{folder} holds no evaluation of {', '.join(unfinished)} yet (evaluation/ARM-SEED); let the pipeline finish, or "
+            "choose by --policy what to compare."
+        )
+    return names
+
+
+def _evaluated(folder: Path, policy: str) -> bool:
+    return (folder / "evaluation" / policy / "metrics.parquet").is_file()
 
 
 def _read(folder: Path, policy: str) -> Run:
@@ -118,16 +135,18 @@ def _read(folder: Path, policy: str) -> Run:
     inputs += found.pop("files", []) + ([judged_at] if judged is not None else [])
     return Run(
         policy, arm, seed, metrics, crystals, judged,
-        judge=_potential(judged_at) if judged is not None else "", inputs=tuple(inputs), **found,
+        judge=_potential(judged_at) if judged is not None else {}, inputs=tuple(inputs), **found,
     )  # fmt: skip
 
 
 def _arm_and_seed(policy: str) -> tuple[str, int | None]:
     if policy == BASE:
         return BASE, None
-    parts = re.fullmatch(r"(.+)-(\d+)", policy)
+    parts = _ARM.fullmatch(policy)
     if parts is None:
         raise InputError(f"'{policy}' is no policy of a comparison; give base, or an arm with its seed such as ppo-0.")
+    if parts[1] in (BASE, MAIN):
+        raise InputError(f"'{policy}' cannot be compared, as '{parts[1]}' is the name of another policy; rename the arm.")
     return parts[1], int(parts[2])
 
 
@@ -145,26 +164,39 @@ def _judged(path: Path, crystals: Sequence[Row]) -> list[Row]:
 
 def _course(place: Path) -> Row:
     """Everything of a policy's rounds, the rounds in numerical order."""
-    rounds = sorted(place.glob("round_*"), key=lambda path: int(path.name.removeprefix("round_")))
+    rounds = [path for path in place.glob("round_*") if re.fullmatch(r"round_\d+", path.name)]
+    rounds.sort(key=lambda path: int(path.name.removeprefix("round_")))
     if not rounds:
         raise InputError(f"{place} holds no rounds of fine-tuning (round_1/rollouts.parquet …); run the pipeline first.")
     files = [path / f"{name}.parquet" for path in rounds for name in ("rollouts", "updates")]
     record = read_provenance(files[1]) if files[1].is_file() else {}
     settings_at = place / "settings.json"
-    settings: Row = {"finetune": record.get("parameters", {})}
+    parameters = record.get("parameters", {})
+    settings: Row = {"finetune": parameters, "reward": parameters.get("reward")}
     digest = str(record.get("parameters_sha256", ""))
     if settings_at.is_file():
-        settings, digest = json.loads(settings_at.read_text(encoding="utf-8")), sha256(settings_at)
+        settings, digest = _settings(settings_at), sha256(settings_at)
         files.append(settings_at)
     return {
         "rollouts": [row for path in rounds for row in _rows(path / "rollouts.parquet", ROLLOUTS)],
         "updates": [row for path in rounds for row in _rows(path / "updates.parquet", UPDATES)],
         "settings": settings,
         "settings_sha256": digest,
-        "potential": str((record.get("potential") or {}).get("name", "")),
+        "potential": record.get("potential") or {},
         "files": files,
     }
 
 
-def _potential(path: Path) -> str:
-    return str((read_provenance(path).get("potential") or {}).get("name", ""))
+def _settings(path: Path) -> Row:
+    """The run configuration that fine-tuning had."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); let the pipeline write it again.") from error
+    if not isinstance(found, dict) or not all(isinstance(found.get(name, {}), dict) for name in ("finetune", "reward")):
+        raise InputError(f"{path} does not hold sections `finetune` and `reward`; let the pipeline write it again.")
+    return found
+
+
+def _potential(path: Path) -> Row:
+    return read_provenance(path).get("potential") or {}
