@@ -1,4 +1,4 @@
-"""What cannot be compared, or is not finished, is refused in one sentence."""
+"""What cannot be compared, or is not finished, is refused in one sentence; what is merely poor is compared."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from comparison_examples import POLICIES, ROUNDS, write_arms
 from discovery_examples import IDENTITY
 
 from crystalformer_rl.artifacts import read_provenance, read_table, write_table
+from crystalformer_rl.cli import cli
+from crystalformer_rl.comparison.curves import curves_table
 from crystalformer_rl.comparison.results import read_runs
 from crystalformer_rl.errors import InputError
 
@@ -36,6 +39,12 @@ def refused(folder: Path, *policies: str) -> str:
         read_runs(folder, policies)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def compare(folder: Path) -> str:
+    run = CliRunner().invoke(cli, ["compare", str(folder), "--out", str(folder / "comparison")], catch_exceptions=False)
+    assert run.exit_code == 0
+    return (folder / "comparison" / "comparison.md").read_text()
 
 
 def test_what_is_no_comparison(results: Path, tmp_path: Path) -> None:
@@ -147,3 +156,25 @@ def test_what_may_differ(results: Path, whole: Path) -> None:
     runs = read_runs(results)
     assert [run.policy for run in runs] == list(POLICIES) == [run.policy for run in read_runs(whole)]
     assert [len(run.updates) for run in runs] == [0, 6, 6, 6, 2]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "change",
+    [
+        rewrite("finetune/*-0/*/rollouts.parquet", reward=None),
+        rewrite("finetune/*-?/*/rollouts.parquet", reward=None),
+        rewrite("finetune/best_of_n-0/*/rollouts.parquet", status="no_crystal"),
+        rewrite("finetune/*-?/*/updates.parquet", evaluations=0),
+    ],
+)
+def test_arms_without_rewards_are_drawn(results: Path, change: Change) -> None:
+    change(results)
+    assert "## Stable and new crystals" in compare(results)
+    assert "</svg>" in (results / "comparison" / "comparison.svg").read_text()
+
+
+def test_a_selection_of_nothing_has_no_fractions(results: Path) -> None:
+    rewrite("finetune/best_of_n-0/*/rollouts.parquet", suspect=True)(results)
+    rows = [row for row in curves_table(read_runs(results)).to_pylist() if row["arm"] == "best_of_n"]
+    assert all(row["n"] == 0 and row["stable_fraction"] is row["sun_fraction"] is row["reward_mean"] is None for row in rows)

@@ -22,7 +22,7 @@ CURVES = (
     Column("seed", _i, "", "seed of the run"),
     Column("update", _i, "", "update within the run, from 1"),
     Column("evaluations", _i, "", "evaluations of the potential so far"),
-    Column("n", _i, "", "crystals that the fractions count: those of the update; of best of N the selection so far"),
+    Column("n", _i, "", "crystals that the fractions count: the update's; of best of N those selected so far (none: null)"),
     Column("stable_fraction", _f, "", "at most the stability threshold above the hull, unrelaxed, not suspect"),
     Column("sun_fraction", _f, "", "stable, of a kind not yet seen in the update, and of none that the reference has"),
     Column("reward_mean", _f, "eV/atom", "mean reward"),
@@ -87,7 +87,7 @@ def _curve(run: Run) -> list[Row]:
         spent += update["evaluations"]
         number = update["update"]
         where = rollouts.selection(number, run.metrics["n"]) if run.selects else np.flatnonzero(rollouts.update == number)
-        n = max(len(where), 1)
+        n = len(where)
         rewards = rollouts.reward[where]
         rows.append(
             {
@@ -96,13 +96,13 @@ def _curve(run: Run) -> list[Row]:
                 "seed": run.seed,
                 "update": number,
                 "evaluations": spent,
-                "n": len(where),
-                "stable_fraction": float(rollouts.stable[where].sum() / n),
-                "sun_fraction": float(rollouts.sun(where).sum() / n),
+                "n": n,
+                "stable_fraction": float(rollouts.stable[where].sum() / n) if n else None,
+                "sun_fraction": float(rollouts.sun(where).sum() / n) if n else None,
                 "reward_mean": float(np.nanmean(rewards)) if np.isfinite(rewards).any() else None,
                 "kl": update["kl"],
                 "entropy": update["entropy"],
-                "unique_fraction": len(np.unique(rollouts.kind[where][rollouts.kind[where] >= 0])) / n,
+                "unique_fraction": len(np.unique(rollouts.kind[where][rollouts.kind[where] >= 0])) / n if n else None,
             }
         )
     return rows

@@ -67,7 +67,7 @@ def _panel(
     axes: Any, arms: Mapping[str, list[list[dict[str, Any]]]], name: str, factor: float, base: Estimate | None
 ) -> None:
     labels = []
-    end = max((row["evaluations"] for seeds in arms.values() for rows in seeds for row in rows), default=1)
+    end = max((row["evaluations"] for seeds in arms.values() for rows in seeds for row in rows), default=0)
     if base is not None:
         axes.axhline(factor * base.value, color=_GREY, linewidth=1.4, zorder=1)
         if base.low is not None and base.high is not None:
@@ -80,11 +80,10 @@ def _panel(
         axes.plot(spent, factor * middle, color=colour, linewidth=1.7, linestyle=dashes, zorder=3, solid_capstyle="round")
         if low is not None and high is not None:
             axes.fill_between(spent, factor * low, factor * high, color=colour, alpha=0.2, linewidth=0, zorder=2)
-        if len(middle):
-            # The label sits at the level of the last few updates, so that noise does not order the names.
-            level = float(np.nanmean(middle[-max(1, len(middle) // 10) :]))
+        level = _level(middle)
+        if level is not None:
             labels.append((factor * level, arm, colour))
-    axes.set_xlim(0, end)
+    axes.set_xlim(0, end or 1)
     axes.xaxis.set_major_formatter(_thousands)
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     axes.yaxis.grid(True, color="#e6e6e6", linewidth=0.7)
@@ -93,11 +92,20 @@ def _panel(
     _label(axes, labels)
 
 
+def _level(middle: np.ndarray) -> float | None:
+    """Where a curve's label sits: at the last few updates, so that noise does not order the names; None without any."""
+    known = middle[np.isfinite(middle)]
+    return float(known[-max(1, len(middle) // 10) :].mean()) if len(known) else None
+
+
 def _heights(axes: Any, labels: Sequence[tuple[float, str, str]], fractions: bool) -> None:
     """The range that the lines need, and as much of the bands as half as much again shows: two seeds have wide ones."""
     shown = [y for line in axes.get_lines() for y in np.asarray(line.get_ydata(), float) if np.isfinite(y)]
     shown += [level for level, _, _ in labels]
-    low, high = min(shown, default=0.0), max(shown, default=1.0)
+    if not shown:
+        axes.set_ylim(0, 1)
+        return
+    low, high = min(shown), max(shown)
     wanted_low, wanted_high = axes.dataLim.y0, axes.dataLim.y1
     room = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
     bottom, top = max(wanted_low, low - room), min(wanted_high, high + room)
