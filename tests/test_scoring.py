@@ -351,6 +351,10 @@ def test_forces_are_one_evaluation_with_the_energy_or_a_second_pass() -> None:
     found = scored(sometimes, TermConfig(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"]), MERIT)
     assert [(group, len(ids)) for group, ids in sometimes.asked] == [("energy", 6), ("properties", 2), ("force", 2)]
     assert found.reward[:2] == pytest.approx([0.3, -0.5])
+    assert found.evaluations == 4 + 2
+    refused = Pretender({("force", "NaCl"): "too_large", ("force", "TiO2"): "potential_failed"})
+    term = TermConfig(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"])
+    assert scored(refused, term).evaluations == 4 + 1  # the potential was not asked about what is refused before
 
 
 def test_a_batch_without_a_crystal_has_the_same_columns() -> None:

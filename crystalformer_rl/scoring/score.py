@@ -39,8 +39,12 @@ def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: Known
         table = _crystals_table(sites, statuses)
         answer = worker.figures(table, everywhere)
         batch = _judged(hull, known, sites, table, answer)
+        evaluations = _evaluated([status == OK for status in statuses], answer.column("status").to_pylist())
         for group in later:
-            batch = _with_more(worker, table, batch, group, reward.wanted(group, batch))
+            wanted = reward.wanted(group, batch)
+            batch = _with_more(worker, table, batch, group, wanted)
+            if group == FORCE:  # what predictions cost is no evaluation of energy or forces, and not counted
+                evaluations += _evaluated(wanted.tolist(), batch.reasons[FORCE])
         rewards = reward.score(batch)
         return Scores(
             reward=rewards.reward,
@@ -49,10 +53,7 @@ def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: Known
             suspect=np.asarray(batch.suspect, bool),
             known=batch.figure(NOVELTY) == 0.0,
             status=rewards.statuses,
-            evaluations=sum(
-                sent == OK and found in _EVALUATED
-                for sent, found in zip(statuses, answer.column("status").to_pylist(), strict=True)
-            ),
+            evaluations=evaluations,
         )
 
     return score
@@ -89,6 +90,11 @@ def _crystals_table(sites: Sequence[Sites | None], statuses: Sequence[str]) -> p
     columns = crystal_columns([None if s is None else primitive(s) for s in sites])
     ids = [str(i) for i in range(len(sites))]
     return make_table((*CRYSTALS, STATUS), {"id": ids, **columns, "status": list(statuses)})
+
+
+def _evaluated(sent: Sequence[bool], found: Sequence[str]) -> int:
+    """Of the crystals that were sent to the potential, those that it was evaluated for, by the statuses that came back."""
+    return sum(asked and status in _EVALUATED for asked, status in zip(sent, found, strict=True))
 
 
 def _judged(hull: Hull, known: KnownKinds, sites: Sequence[Sites | None], table: pa.Table, answer: pa.Table) -> Batch:
