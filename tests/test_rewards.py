@@ -8,21 +8,24 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from crystalformer_rl.artifacts import FIGURES, STATUSES
+from crystalformer_rl.config import parse_config, schema
 from crystalformer_rl.crystal.masses import MASSES
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull import SUSPECT_BELOW
 from crystalformer_rl.rewards import terms
 from crystalformer_rl.rewards.algebra import Reward, Rewards
-from crystalformer_rl.rewards.conditions import Condition
+from crystalformer_rl.rewards.conditions import Condition, parse_conditions
 from crystalformer_rl.rewards.figures import GROUP_OF, GROUPS, Batch, known_figures
-from crystalformer_rl.rewards.settings import RewardConfig, TermConfig
+from crystalformer_rl.rewards.settings import LARGEST, RewardConfig, TermConfig
 from crystalformer_rl.rewards.terms import BUILT_IN, CERTAIN, UNCERTAIN, make_term
 
 ROCK_SALT = np.array([11, 17])
@@ -48,11 +51,12 @@ def earned(given: Batch, *of: TermConfig) -> list[float]:
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 anything = st.floats()
+priced = st.floats(-LARGEST, LARGEST)
 moderate = st.floats(-50, 50)
 clips = st.none() | st.lists(numbers, min_size=2, max_size=2).map(sorted)
 
 
-def transformed(name: st.SearchStrategy[str] | str, weight: st.SearchStrategy[float] = numbers) -> Any:
+def transformed(name: st.SearchStrategy[str] | str, weight: st.SearchStrategy[float] = priced) -> Any:
     """Terms with any transforms."""
     return st.builds(
         TermConfig,
@@ -65,14 +69,14 @@ def transformed(name: st.SearchStrategy[str] | str, weight: st.SearchStrategy[fl
         only_if=st.lists(
             st.sampled_from(["e_above_hull < 0.1", "band_gap > 0.5", "force <= 1", "n_elements >= 2"]), max_size=2
         ),
-        otherwise=numbers,
+        otherwise=priced,
     )
 
 
 @settings(deadline=None)
 @given(
     st.lists(transformed(st.sampled_from(CERTAIN + UNCERTAIN)), min_size=1, max_size=3),
-    numbers,
+    priced,
     st.lists(st.tuples(*[anything] * 6), max_size=6),
 )
 def test_rewards_are_finite_and_failures_earn_their_price(of: list[TermConfig], failure: float, rows: list[Any]) -> None:
@@ -90,6 +94,7 @@ def test_rewards_are_finite_and_failures_earn_their_price(of: list[TermConfig], 
     assert set(found.statuses) <= set(STATUSES)
     for share in found.terms.values():
         assert np.array_equal(np.isnan(share), found.failed)
+        assert (np.abs(share[~found.failed]) <= LARGEST).all()
 
 
 @settings(deadline=None)
@@ -168,6 +173,28 @@ def test_transforms_come_in_their_order() -> None:
     assert earned(given, TermConfig(term="band_gap", confidence=1.0, log=True)) == pytest.approx(np.log([0.8, 1.2, 2.5]))
     metal = batch(1, band_gap=[0.0], band_gap_std=[0.1])
     assert earned(metal, TermConfig(term="band_gap", log=True)) == pytest.approx([np.log(1e-3)])
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0])
+@pytest.mark.parametrize("std", [-0.1, np.nan, np.inf])
+def test_a_deviation_that_is_none_is_missing(weight: float, std: float) -> None:
+    given = batch(2, fom=[5.0, 5.0], fom_std=[std, 0.0])
+    careful = rewards(given, TermConfig(term="fom", weight=weight, confidence=1.0))
+    assert careful.statuses == ["no_figure", "ok"]
+    assert careful.reward.tolist() == [-1.0, 5.0 * weight]
+    assert earned(given, TermConfig(term="fom", weight=weight)) == [5.0 * weight] * 2
+
+
+def test_shares_are_bounded() -> None:
+    given = batch(3, fom=[1e39, -1e300, 2.0])
+    assert earned(given, TermConfig(term="fom", weight=10.0)) == [LARGEST, -LARGEST, 20.0]
+    dear = TermConfig(term="fom", weight=-1e6, only_if=["n_elements == 3"], otherwise=1e6)
+    assert earned(given, dear) == [-LARGEST] * 3
+    for setting in ("weight", "otherwise"):
+        with pytest.raises(ValidationError, match="less than or equal to 1000000"):
+            TermConfig(term="fom", **{setting: 1e39})
+    with pytest.raises(ValidationError, match="greater than or equal to -1000000"):
+        RewardConfig(failure=-2e6)
 
 
 def test_terms_are_added_up_and_repeated_names_numbered() -> None:
@@ -269,6 +296,43 @@ def test_impossible_conditions_are_refused(text: str, says: str) -> None:
         Condition.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("texts", "possible"),
+    [
+        (["force < 0.1", "force > 0.2"], False),
+        (["force < 0.1", "force >= 0.1"], False),
+        (["force >= 1", "force <= 1", "force != 1"], False),
+        (["force == 1", "n_atoms > 2", "force == 2"], False),
+        (["force >= 0.1", "force <= 0.1"], True),
+        (["force > 0.1", "force < 0.2", "force < 1e308"], True),
+        (["force > 0.2", "force != 0.3", "force != 0.3"], True),
+        (["force < 0.1", "n_atoms > 0.2"], True),
+        (["force < -1e308"], True),
+    ],
+)
+def test_conditions_that_never_hold_together_are_refused(texts: list[str], possible: bool) -> None:
+    if possible:
+        assert [str(condition) for condition in parse_conditions(texts)] == [
+            f"{figure} {sign} {float(number)}" for figure, sign, number in map(str.split, texts)
+        ]
+        return
+    with pytest.raises(InputError, match=r"^reward\.terms\.1: conditions 'force .*' and 'force .*' never hold together"):
+        Reward.of(RewardConfig(terms=[TermConfig(term="fom"), TermConfig(term="fom", only_if=texts)]))
+
+
+def test_one_condition_needs_no_list() -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    for written, meant in (("force < 1", ["force < 1"]), (None, []), (["force < 1"], ["force < 1"])):
+        values = {"reward": {"terms": [{"term": "fom", "only_if": written}]}}
+        validator.validate(values)
+        assert parse_config(values).reward.terms[0].only_if == meant
+    for wrong in (3, [3], "", [""]):
+        values = {"reward": {"terms": [{"term": "fom", "only_if": wrong}]}}
+        assert not validator.is_valid(values)
+        with pytest.raises(InputError, match=r"'reward\.terms\.0\.only_if(\.0)?' is .*; give .*some text"):
+            parse_config(values)
+
+
 @pytest.mark.parametrize(("sign", "holds"), [("<", [1, 0, 0]), ("<=", [1, 1, 0]), (">", [0, 0, 1]), (">=", [0, 1, 1]), ("==", [0, 1, 0]), ("!=", [1, 0, 1])])  # fmt: skip
 def test_all_comparisons(sign: str, holds: list[int]) -> None:
     found, known = Condition.parse(f" force{sign}-1e-1 ").holds(batch(3, force=[-0.2, -0.1, 0.0]))
@@ -303,7 +367,7 @@ def test_terms_of_the_composition() -> None:
 
 def test_terms_of_a_table(tmp_path: Path) -> None:
     table = tmp_path / "prices.csv"
-    table.write_text("element,value,source\nSi,2.0,x\nO, 0.1 ,\n", encoding="utf-8-sig")
+    table.write_text("element,value,source,,\nSi,2.0,x\nO, 0.1 ,,,, ,\n", encoding="utf-8-sig")
     atoms = [QUARTZ, LEAD]
     options = {"table": str(table), "missing": 10}
     assert values_of("element_table", atoms, **options) == pytest.approx([2.2 / 3, 5.05])
@@ -323,6 +387,11 @@ def test_terms_of_a_table(tmp_path: Path) -> None:
         ("element,value\nSi,1\nO,cheap\n", "line 3: 'cheap' is no finite number"),
         ("element,value\nSi,1\nSi,2\n", "line 3: Si is already in line 2"),
         ("element,value\nSi,1\n", "no value for H, He, Li, Be, B, C, N, O and others"),
+        ("element,value\nO,1\nSi,2,5\n", "line 3 has more cells than .* decimals with a point"),
+        ("element,value,source\nPt,30,000,x\n", "line 2 has more cells"),
+        ("element,value\nPt,1_000\n", "'1_000' is no finite number"),
+        ("element,value,value\nPt,1,2\n", "has 2 columns 'value'"),
+        ("value,element,element\n1,Pt,Si\n", "has 2 columns 'element'"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused(text: str | None, says: str, tmp_path: Path) -> None:
@@ -345,18 +414,40 @@ def test_tables_that_cannot_be_used_are_refused(text: str | None, says: str, tmp
         ("element_fraction", {"element": ["O"]}, "did you mean 'elements'"),
         ("element_table", {}, "needs the option 'table'"),
         ("element_table", {"table": "x.csv", "per": "kg"}, "not one of atom, mass, formula"),
-        ("element_table", {"table": "x.csv", "missing": "none"}, "is no number"),
+        *(
+            ("element_table", {"table": "x.csv", "missing": value}, "'missing': .* is no finite number")
+            for value in ("none", True, float("nan"), float("-inf"), 10**400)
+        ),
+        ("element_table", {"table": "\0x"}, r"needs the option 'table', .* not '\\x00x'"),
+        ("element_table", {"table": "\ud800"}, "cannot be read"),
+        ("price", {}, "use element_table"),
+        ("my_cost", {}, "use element_table"),
+        ("scarcity", {}, "use element_table"),
         ("nowhere_at_all:term", {}, "cannot import nowhere_at_all"),
         ("test_rewards:nothing", {}, "has no 'nothing'"),
         ("test_rewards:ROCK_SALT", {}, "no function"),
         ("test_rewards:no_term", {}, "which is no term"),
         (":x", {}, "cannot import"),
+        (".x:c", {}, "cannot import .x"),
     ],
 )
 def test_wrong_terms_are_refused(term: str, options: dict[str, Any], says: str) -> None:
-    with pytest.raises(InputError, match=says) as found:
-        Reward.of(RewardConfig(terms=[TermConfig(term=term, options=options)]))
+    with pytest.raises(InputError, match=rf"^reward\.terms\.1: .*{says}") as found:
+        Reward.of(RewardConfig(terms=[TermConfig(term="fom"), TermConfig(term=term, options=options)]))
     assert "\n" not in str(found.value)
+
+
+def test_files_are_the_options_that_name_one(tmp_path: Path) -> None:
+    first, second = tmp_path / "b.csv", tmp_path / "a.csv"
+    for path in (first, second):
+        path.touch()
+    options: list[dict[str, Any]] = [
+        {"table": str(first), "per": "mass", "missing": 1.0},
+        {"table": "periodic", "other": str(second), "folder": str(tmp_path)},
+        {"table": str(first), "long": "x" * 5000, "nothing": "\0", "list": [str(second)]},
+    ]
+    found = RewardConfig(terms=[TermConfig(term="x", options=each) for each in options]).files
+    assert found == [str(first), str(second)]
 
 
 class Atoms:
@@ -365,6 +456,7 @@ class Atoms:
     needs: frozenset[str] = frozenset()
 
     def __call__(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
+        assert len(batch)
         assert all(status == "ok" for status in batch.statuses)
         return np.array([len(z) for z in batch.atomic_numbers if z is not None], float), None
 
@@ -407,6 +499,8 @@ def test_users_terms_come_by_path_or_entry_point(monkeypatch: pytest.MonkeyPatch
     given = batch(2, numbers=[QUARTZ, None], statuses=["ok", "no_crystal"])
     for name in ("my_atoms", "test_rewards:atoms"):
         assert earned(given, TermConfig(term=name)) == [9.0, -1.0]
+    failed = batch(1, numbers=[None], statuses=["no_crystal"])
+    assert earned(failed, TermConfig(term="my_atoms")) == [-1.0]  # nobody is asked about no crystal
     with pytest.raises(InputError, match="did you mean 'my_atoms'"):
         make_term("my_atom", {})
     with pytest.raises(InputError, match="cannot be loaded"):

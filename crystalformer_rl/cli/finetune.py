@@ -91,10 +91,19 @@ def command(
     models = (properties or str(embedded_folder() / "properties.safetensors")) if predicts else None
     source = None if "space_group_counts" in card else reference
     weights = space_group_weights(tuple(settings.space_groups), source, card, base_policy)
+    inputs = [path for path in (policy_path, base_policy, reference, state, models, *run.reward.files) if path]
+    parameters = {
+        "round": round_number,
+        "seed": seed,
+        **settings.model_dump(mode="json", exclude={"rounds"}),
+        "reward": run.reward.model_dump(mode="json"),
+    }
     with (
         open_scoring(run.reward, potential, reference, models, None) as (score, identity),
         progress(settings.updates, f"round {round_number}", "update") as bar,
     ):
+        # Before the round, of the inputs that it reads and not of what becomes of them meanwhile.
+        made_by = provenance("finetune", parameters, inputs, potential=identity)
 
         def updated(update: Update) -> None:
             row = update_row(update, round_number)
@@ -105,15 +114,6 @@ def command(
         end, updates = run_round(start, base, settings, score, weights, seed, updated)
 
     folder = Path(out)
-    tables = [str(term.options["table"]) for term in run.reward.terms if "table" in term.options]
-    inputs = [path for path in (policy_path, base_policy, reference, state, models, *tables) if path]
-    parameters = {
-        "round": round_number,
-        "seed": seed,
-        **settings.model_dump(mode="json", exclude={"rounds"}),
-        "reward": run.reward.model_dump(mode="json"),
-    }
-    made_by = provenance("finetune", parameters, inputs, potential=identity)
     write_table(folder / "rollouts.parquet", rollouts_table(updates, round_number, seed), made_by)
     write_table(folder / "updates.parquet", updates_table(updates, round_number), made_by)
     tuned = {**card, "space_group_counts": [int(w) for w in weights], "finetuned_by": made_by, "updates": end.updates}

@@ -13,15 +13,16 @@ import numpy as np
 
 from crystalformer_rl.artifacts import OK
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.rewards.conditions import Condition
+from crystalformer_rl.rewards.conditions import Condition, parse_conditions
 from crystalformer_rl.rewards.figures import GROUPS, Batch
-from crystalformer_rl.rewards.settings import RewardConfig, TermConfig
-from crystalformer_rl.rewards.terms import Term, make_term
+from crystalformer_rl.rewards.settings import LARGEST, RewardConfig, TermConfig
+from crystalformer_rl.rewards.terms import Term, ask, make_term
 
 SMALLEST = 1e-3
 """Figures below this count as this where a logarithm is taken."""
 
-_LARGEST = float(np.finfo(float).max)
+_HUGE = 1e100
+"""Figures beyond this count as this, so that no transform overflows."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ class WeightedTerm:
     term: Term
     conditions: tuple[Condition, ...]
 
+    @classmethod
+    def of(cls, settings: TermConfig, taken: set[str]) -> WeightedTerm:
+        """From its settings; `taken` are the columns of the terms before it. Raises InputError as `Reward.of`."""
+        term = make_term(settings.term, settings.options)
+        _check(settings, term)
+        return cls(_column_name(settings.term, taken), settings, term, parse_conditions(settings.only_if))
+
     @property
     def needs(self) -> frozenset[str]:
         return self.term.needs.union(*(condition.needs for condition in self.conditions))
@@ -79,8 +87,8 @@ class WeightedTerm:
         value, missing = self._transformed(batch)
         weight = self.settings.weight
         with np.errstate(over="ignore"):
-            otherwise = _finite(np.asarray(weight * self.settings.otherwise))
-            earned = _finite(weight * np.where(missing, 0.0, value))
+            otherwise = np.clip(weight * self.settings.otherwise, -LARGEST, LARGEST)
+            earned = np.clip(weight * np.where(missing, 0.0, value), -LARGEST, LARGEST)
         # Suspicion must not open a way around a term: the lesser of the two.
         earned = np.where(conditions.disbelieved, np.minimum(earned, otherwise), earned)
         share = np.where(conditions.possible, earned, otherwise)
@@ -91,16 +99,16 @@ class WeightedTerm:
         settings = self.settings
         value, std = self._figure(batch)
         missing = ~np.isfinite(value)
-        with np.errstate(over="ignore", invalid="ignore"):
+        value = np.clip(value, -_HUGE, _HUGE)
+        if settings.target is not None:
+            value = np.abs(value - settings.target)
+        if settings.confidence and std is not None:
+            missing |= ~(np.isfinite(std) & (std >= 0))
+            value = value - np.sign(settings.weight) * settings.confidence * np.clip(std, 0.0, _HUGE)
             if settings.target is not None:
-                value = _finite(np.abs(value - settings.target))
-            if settings.confidence and std is not None:
-                missing |= ~np.isfinite(std)
-                value = _finite(value - np.sign(settings.weight) * settings.confidence * std)
-                if settings.target is not None:
-                    value = np.maximum(value, 0.0)  # the target itself may lie within the uncertainty
-            if settings.log:
-                value = np.log(np.maximum(value, SMALLEST))
+                value = np.maximum(value, 0.0)  # the target itself may lie within the uncertainty
+        if settings.log:
+            value = np.log(np.maximum(value, SMALLEST))
         if settings.threshold is not None:
             value = (value >= settings.threshold).astype(float)
         if settings.clip is not None:
@@ -108,19 +116,10 @@ class WeightedTerm:
         return value, missing
 
     def _figure(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
-        mean, std = self.term(batch)
-        name = self.settings.term
+        value, std = ask(self.settings.term, self.term, batch)
         if std is None and self.settings.confidence:
-            raise InputError(
-                f"reward term '{name}' comes without a standard deviation, so 'confidence' can do nothing; leave it out."
-            )
-        arrays = [np.asarray(array, float) for array in (mean, std) if array is not None]
-        if any(array.shape != (len(batch),) for array in arrays):
-            raise InputError(
-                f"reward term '{name}' gave values of shape {arrays[0].shape} for {len(batch)} crystals; "
-                "it must give one number a crystal."
-            )
-        return arrays[0], None if std is None else arrays[1]
+            raise _no_deviation(self.settings.term)
+        return value, std
 
 
 @dataclass(frozen=True)
@@ -132,14 +131,16 @@ class Reward:
 
     @classmethod
     def of(cls, settings: RewardConfig) -> Reward:
-        """From the configuration. Raises InputError for unknown terms, options, figures and impossible conditions."""
+        """From the configuration. Raises InputError for unknown terms, options, figures and impossible conditions.
+
+        Its sentence begins with the term's place, `reward.terms.0`.
+        """
         terms: list[WeightedTerm] = []
-        for term_settings in settings.terms:
-            term = make_term(term_settings.term, term_settings.options)
-            _check(term_settings, term)
-            conditions = tuple(Condition.parse(text) for text in term_settings.only_if)
-            column = _column_name(term_settings.term, {known.column for known in terms})
-            terms.append(WeightedTerm(column, term_settings, term, conditions))
+        for place, term in enumerate(settings.terms):
+            try:
+                terms.append(WeightedTerm.of(term, {known.column for known in terms}))
+            except InputError as error:
+                raise InputError(f"reward.terms.{place}: {error}") from error
         return cls(tuple(terms), settings.failure)
 
     @property
@@ -161,7 +162,7 @@ class Reward:
         return wanted & batch.ok
 
     def score(self, batch: Batch) -> Rewards:
-        """Rewards of the crystals of a batch, row for row."""
+        """Rewards of the crystals of a batch, row for row. Raises InputError for a term that fails, by its name."""
         failed = ~batch.ok
         rows = np.flatnonzero(~failed)
         judged = batch.take(rows).believed()
@@ -176,8 +177,7 @@ class Reward:
                     statuses[rows[j]] = _reason(term, judged, j)
                     failed[rows[j]] = True
         shares = {column: np.where(failed, np.nan, values) for column, values in shares.items()}
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = _finite(np.sum(list(shares.values()), axis=0))
+        total = np.sum(list(shares.values()), axis=0)
         return Rewards(np.where(failed, self.failure, total), shares, failed, statuses)
 
 
@@ -187,21 +187,20 @@ def _reason(term: WeightedTerm, batch: Batch, row: int) -> str:
     return next((status for status in found if status != OK), "no_figure")
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    """Overflow to the largest number there is; NaN stays."""
-    return np.clip(values, -_LARGEST, _LARGEST)
-
-
 def _check(settings: TermConfig, term: Term) -> None:
-    unknown = sorted(set(term.needs) - set(GROUPS))
+    unknown = sorted(term.needs - set(GROUPS), key=str)  # by their texts: a user's may be of several types
     if unknown:
         raise InputError(
-            f"reward term '{settings.term}' needs '{unknown[0]}', which nothing computes; it may need {', '.join(GROUPS)}."
+            f"reward term '{settings.term}' needs {unknown[0]!r}, which nothing computes; it may need {', '.join(GROUPS)}."
         )
     if settings.confidence and not getattr(term, "uncertain", True):
-        raise InputError(
-            f"reward term '{settings.term}' comes without a standard deviation, so 'confidence' can do nothing; leave it out."
-        )
+        raise _no_deviation(settings.term)
+
+
+def _no_deviation(term: str) -> InputError:
+    return InputError(
+        f"reward term '{term}' comes without a standard deviation, so 'confidence' can do nothing; leave it out."
+    )
 
 
 def _column_name(term: str, taken: set[str]) -> str:

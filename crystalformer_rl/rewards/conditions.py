@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +57,9 @@ class Condition:
             raise InputError(f"condition '{text}': '{number}' is no finite number; write one, such as 0.1.")
         return cls(figure, comparison, bound)
 
+    def __str__(self) -> str:
+        return f"{self.figure} {self.comparison} {self.bound}"
+
     @property
     def needs(self) -> frozenset[str]:
         """The group of figures that must be computed; none for figures of the crystal itself."""
@@ -69,3 +74,25 @@ class Condition:
         """Where the condition holds, and where its figure is known at all: (N,) bool each."""
         values = batch.figure(self.figure)
         return _OPERATORS[self.comparison](values, self.bound), np.isfinite(values)
+
+
+def parse_conditions(texts: Iterable[str]) -> tuple[Condition, ...]:
+    """All conditions of a term. Raises InputError for a text that is none, and for conditions that no figure can meet."""
+    conditions = tuple(Condition.parse(text) for text in texts)
+    for figure in {condition.figure: None for condition in conditions}:
+        together = [condition for condition in conditions if condition.figure == figure]
+        if not _possible(together):
+            named = " and ".join(f"'{condition}'" for condition in together)
+            raise InputError(f"conditions {named} never hold together; leave one out or correct it.")
+    return conditions
+
+
+def _possible(conditions: list[Condition]) -> bool:
+    """Whether some number meets all conditions, which are on one figure."""
+    bounds = sorted({condition.bound for condition in conditions})
+    between = [low / 2 + high / 2 for low, high in itertools.pairwise(bounds)]
+    # Between two bounds next to each other all numbers are alike.
+    return any(
+        all(_OPERATORS[condition.comparison](value, condition.bound) for condition in conditions)
+        for value in (-math.inf, *bounds, *between, math.inf)
+    )

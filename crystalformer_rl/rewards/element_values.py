@@ -67,22 +67,31 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
-            header = reader.fieldnames or []
-            rows = [(reader.line_num, row.get("element"), row.get("value")) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            header = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, ValueError, csv.Error) as error:  # a ValueError is of the text's encoding, or the path's
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{path} cannot be read ({reason}); give a CSV file with the columns element and value.") from error
     for name in ("element", "value"):
         if name not in header:
             raise InputError(f"{path} has no column '{name}'; it needs the columns element and value.")
-    return [(line, (symbol or "").strip(), (value or "").strip()) for line, symbol, value in rows]
+        if header.count(name) > 1:
+            raise InputError(f"{path} has {header.count(name)} columns '{name}'; keep one of them.")
+    for line, row in rows:
+        # Empty cells after the last column are what spreadsheets leave.
+        if any(cell.strip() for cell in row.get(None, ())):
+            raise InputError(
+                f"{path}, line {line} has more cells than the header has columns; commas divide columns, so write decimals "
+                "with a point and thousands without a comma."
+            )
+    return [(line, (row["element"] or "").strip(), (row["value"] or "").strip()) for line, row in rows]
 
 
 def _number(text: str, place: str) -> float:
     try:
-        value = float(text)
+        value = math.nan if "_" in text else float(text)  # Python's own spelling of thousands
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{place}: '{text}' is no finite number; write one.")
+        raise InputError(f"{place}: '{text}' is no finite number; write one, such as 30000 or 2.5.")
     return value

@@ -90,6 +90,17 @@ class Batch:
             {group: [statuses[i] for i in chosen] for group, statuses in self.reasons.items()},
         )
 
+    def sealed(self) -> Batch:
+        """The same for one term: arrays that refuse to be written, in containers of its own, so that it changes no other's."""
+        return Batch(
+            [None if numbers is None else _sealed(numbers) for numbers in self.atomic_numbers],
+            list(self.statuses),
+            {name: _sealed(values) for name, values in self.figures.items()},
+            _sealed(self.suspect),
+            [None if sites is None else _sealed_sites(sites) for sites in self.sites],
+            {group: list(statuses) for group, statuses in self.reasons.items()},
+        )
+
     def believed(self) -> Batch:
         """The same with suspect crystals lifted to where suspicion begins, so that no term can be paid for more."""
         excess = np.where(self.suspect, -SUSPECT_BELOW - self.figure("e_above_hull"), 0.0)
@@ -98,6 +109,17 @@ class Batch:
         if "e_above_hull" in lifted:  # exactly, free of rounding
             lifted["e_above_hull"] = np.where(self.suspect & (lift > 0), -SUSPECT_BELOW, self.figure("e_above_hull"))
         return dataclasses.replace(self, figures={**self.figures, **lifted})
+
+
+def _sealed(values: np.ndarray) -> np.ndarray:
+    view = np.asarray(values).view()
+    view.flags.writeable = False
+    return view
+
+
+def _sealed_sites(sites: Sites) -> Sites:
+    arrays = (sites.wyckoff, sites.elements, sites.frac_coords, sites.lattice_parameters)
+    return Sites(sites.space_group, *map(_sealed, arrays))
 
 
 def doubtful(name: str) -> bool:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StrictBool, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
 
 from crystalformer_rl.settings import Number, Section, Text
+
+LARGEST = 1e6
+"""Weights, prices and shares are no larger than this in size, so that gradients, which are float32, stay finite."""
+
+
+def _as_list(value: Any) -> Any:
+    """One text for a list of it, and null for none."""
+    return [] if value is None else [value] if isinstance(value, str) else value
+
+
+_text = {"type": "string", "minLength": 1}
+Texts = Annotated[
+    list[Text],
+    BeforeValidator(_as_list),
+    WithJsonSchema({"anyOf": [{"type": "array", "items": _text}, _text, {"type": "null"}]}),
+]
 
 
 class TermConfig(Section):
@@ -20,7 +37,12 @@ class TermConfig(Section):
         description="Figure that is rewarded: e_above_hull, formation_energy, force, band_gap, eps_electronic, eps_total, fom, "
         "fom_total, novelty, n_elements, element_fraction, element_table, a registered term, or package.module:name.",
     )
-    weight: Number = Field(1.0, description="Reward for one unit of the transformed figure; negative where less is better.")
+    weight: Number = Field(
+        1.0,
+        ge=-LARGEST,
+        le=LARGEST,
+        description="Reward for one unit of the transformed figure; negative where less is better.",
+    )
     target: Number | None = Field(None, description="Value to meet: the figure becomes its absolute distance from it.")
     confidence: Number = Field(
         0.0, ge=0, le=10, description="Standard deviations by which an uncertain figure is taken worse than its mean."
@@ -30,10 +52,15 @@ class TermConfig(Section):
     clip: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = Field(
         None, description="Lowest and highest value that counts."
     )
-    only_if: list[Text] = Field(
+    only_if: Texts = Field(
         [], description="Conditions such as `e_above_hull < 0.1`; where one does not hold the term is `otherwise`."
     )
-    otherwise: Number = Field(0.0, description="What the term gives, before its weight, where a condition does not hold.")
+    otherwise: Number = Field(
+        0.0,
+        ge=-LARGEST,
+        le=LARGEST,
+        description="What the term gives, before its weight, where a condition does not hold.",
+    )
     options: dict[str, Any] = Field({}, description="What the term itself takes, such as elements or a table.")
 
     @model_validator(mode="after")
@@ -49,4 +76,10 @@ class RewardConfig(Section):
     terms: list[TermConfig] = Field(
         [TermConfig(term="e_above_hull", weight=-1.0, clip=[-0.1, 1.0])], min_length=1, description="What is added up."
     )
-    failure: Number = Field(-1.0, description="Reward of a crystal that no figure is known of.")
+    failure: Number = Field(-1.0, ge=-LARGEST, le=LARGEST, description="Reward of a crystal that no figure is known of.")
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the files that options name, such as tables, each once; other texts among the options name none."""
+        texts = [value for term in self.terms for value in term.options.values() if isinstance(value, str)]
+        return [path for path in dict.fromkeys(texts) if os.path.isfile(path)]  # pathlib's is_file may raise
