@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     "--round", "round_number", default=1, show_default=True, type=click.IntRange(min=1), help="Number of this round."
 )
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the run; the same in all rounds."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0, max=2**31 - 1),
+    help="Seed of the run; the same in all rounds.",
 )
 @click.option(
     "--properties", type=click.Path(), help="Property models, where the reward asks for them.  [default: the embedded ones]"

@@ -144,14 +144,7 @@ if JUDGE:
 
 # What the reward reads besides: models, where it asks for predicted figures, and tables that its terms name.
 REWARDED_PROPERTIES = PROPERTIES if PREDICTED in checked(Reward.of, CONFIG.reward).needs else []
-REWARD_TABLES = sorted(
-    {
-        value
-        for term in CONFIG.reward.terms
-        for value in term.options.values()
-        if isinstance(value, str) and Path(value).is_file()
-    }
-)
+REWARD_TABLES = CONFIG.reward.files
 
 # Policies, batches and rounds
 
