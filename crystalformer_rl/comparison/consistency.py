@@ -38,8 +38,8 @@ def _check_updates(folder: Path, run: Run) -> None:
     whole = list(range(1, max(numbers) + 1))
     if numbers != whole or sorted({row["update"] for row in run.rollouts}) != whole:
         raise InputError(
-            f"{folder}/finetune/{run.policy} does not hold updates 1 to {whole[-1]} once each with their crystals, so a round "
-            "is missing or there twice; let the pipeline finish."
+            f"{folder}/finetune/{run.policy} does not hold updates 1 to {whole[-1]} once each with their crystals, so a "
+            "round is missing or there twice; let the pipeline finish."
         )
 
 
@@ -48,8 +48,8 @@ def _check_sampled(folder: Path, arms: Sequence[Run]) -> None:
     if pair := _pair(arms, lambda run: len(run.rollouts)):
         (a, n), (b, m) = pair
         raise InputError(
-            f"{folder}/finetune: {n} crystals were sampled for {a.policy} but {m} for {b.policy}, and arms are compared at the "
-            "same number; let the pipeline finish, or choose others by --policy."
+            f"{folder}/finetune: {n} crystals were sampled for {a.policy} but {m} for {b.policy}, and arms are compared at "
+            "the same number; let the pipeline finish, or choose others by --policy."
         )
 
 
@@ -59,8 +59,8 @@ def _check_seeds(folder: Path, arms: Sequence[Run]) -> None:
             (a, own), (b, other) = pair
             keys = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
             raise InputError(
-                f"{folder}/finetune: {a.policy} and {b.policy} are seeds of one arm but differ in {', '.join(keys)}; let the "
-                "pipeline make both again, or choose one by --policy."
+                f"{folder}/finetune: {a.policy} and {b.policy} are seeds of one arm but differ in {', '.join(keys)}; let "
+                "the pipeline make both again, or choose one by --policy."
             )
 
 
@@ -68,8 +68,8 @@ def _check_rewards(folder: Path, arms: Sequence[Run]) -> None:
     if pair := _pair(arms, lambda run: run.settings.get("reward")):
         (a, _), (b, _) = pair
         raise InputError(
-            f"{folder}/finetune: {a.policy} and {b.policy} had different rewards, so they cannot be compared; let the pipeline "
-            "make both again, or choose others by --policy."
+            f"{folder}/finetune: {a.policy} and {b.policy} had different rewards, so they cannot be compared; let the "
+            "pipeline make both again, or choose others by --policy."
         )
     if pair := _pair(arms, lambda run: run.potential):
         (a, own), (b, other) = pair
@@ -98,14 +98,14 @@ def _check_judge(folder: Path, runs: Sequence[Run]) -> None:
     if pair := _pair(judged, lambda run: run.judge):
         (a, own), (b, other) = pair
         raise InputError(
-            f"{folder}/judge: {a.policy} was judged by {describe_identity(own)} but {b.policy} by {describe_identity(other)}; "
-            "run `judge` on all with one potential."
+            f"{folder}/judge: {a.policy} was judged by {describe_identity(own)} but {b.policy} by "
+            f"{describe_identity(other)}; run `judge` on all with one potential."
         )
     for run in judged:
         if run.judge and any(run.judge == other.potential for other in runs):
             raise InputError(
-                f"{folder}/judge: the judge, {describe_identity(run.judge)}, is the potential that gave the rewards; judge by "
-                "another one (arms.judge.potential)."
+                f"{folder}/judge: the judge, {describe_identity(run.judge)}, is the potential that gave the rewards; judge "
+                "by another one (arms.judge.potential)."
             )
 
 

@@ -36,10 +36,10 @@ def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top:
 def _opening(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
     base, threshold = arms[BASE], runs[0].metrics["stability_threshold"]
     return (
-        f"{_effort(len(arms) - 1, len(runs[-1].rollouts))}. Of each, and of the base policy, {_sizes(runs)} crystals were "
-        f"relaxed and evaluated. Stable means at most {threshold:g} eV/atom above the hull of the reference and not suspect. "
-        f"Base policy: {_percent(base.shares['stable_initial'])} stable as sampled, {_percent(base.shares['stable'])} after "
-        f"relaxation, S.U.N. {_percent(base.shares['sun'])}."
+        f"{_effort(len(arms) - 1, len(runs[-1].rollouts))}. Of each, and of the base policy, {_sizes(runs)} crystals "
+        f"were relaxed and evaluated. Stable means at most {threshold:g} eV/atom above the hull of the reference and not "
+        f"suspect. Base policy: {_percent(base.shares['stable_initial'])} stable as sampled, "
+        f"{_percent(base.shares['stable'])} after relaxation, S.U.N. {_percent(base.shares['sun'])}."
     )
 
 

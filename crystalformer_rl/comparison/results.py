@@ -45,8 +45,8 @@ class Run:
 
     crystals: rows of the EVALUATED table; metrics: its row; judged: rows of the judge's HULL table in the same order, or None;
     rollouts, updates: rows of all rounds in their order, none for the base policy; settings: the run configuration that
-    its fine-tuning had, with its digest; potential, judge: identities of the potentials that rewarded and judged, empty where
-    not recorded; inputs: files that were read.
+    its fine-tuning had, with its digest; potential, judge: identities of the potentials that rewarded and judged, empty
+    where not recorded; inputs: files that were read.
     """
 
     policy: str
@@ -111,8 +111,8 @@ def _arms(folder: Path) -> list[str]:
     unfinished = [name for name in names if not _evaluated(folder, name)]
     if unfinished:
         raise InputError(
-            f"{folder} holds no evaluation of {', '.join(unfinished)} yet (evaluation/ARM-SEED); let the pipeline finish, or "
-            "choose by --policy what to compare."
+            f"{folder} holds no evaluation of {', '.join(unfinished)} yet (evaluation/ARM-SEED); let the pipeline finish, "
+            "or choose by --policy what to compare."
         )
     return names
 
