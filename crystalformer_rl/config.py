@@ -228,7 +228,7 @@ def _not_taken(name: str) -> str:
 
 
 class ArmsConfig(Section):
-    """Policies side by side at the same number of evaluations of the potential."""
+    """Policies side by side, each with the same number of crystals sampled and scored."""
 
     policies: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$"), AfterValidator(_not_taken)], ArmConfig] = Field(
         {}, description="Arms by name: small letters, digits and underscores. None: no comparison."

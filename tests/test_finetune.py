@@ -193,7 +193,9 @@ def test_repeats_are_counted_over_batches_and_forgotten_after_the_window():
     seen = remembered(seen, np.arange(100, 199), 100)
     assert len(seen) == 100
     assert repeats(seen, np.array([7, 8])).tolist() == [0, 0], "all but the last of them is forgotten"
-    assert remembered(np.zeros(0, np.int64), np.array([7, 8, 7]), 2).tolist() == [8, 7], "a batch may be more than is remembered"
+    assert remembered(np.zeros(0, np.int64), np.array([7, 8, 7]), 2).tolist() == [8, 7], (
+        "a batch may be more than is remembered"
+    )
 
 
 def test_the_best_are_kept_each_kind_once():
