@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import equinox as eqx
@@ -30,13 +31,15 @@ from crystalformer_rl.policy.densities import (
 )
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.published import load_published, read_arrays
-from crystalformer_rl.policy.sampler import sample, sample_batch, sites_of, stages
+from crystalformer_rl.policy.sampler import LANES, crystal_keys, sample, sample_batch, sites_of, stages
 from crystalformer_rl.policy.score import log_probs_of
 from crystalformer_rl.policy.transformer import TOKENS_PER_SITE
 
 PLAIN = Behaviour.make()
 NARROW = Behaviour.make(temperature=0.7, top_p=0.9, allowed=allowed_elements({8, 11, 17, 26}))
 UNIFORM = [1.0] * 230
+STAGE_END = stages(21, LANES)[0][0]
+"""Places of the first stage."""
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +102,12 @@ def test_a_policy_comes_back_from_disk(tmp_path):
     save_policy(tmp_path / "q.safetensors", again, card)
     assert (tmp_path / "q.safetensors").read_bytes() == whole
     (tmp_path / "half.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"half\.safetensors"):
-        load_policy(tmp_path / "half.safetensors")
+    (tmp_path / "header.safetensors").write_bytes(whole.replace(b"format", b"fxrmat", 1).replace(b"shape", b"shxpe", 2))
+    for damaged in ("half", "header"):
+        with pytest.raises(InputError, match=rf"{damaged}\.safetensors"):
+            load_policy(tmp_path / f"{damaged}.safetensors")
+    with pytest.raises(InputError, match="is a folder"):
+        load_policy(tmp_path)
 
 
 def test_cached_outputs_are_the_uncached_ones(samples):
@@ -125,6 +132,32 @@ def test_behaviour_log_prob_is_the_likelihood(behaviour):
     np.testing.assert_allclose(drawn.log_prob, log_prob(small_policy(), tokens).total, atol=5e-4)
     if behaviour is NARROW:
         assert set(np.unique(drawn.tokens.a)) <= {0, 8, 11, 17, 26}
+
+
+def test_likelihood_holds_where_some_batches_of_a_wave_are_done_before_the_others():
+    """All sequences of the first batch end early, those of the others go on in a new batch at the place where they were."""
+    policy, numbers = small_policy(), range(4 * LANES)
+    drawn = sample(policy, 5, numbers, UNIFORM, PLAIN)
+    length = (np.asarray(drawn.tokens.w) > 0).sum(-1)
+    order = np.argsort(length, kind="stable")
+    assert length[order[LANES - 1]] < STAGE_END < length.max()
+    keys = crystal_keys(5, jnp.asarray(order, jnp.int32))
+    again = sample_batch(policy, keys, jnp.asarray(np.asarray(drawn.tokens.g)[order]), PLAIN)
+    for one, other in zip(again.tokens, drawn.tokens, strict=True):
+        np.testing.assert_allclose(one, np.asarray(other)[order], atol=1e-4)
+    np.testing.assert_allclose(again.log_prob, log_prob(policy, jax.tree.map(jnp.asarray, again.tokens)).total, atol=5e-4)
+
+
+def test_behaviour_log_prob_of_a_published_policy_whose_sequence_is_full():
+    """It never comes to draw a lattice, so the likelihood has none either."""
+    policy = small_policy(n_max=4)
+    policy = dataclasses.replace(policy, shape=dataclasses.replace(policy.shape, likelihood="published"))
+    drawn = sample(policy, 0, range(64), UNIFORM, PLAIN)
+    full = (np.asarray(drawn.tokens.w) > 0).all(-1)
+    assert 5 < full.sum() < 64
+    found = log_prob(policy, jax.tree.map(jnp.asarray, drawn.tokens))
+    assert not np.asarray(found.l)[full].any()
+    np.testing.assert_allclose(found.total[full], drawn.behaviour_log_prob[full], rtol=0, atol=2e-3)
 
 
 def test_likelihood_does_not_depend_on_padding():

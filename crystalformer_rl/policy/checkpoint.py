@@ -74,6 +74,9 @@ def load_policy(path: str | Path) -> tuple[Policy, dict[str, Any]]:
         raise InputError(
             f"{path} is a safetensors file but no policy of this package; give one that `pretrain` or `finetune` wrote."
         )
+    for name in ("shape", "card"):
+        if not isinstance(metadata.get(name), dict):
+            raise InputError(f"{path} lacks its {name}; the file is damaged, so get it again.")
     shape = PolicyShape.from_dict(metadata["shape"], str(path))
     blank = eqx.filter_eval_shape(Policy.init, jax.random.key(0), shape)
     return fill_arrays(blank, arrays, str(path)), metadata["card"]
@@ -91,10 +94,12 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
     """Arrays and metadata (empty for a file of other origin). Raises InputError for a missing or damaged file."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} does not exist; check the path, or fetch or train a policy first.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {what}; check the path, or fetch or train a policy first.")
     try:
         with safe_open(path, framework="numpy") as stored:
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            return arrays, json.loads((stored.metadata() or {}).get(_METADATA_KEY, "{}"))
-    except (SafetensorError, OSError) as error:
+            metadata = json.loads((stored.metadata() or {}).get(_METADATA_KEY, "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is no whole safetensors file ({error}); get it again.") from error
+    return arrays, metadata if isinstance(metadata, dict) else {}

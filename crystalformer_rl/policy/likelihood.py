@@ -88,11 +88,14 @@ def log_prob_and_lattice(
     density = coordinate_log_density(mixture, batch.x)
     xyz = jnp.where(counted & (batch.w > 0)[..., None], density, 0.0).sum((-1, -2))
 
+    # A published policy that fills its last place never comes to draw a lattice.
+    ended = (batch.w == 0).any(-1)
     end = jnp.argmax(batch.w == 0, axis=-1)
     at_end = jnp.take_along_axis(outputs[..., 0, :], end[:, None, None], axis=1)[:, 0]
     lattice = lattice_mixture(at_end, shape.atom_types, shape.Kl, temperature)
     free = jnp.asarray(tables.free_lattice)[batch.g]
-    return LogProb(w, xyz, a, lattice_log_density(lattice, batch.l, free, shape.likelihood)), lattice
+    density_of_lattice = lattice_log_density(lattice, batch.l, free, shape.likelihood)
+    return LogProb(w, xyz, a, jnp.where(ended, density_of_lattice, 0.0)), lattice
 
 
 def _pick(log_probs: Float[Array, "*n k"], index: Array) -> Float[Array, "*n"]:

@@ -203,7 +203,8 @@ def _take(
 
     def pick(*leaves: Array) -> Array:
         if not leaves[0].ndim:
-            return leaves[0]
+            # The position: batches with lanes left are at the stage's end, one whose sequences were all done may not be.
+            return jnp.stack(leaves).max()
         # Picked batch by batch, so that only these lanes are copied, not all.
         picked = leaves[0][lane]
         for number, leaf in enumerate(leaves[1:], start=1):
