@@ -14,10 +14,10 @@ import sys
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, StrictBool, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from crystalformer_rl.errors import InputError
@@ -129,7 +129,7 @@ class FinetuneConfig(Section):
     batch: Integer = Field(64, ge=2, le=1_000_000, description="Crystals sampled and scored for each update.")
     algorithm: Literal["ppo", "grpo", "rloo", "dpo", "sft", "none"] = Field(
         "ppo",
-        description="Objective: ppo, the clipped surrogate as published; grpo, the same on normalized advantages with the KL "
+        description="Objective: ppo, the clipped surrogate; grpo, the same on normalized advantages with the KL "
         "term in the loss; rloo, the plain policy gradient; dpo, preferences between pairs of a batch; sft, imitation of the "
         "batch's own stable crystals; none, sampling and scoring alone.",
     )
@@ -174,7 +174,7 @@ class FinetuneConfig(Section):
         10_000,
         ge=1,
         le=1_000_000,
-        description="Crystals, the last sampled, among which repeats are counted. Many tell rare kinds from very rare ones; few "
+        description="Crystals, the last before a batch, among which its repeats are counted, besides those in it. Many tell rare kinds from very rare ones; few "
         "answer sooner, which keeps a policy from swinging between the best kinds and all others.",
     )
     replay: Integer = Field(
@@ -195,6 +195,13 @@ class FinetuneConfig(Section):
         description="Space groups to sample in (1 to 230); none means the distribution that the policy was trained on.",
     )
     elements: Elements = Field([], description="Symbols of the elements that may be used; none means all.")
+
+    @model_validator(mode="after")
+    def _tau_means_something(self) -> Self:
+        if self.tau == 0 and (self.kl_target is not None or self.algorithm == "dpo"):
+            why = "is the weight of preferences" if self.algorithm == "dpo" else "is adapted from its value"
+            raise ValueError(f"'tau' is 0, but {why}; give one above 0")
+        return self
 
 
 class ArmConfig(Section):
@@ -430,7 +437,7 @@ def _sentence(model: type[BaseModel], problem: ErrorDetails) -> str:
         return f"'{name}' is missing; give {_expected(model, problem['loc'])}."
     reason = str(problem.get("ctx", {}).get("error", ""))
     if reason and not reason.startswith("Input should"):
-        return f"'{name}' is wrong: {reason}."
+        return f"'{name}' is wrong: {reason}." if name else f"{reason}."
     return f"'{name}' is {value!r}; give {_expected(model, problem['loc'])}."
 
 

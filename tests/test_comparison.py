@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
@@ -420,6 +421,11 @@ def test_select_takes_the_best_of_each_kind(rolled: list[Path], tmp_path: Path) 
     assert isinstance(too_many.exception, InputError)
     assert f"without failed and suspect ones, only {len(expected)} are of different kinds" in str(too_many.exception)
     assert not (tmp_path / "none.parquet").exists()
+    failed = pq.read_table(rolled[0])
+    statuses = pa.array(["potential_failed"] * failed.num_rows)
+    write_table(tmp_path / "failed.parquet", failed.set_column(failed.column_names.index("status"), "status", statuses), {})
+    nothing = call("select", tmp_path / "failed.parquet", "--n", 1, "--out", tmp_path / "none.parquet")
+    assert "only 0 are of different kinds" in str(nothing.exception)
     twice = call("select", rolled[0], rolled[0], "--n", 1, "--out", tmp_path / "none.parquet")
     assert "ids occur twice" in str(twice.exception)
 

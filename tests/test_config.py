@@ -147,6 +147,11 @@ def test_pretraining_is_declared_once() -> None:
         ({"reward": {"terms": [{"term": "fom", "wieght": 1}]}}, "did you mean 'reward.terms.0.weight'"),
         ({"reward": {"terms": [{"term": "fom", "weight": "x"}]}}, "'reward.terms.0.weight' is 'x'; give a number"),
         ({"reward": {"terms": [{"weight": 1}]}}, "'reward.terms.0.term' is missing; give some text"),
+        ({"finetune": {"tau": 0, "kl_target": 1}}, "'tau' is 0, but is adapted from its value; give one above 0"),
+        (
+            {"finetune": {"tau": 0}, "arms": {"policies": {"dpo": {"finetune": {"algorithm": "dpo"}}}}},
+            r"arms\.policies\.dpo\.finetune: 'tau' is 0, but is the weight of preferences",
+        ),
         ({"finetune": {"kl_target": 0}}, "'finetune.kl_target' is 0; give a number above 0 or null"),
         ({"reward": {"terms": []}}, "'reward.terms' is \\[\\]; give a list of at least 1"),
         (

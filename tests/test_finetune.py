@@ -12,7 +12,7 @@ from policy_examples import small_policy
 from crystalformer_rl.artifacts import sha256
 from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.finetune.advantages import Baseline, advantages, worth
+from crystalformer_rl.finetune.advantages import Baseline, advantages, normalized, worth
 from crystalformer_rl.finetune.divergence import adapted_tau, divergence
 from crystalformer_rl.finetune.loop import run_behaviour, run_round
 from crystalformer_rl.finetune.memory import Best, best_of, remembered, repeats
@@ -80,6 +80,10 @@ def test_grpo_pulls_back_to_the_base_policy():
     slope = jax.grad(lambda t: grpo(t, given, KNOBS).value)
     np.testing.assert_allclose(slope(given.base_log_prob), 0, atol=1e-7)
     np.testing.assert_array_equal(np.sign(slope(given.base_log_prob + 0.1)), 1)
+    for far in (19.0, 21.0, 200.0):
+        pull = slope(given.base_log_prob - far)
+        assert np.all(np.isfinite(pull))
+        assert np.all(pull < 0), "however far the policy has left it"
     assert float(grpo(given.base_log_prob, given, KNOBS).value) == pytest.approx(0, abs=1e-7)
 
 
@@ -143,16 +147,36 @@ def test_no_crystal_enters_its_own_baseline(name):
     changed, _ = advantages(name, before, again, groups, 0.9)
     assert changed[0] - advantage[0] == pytest.approx(1)
     assert np.all(changed[1:] <= advantage[1:])
-    assert baseline.seen.sum() == pytest.approx(1.9 * 40)
+    assert baseline.seen.sum() == pytest.approx(1 if name == "moving_average" else 1.9 * 40)
 
 
 def test_baselines_are_the_means_that_they_are_called():
     values, groups = np.array([1.0, 2.0, 6.0]), np.array([2, 2, 62])
     alone, _ = advantages("leave_one_out", Baseline.empty(), values, groups, 0.9)
     np.testing.assert_allclose(alone, [1 - 4, 2 - 3.5, 6 - 1.5])
-    _, before = advantages("moving_average", Baseline.empty(), np.array([10.0]), np.array([2]), 0.5)
-    moving, _ = advantages("moving_average", before, values, groups, 0.5)
-    np.testing.assert_allclose(moving, [1 - 13 / 2.5, 2 - 12 / 2.5, 6 - 8 / 2.5])
+    first, before = advantages("moving_average", Baseline.empty(), np.array([8.0, 12.0]), np.array([2, 2]), 0.5)
+    np.testing.assert_allclose(first, [8 - 12, 12 - 8])
+    moving, after = advantages("moving_average", before, values, groups, 0.5)
+    np.testing.assert_allclose(moving, [1 - (10 + 4) / 2, 2 - (10 + 3.5) / 2, 6 - (10 + 1.5) / 2])
+    assert (before.mean, after.mean) == (10, 6.5)
+
+
+def test_the_moving_average_goes_as_published():
+    """The first batch's mean, then 0.95 of what was and 0.05 of the new mean."""
+    baseline, found = Baseline.empty(), []
+    for mean in (-1.0, -0.2, -0.2):
+        _, baseline = advantages("moving_average", baseline, np.full(4, mean), np.full(4, 225), 0.95)
+        found.append(baseline.mean)
+    np.testing.assert_allclose(found, [-1, -0.96, -0.922])
+
+
+def test_normalized_advantages_of_crystals_that_are_worth_the_same_are_zero():
+    random = np.random.default_rng(0)
+    given = random.normal(0.3, 2, 50)
+    found = normalized(given)
+    np.testing.assert_allclose([found.mean(), found.std()], [0, 1], atol=1e-12)
+    assert np.corrcoef(found, given)[0, 1] == pytest.approx(1)
+    assert not normalized(np.full(50, -0.35) + 1e-9 * given).any()
 
 
 def test_the_space_group_is_taken_out():
@@ -178,10 +202,11 @@ def test_both_estimators_find_the_divergence_of_two_gaussians():
 
 
 def test_tau_follows_its_target():
-    assert adapted_tau(0.1, 5.0, None) == 0.1
-    assert adapted_tau(0.1, 2.0, 2.0) == pytest.approx(0.1)
-    assert adapted_tau(0.1, 9.0, 2.0) == pytest.approx(0.12)
-    assert adapted_tau(0.1, 0.0, 2.0) == pytest.approx(0.08)
+    assert adapted_tau(0.1, 5.0, None, 0.001) == 0.1
+    assert adapted_tau(0.1, 2.0, 2.0, 0.001) == pytest.approx(0.1)
+    assert adapted_tau(0.1, 9.0, 2.0, 0.001) == pytest.approx(0.12)
+    assert adapted_tau(0.1, 0.0, 2.0, 0.001) == pytest.approx(0.1 / 1.2)
+    assert adapted_tau(0.0011, 0.0, 2.0, 0.001) == 0.001
 
 
 # --- memory -------------------------------------------------------------------

@@ -11,6 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from policy_examples import small_policy
@@ -19,7 +23,8 @@ from crystalformer_rl import artifacts
 from crystalformer_rl.cli.finetune import command
 from crystalformer_rl.crystal.elements import SYMBOLS
 from crystalformer_rl.hull.reference_file import write_reference
-from crystalformer_rl.policy.checkpoint import save_policy
+from crystalformer_rl.policy.checkpoint import read_safetensors, save_policy
+from crystalformer_rl.policy.transformer import Policy
 
 POTENTIAL = "ase:ase.calculators.lj:LennardJones"
 KILLS = 10
@@ -31,9 +36,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from crystalformer_rl.potential import load
 
     folder = tmp_path_factory.mktemp("rounds")
-    save_policy(
-        folder / "base.safetensors", small_policy(), {"space_group_counts": [int(g in (225, 2)) for g in range(1, 231)]}
-    )
+    card = {"space_group_counts": [int(g in (2, 62, 225)) for g in range(1, 231)]}
+    save_policy(folder / "base.safetensors", with_real_lattices(small_policy()), card)
     entry = {
         "id": "He",
         "formula": "He",
@@ -49,6 +53,16 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"updates": 2, "batch": 32, "trainable": "all", "repeats": 0.1, "replay": 8, "kl_target": 1.0}
     (folder / "settings.json").write_text(json.dumps({"finetune": settings}))
     return folder
+
+
+def with_real_lattices(policy: Policy) -> Policy:
+    """The policy with lattices of about 8 Å and right angles by its biases, so that most crystals can be evaluated."""
+    shape, weights, biases = policy.shape, np.array(policy.head.w), np.array(policy.head.b)
+    means = slice(shape.atom_types + shape.Kl, shape.atom_types + 7 * shape.Kl)
+    spreads = slice(means.stop, means.stop + 6 * shape.Kl)
+    weights[:, means.start : spreads.stop] *= 0.02
+    biases[means], biases[spreads] = np.tile([2.6, 2.6, 2.6, 1.55, 1.58, 1.57], shape.Kl), -3.0
+    return eqx.tree_at(lambda p: (p.head.w, p.head.b), policy, (jnp.asarray(weights), jnp.asarray(biases)))
 
 
 def arguments(folder: Path, out: Path) -> list[str]:
@@ -90,6 +104,10 @@ def test_a_round_killed_at_any_moment_runs_again_to_the_same_bytes(workplace: Pa
     expected = files(workplace / "undisturbed")
     assert set(expected) == {"policy.safetensors", "state.safetensors", "rollouts.parquet", "updates.parquet"}
     assert files(workplace / "first") == expected
+    updates = pq.read_table(workplace / "first" / "updates.parquet").column("evaluations").to_pylist()
+    assert min(updates) > 10, "most crystals were evaluated"
+    state, _ = read_safetensors(workplace / "first" / "state.safetensors")
+    assert len(state["best.value"]) == 8, "and the best are kept for replay"
 
     disturbed, moments = workplace / "disturbed", random.Random(0)
     for _ in range(KILLS):

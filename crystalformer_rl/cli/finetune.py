@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +105,8 @@ def command(
         **settings.model_dump(mode="json", exclude={"rounds"}),
         "reward": run.reward.model_dump(mode="json"),
     }
+    folder = Path(out)
+    _check_writable(folder)
     with (
         open_scoring(run.reward, potential, reference, models, None) as (score, identity),
         progress(settings.updates, f"round {round_number}", "update") as bar,
@@ -112,12 +117,14 @@ def command(
         def updated(update: Update) -> None:
             row = update_row(update, round_number)
             bar.update(1)
-            bar.set_postfix_str(_figures(row), refresh=True)
-            click.echo(_words(row), err=True)
+            bar.set_postfix_str(_figures(row), refresh=False)
+            done = update.number - start.updates
+            left = (time.monotonic() - begin) / done * (settings.updates - done)
+            bar.write(f"{_words(row)} {left / 60:.0f} min left in this round.", file=sys.stderr)
 
+        begin = time.monotonic()
         end, updates = run_round(start, base, settings, score, weights, seed, updated)
 
-    folder = Path(out)
     write_table(folder / "rollouts.parquet", rollouts_table(updates, round_number, seed), made_by)
     write_table(folder / "updates.parquet", updates_table(updates, round_number), made_by)
     tuned = {**card, "space_group_counts": [int(w) for w in weights], "finetuned_by": made_by, "updates": end.updates}
@@ -127,6 +134,16 @@ def command(
     last = update_row(updates[-1], round_number)
     words = f"Round {round_number} done after {end.updates} updates: {_words(last)} Files: {out}"
     say({**last, "out": out}, words, as_json)
+
+
+def _check_writable(folder: Path) -> None:
+    """A round is long work; whether its files have a place is known before."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder} cannot be a folder ({error.strerror}); give another.") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"--out {folder} cannot be written to; give another folder, or change its permissions.")
 
 
 def _figures(row: dict[str, Any]) -> str:

@@ -42,6 +42,8 @@ def space_group_weights(chosen: tuple[int, ...], table: str | None, card: dict[s
 
         rows = read_table(table, [c for c in TOKENS if c.name == "space_group"])
         counts = Counter(rows.column("space_group").to_pylist())
+        if not any(counts[g] for g in range(1, 231)):
+            raise InputError(f"{table} says no crystal's space group; give a table that does, or choose by --space-group.")
         return [float(counts[g]) for g in range(1, 231)]
     if "space_group_counts" not in card:
         raise InputError(

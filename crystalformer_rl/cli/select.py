@@ -83,4 +83,4 @@ def best_of_kinds(paths: tuple[str, ...], advance: object = None) -> tuple[pa.Ta
         if this not in seen:
             seen.add(this)
             best.append(k)
-    return table.take(best), table.num_rows
+    return table.take(pa.array(best, pa.int64())), table.num_rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ _PRIOR = 4.0
 
 
 class Baseline(NamedTuple):
-    """Decayed sums of the values seen in each space group (index 0 is unused), and how many they are."""
+    """Decayed sums of the values seen in each space group (index 0: of none in particular), and how many they are."""
 
     total: Float[np.ndarray, " 231"]
     seen: Float[np.ndarray, " 231"]
@@ -21,6 +21,13 @@ class Baseline(NamedTuple):
     @staticmethod
     def empty() -> Baseline:
         return Baseline(np.zeros(N_GROUPS), np.zeros(N_GROUPS))
+
+    @staticmethod
+    def of_all(mean: float) -> Baseline:
+        """One mean, of no space group."""
+        first = np.zeros(N_GROUPS)
+        first[0] = 1.0
+        return Baseline(mean * first, first)
 
     @property
     def mean(self) -> float:
@@ -53,16 +60,31 @@ def advantages(
 ) -> tuple[Float[np.ndarray, " b"], Baseline]:
     """Values less the baseline of that name, and the decayed sums with this batch taken in.
 
-    A crystal never enters its own baseline, so that the gradient stays unbiased. `moving_average`, as published, and
-    `leave_one_out` know one mean for all, over all batches or this one; `space_group` and
+    A crystal never enters its own baseline, so that the gradient stays unbiased. `moving_average` and `leave_one_out` know one
+    mean for all: that of batch means, the first as it is and then with the weight 1 − decay, as published; or that
+    of this batch. `space_group` and
     `batch_space_group` one for each space group: it is given to the policy, not chosen by it, and explains half of the
     variance of a distance to the hull. Groups seen rarely lean on the mean over all groups.
     """
     batch = Baseline(np.bincount(space_groups, values, N_GROUPS), np.bincount(space_groups, np.ones_like(values), N_GROUPS))
     new = Baseline(decay * baseline.total + batch.total, decay * baseline.seen + batch.seen)
-    sums = new if name in ("space_group", "moving_average") else batch
+    sums = new if name == "space_group" else batch
     overall = (sums.total.sum() - values) / np.maximum(sums.seen.sum() - 1, 1e-12)
-    if name in ("moving_average", "leave_one_out"):
+    if name == "moving_average":
+        before = baseline.mean if baseline.seen.any() else None
+        return values - _moved(before, overall, decay), Baseline.of_all(float(_moved(before, values.mean(), decay)))
+    if name == "leave_one_out":
         return values - overall, new
     own_total = sums.total[space_groups] - values + _PRIOR * overall
     return values - own_total / (sums.seen[space_groups] - 1 + _PRIOR), new
+
+
+def _moved(before: float | None, mean: Any, decay: float) -> Any:
+    """The moving average with one more batch mean."""
+    return mean if before is None else decay * before + (1 - decay) * mean
+
+
+def normalized(advantage: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
+    """With the batch's mean taken out, in units of its standard deviation; zero where all crystals are worth the same."""
+    spread = float(advantage.std())
+    return (advantage - advantage.mean()) / spread if spread > 1e-6 else np.zeros_like(advantage)

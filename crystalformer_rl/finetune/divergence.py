@@ -33,12 +33,12 @@ def divergence(log_prob: Float[np.ndarray, " b"], base_log_prob: Float[np.ndarra
     )
 
 
-def adapted_tau(tau: float, kl: float, target: float | None) -> float:
-    """τ for the next update: at most a fifth more where the divergence is above its target, a fifth less below it.
+def adapted_tau(tau: float, kl: float, target: float | None, least: float) -> float:
+    """τ for the next update: up to 1.2 times where the divergence is above its target, down to 1/1.2 below it, not under `least`.
 
     The proportional controller of D. M. Ziegler et al., arXiv 1909.08593, with a faster gain: a run here has a hundred
     updates, not ten thousand.
     """
     if target is None:
         return tau
-    return float(tau * (1 + np.clip(kl / target - 1, -0.2, 0.2)))
+    return max(float(tau * np.clip(kl / target, 1 / 1.2, 1.2)), least)

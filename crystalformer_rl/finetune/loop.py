@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.crystal.elements import atomic_number
-from crystalformer_rl.finetune.advantages import Baseline, advantages, worth
+from crystalformer_rl.finetune.advantages import Baseline, advantages, normalized, worth
 from crystalformer_rl.finetune.divergence import Divergence, adapted_tau, divergence
 from crystalformer_rl.finetune.learner import Learner, Learning
 from crystalformer_rl.finetune.memory import best_of, remembered, repeats
@@ -107,7 +107,7 @@ def collect(
     groups = np.asarray(rollout.samples.tokens.g)
     advantage, baseline = advantages(settings.baseline, state.baseline, value, groups, settings.baseline_decay)
     if settings.algorithm == "grpo":
-        advantage = advantage / max(float(advantage.std()), 1e-6)
+        advantage = normalized(advantage)
     return Update(
         number=state.updates + 1,
         first_crystal=state.crystals,
@@ -154,7 +154,7 @@ def _next_state(state: TrainState, update: Update, settings: FinetuneConfig) -> 
         baseline=update.baseline,
         updates=state.updates + 1,
         crystals=state.crystals + settings.batch,
-        tau=adapted_tau(state.tau, update.divergence.plain, settings.kl_target),
+        tau=adapted_tau(state.tau, update.divergence.plain, settings.kl_target, settings.tau / 100),
         seen=remembered(state.seen, kinds, settings.repeats_memory),
         best=best,
     )

@@ -62,11 +62,13 @@ def ppo(log_prob: Float[Array, " b"], facts: Facts, knobs: Knobs) -> Loss:
 def grpo(log_prob: Float[Array, " b"], facts: Facts, knobs: Knobs) -> Loss:
     """The clipped surrogate and τ times the positive KL estimator in the loss (Z. Shao et al., arXiv 2402.03300, equation 3).
 
-    The loop normalizes the advantages; the space group, given to the policy as a prompt is, makes the groups.
+    The loop normalizes the advantages over the batch; what they count from is the baseline.
     """
     surrogate = ppo(log_prob, facts, knobs)
     d = log_prob - facts.base_log_prob
-    positive = jnp.exp(jnp.minimum(-d, 20.0)) - 1 + d
+    # Beyond e²⁰ the exponential goes on as its tangent: bounded, and still pulling back.
+    growth = jnp.exp(jnp.minimum(-d, 20.0)) * (1 + jnp.maximum(-d - 20.0, 0.0))
+    positive = growth - 1 + d
     return Loss(surrogate.value + knobs.tau * positive.mean(), surrogate.held_back)
 
 
@@ -77,7 +79,7 @@ def rloo(log_prob: Float[Array, " b"], facts: Facts, knobs: Knobs) -> Loss:
 
 
 def dpo(log_prob: Float[Array, " b"], facts: Facts, knobs: Knobs) -> Loss:
-    """−ln σ(β (h_i − h_j)), h = ln p − ln p_base, over all pairs of one space group where i earned more than j.
+    """−ln σ(β (h_i − h_j)), h = ln p − ln p_base, over all pairs of a step in one space group where i earned more than j.
 
     R. Rafailov et al., arXiv 2305.18290, equation 7, with β = τ.
     """

@@ -55,6 +55,10 @@ def first_state(policy: Policy, settings: FinetuneConfig) -> TrainState:
     return TrainState(policy, optimizer, Baseline.empty(), settings.tau, 0, 0, np.zeros(0, np.int64), best)
 
 
+_MEMORY = {"baseline.total", "baseline.seen", "seen", "best.value", "best.kinds", *(f"best.{n}" for n in TokenBatch._fields)}
+"""Arrays of a state besides the optimizer's."""
+
+
 class Lineage(NamedTuple):
     """Which files belong together: round, and digests of the base policy and of the policy that the round made."""
 
@@ -74,7 +78,10 @@ def load_state(path: str | Path, policy: Policy, settings: FinetuneConfig, wante
     arrays, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is no state of fine-tuning; give the state.safetensors of the round before.")
-    facts: dict[str, Any] = metadata["facts"]
+    facts: dict[str, Any] = metadata.get("facts", {})
+    wants = {"updates", "crystals", "tau", *Lineage._fields}
+    if not isinstance(facts, dict) or not wants <= facts.keys() or not arrays.keys() >= _MEMORY:
+        raise InputError(f"{path} is not whole; let the round before be made again.")
     if facts["base_sha256"] != wanted.base_sha256:
         raise InputError(f"{path} belongs to another base policy; the KL term must count from the same one in all rounds.")
     if facts["policy_sha256"] != wanted.policy_sha256:
