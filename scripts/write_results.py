@@ -4,7 +4,7 @@
     snakemake compare --cores all --configfile workflow/presets/fom-small.yaml
     python scripts/write_results.py
 
-Nothing else is written there by hand.
+Nothing is written there by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INTRODUCTION = """# What fine-tuning reached
 Made by `python scripts/write_results.py` from what the presets left in `results/`: the embedded policy and reference, two CPU cores.
 {made}
 
-What helped, what did not, and how that was measured, is told in [finetuning.md](finetuning.md#what-helped-and-what-did-not).
+Why the presets are as they are is told in [finetuning.md](finetuning.md#what-the-small-presets-avoid).
 """
 
 

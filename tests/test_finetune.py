@@ -21,7 +21,7 @@ from crystalformer_rl.finetune.record import rollouts_table, updates_table
 from crystalformer_rl.finetune.rollout import Scores, log_probs, parts_of, roll_out
 from crystalformer_rl.finetune.state import Lineage, first_state, load_state, save_state
 from crystalformer_rl.policy.batch import TokenBatch
-from crystalformer_rl.policy.checkpoint import load_policy, named_arrays, save_policy
+from crystalformer_rl.policy.checkpoint import load_policy, named_arrays, read_safetensors, save_policy, write_safetensors
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.sampler import sample
 
@@ -328,6 +328,11 @@ def test_a_round_goes_on_where_the_last_ended(tmp_path):
             load_state(path, policy, settings, wrong)
     with pytest.raises(InputError, match="no state of fine-tuning"):
         load_state(tmp_path / "policy.safetensors", policy, settings, Lineage(2, "base", digest))
+    arrays, metadata = read_safetensors(path)
+    for name, kept, facts in (("array", {k: v for k, v in arrays.items() if k != "seen"}, metadata), ("fact", arrays, {})):
+        write_safetensors(tmp_path / name, kept, {"format": metadata["format"], **facts})
+        with pytest.raises(InputError, match=rf"{name} is not whole; let the round before be made again"):
+            load_state(tmp_path / name, policy, settings, Lineage(2, "base", digest))
 
 
 def test_the_divergence_counts_from_the_base_policy_whatever_was_resumed():
@@ -337,6 +342,14 @@ def test_the_divergence_counts_from_the_base_policy_whatever_was_resumed():
     expected = log_probs(base, parts_of(samples.tokens, np.arange(64)), 64, Behaviour.make())
     np.testing.assert_allclose(updates[0].base_log_prob, expected)
     assert updates[0].divergence.plain > 1
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_policy():
+    def absurd(sites, statuses):
+        return light(sites, statuses)._replace(reward=np.where(np.arange(len(sites)) % 2, 1e39, -1e39))
+
+    with pytest.raises(InputError, match="update 1: the gradient is not finite"):
+        run_round(first_state(small_policy(), SETTINGS), small_policy(), SETTINGS, absurd, WEIGHTS, 0)
 
 
 def test_failures_stay_and_earn_their_penalty():

@@ -132,6 +132,13 @@ def test_what_the_command_says(workplace: Path) -> None:
     assert json.loads(result.stdout)["update"] == 2
 
 
+def test_a_place_that_is_no_folder_is_named_before_any_work(workplace: Path) -> None:
+    (workplace / "taken").write_text("")
+    result = CliRunner().invoke(command, arguments(workplace, workplace / "taken"))
+    assert "taken cannot be a folder" in str(result.exception)
+    assert "update 1" not in result.output
+
+
 def test_a_state_is_wanted_exactly_where_there_is_one_before(workplace: Path) -> None:
     result = CliRunner().invoke(command, [*arguments(workplace, workplace / "x"), "--round", "2"])
     assert "every later round needs the state" in str(result.exception)

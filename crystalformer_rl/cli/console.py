@@ -11,6 +11,8 @@ import click
 from tqdm import tqdm
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
+SEED = click.IntRange(min=0, max=2**31 - 1)
+"""Seeds that a configuration may hold too."""
 out_option = click.option("--out", required=True, type=click.Path(), help="File to write.")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crystalformer_rl.cli.console import json_option, progress, say
+from crystalformer_rl.cli.console import SEED, json_option, progress, say
 from crystalformer_rl.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,13 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--round", "round_number", default=1, show_default=True, type=click.IntRange(min=1), help="Number of this round."
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(min=0, max=2**31 - 1),
-    help="Seed of the run; the same in all rounds.",
-)
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the run; the same in all rounds.")
 @click.option(
     "--properties", type=click.Path(), help="Property models, where the reward asks for them.  [default: the embedded ones]"
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import SEED, count_words, json_option, out_option, progress, say, status_counts
 from crystalformer_rl.cli.policy_options import (
     ManyValues,
     crystal_and_token_columns,
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 @click.option("--policy", "policy_path", required=True, type=click.Path(), help="Our .safetensors or a published .pkl.")
 @click.option("--steps", default=1000, show_default=True, type=click.IntRange(min=1), help="Metropolis steps of each chain.")
 @click.option("--every", type=click.IntRange(min=1), help="Keep the state after so many steps.  [default: the last]")
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0, max=2**31 - 1), help="Of all random numbers."
-)
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Of all random numbers.")
 @click.option("--elements", multiple=True, help="Only these elements: --elements Na Cl.")
 @click.option("--forbid", multiple=True, help="Never these elements.")
 @click.option("--site-elements", multiple=True, help="Elements of a Wyckoff letter: --site-elements a=Na,K b=F.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import SEED, count_words, json_option, out_option, progress, say, status_counts
 from crystalformer_rl.cli.policy_options import (
     ManyValues,
     element_numbers,
@@ -17,13 +17,7 @@ from crystalformer_rl.cli.policy_options import (
 @click.command("sample", cls=ManyValues)
 @click.option("--policy", "policy_path", required=True, type=click.Path(), help="Our .safetensors or a published .pkl.")
 @click.option("--n", required=True, type=click.IntRange(min=1), help="How many crystals.")
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(min=0, max=2**31 - 1),
-    help="Crystal i depends on the seed and i alone.",
-)
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Crystal i depends on the seed and i alone.")
 @click.option("--offset", default=0, show_default=True, type=click.IntRange(min=0), help="Number of the first crystal.")
 @click.option(
     "--space-group", type=click.IntRange(1, 230), multiple=True, help="Only these, each alike.  [default: as in training]"

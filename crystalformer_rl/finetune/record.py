@@ -30,11 +30,12 @@ ROLLOUTS = (
         "repeats",
         _i,
         "",
-        "earlier crystals of this formula, space group and Wyckoff letters among the last `repeats_memory`",
+        "earlier crystals of this formula, space group and Wyckoff letters: in the batch, and among the last "
+        "`repeats_memory` before it",
     ),
     Column("reward", _f, "eV/atom", "reward, failures at their penalty"),
     Column("value", _f, "eV/atom", "reward less the KL term and the penalty on repeats, with the entropy bonus"),
-    Column("advantage", _f, "eV/atom", "value less the baseline"),
+    Column("advantage", _f, "eV/atom", "value less the baseline; of grpo in units of its standard deviation in the batch"),
     STATUS,
 )
 """Columns of every table of rollouts; those of the reward's own figures and terms come besides."""

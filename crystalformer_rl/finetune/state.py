@@ -55,10 +55,6 @@ def first_state(policy: Policy, settings: FinetuneConfig) -> TrainState:
     return TrainState(policy, optimizer, Baseline.empty(), settings.tau, 0, 0, np.zeros(0, np.int64), best)
 
 
-_MEMORY = {"baseline.total", "baseline.seen", "seen", "best.value", "best.kinds", *(f"best.{n}" for n in TokenBatch._fields)}
-"""Arrays of a state besides the optimizer's."""
-
-
 class Lineage(NamedTuple):
     """Which files belong together: round, and digests of the base policy and of the policy that the round made."""
 
@@ -79,8 +75,9 @@ def load_state(path: str | Path, policy: Policy, settings: FinetuneConfig, wante
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is no state of fine-tuning; give the state.safetensors of the round before.")
     facts: dict[str, Any] = metadata.get("facts", {})
+    blank = first_state(policy, settings)
     wants = {"updates", "crystals", "tau", *Lineage._fields}
-    if not isinstance(facts, dict) or not wants <= facts.keys() or not arrays.keys() >= _MEMORY:
+    if not isinstance(facts, dict) or not wants <= facts.keys() or not _memory(blank).keys() <= arrays.keys():
         raise InputError(f"{path} is not whole; let the round before be made again.")
     if facts["base_sha256"] != wanted.base_sha256:
         raise InputError(f"{path} belongs to another base policy; the KL term must count from the same one in all rounds.")
@@ -90,7 +87,6 @@ def load_state(path: str | Path, policy: Policy, settings: FinetuneConfig, wante
         raise InputError(
             f"{path} is the state after round {facts['round']}; it starts round {facts['round'] + 1}, not {wanted.round}."
         )
-    blank = first_state(policy, settings)
     optimizer = fill_arrays(blank.optimizer, arrays, str(path))
     tokens: list[Any] = [arrays[f"best.{name}"] for name in TokenBatch._fields]
     return TrainState(
@@ -107,12 +103,17 @@ def load_state(path: str | Path, policy: Policy, settings: FinetuneConfig, wante
 
 
 def _arrays(state: TrainState) -> dict[str, np.ndarray]:
-    memory = {
+    return named_arrays(state.optimizer) | _memory(state)
+
+
+def _memory(state: TrainState) -> dict[str, np.ndarray]:
+    """All arrays but the optimizer's, by their names in the file."""
+    tokens = zip(TokenBatch._fields, state.best.tokens, strict=True)
+    return {
         "baseline.total": state.baseline.total,
         "baseline.seen": state.baseline.seen,
         "seen": state.seen,
         "best.value": state.best.value,
         "best.kinds": state.best.kinds,
+        **{f"best.{name}": np.asarray(leaf) for name, leaf in tokens},
     }
-    tokens = zip(TokenBatch._fields, state.best.tokens, strict=True)
-    return named_arrays(state.optimizer) | memory | {f"best.{name}": np.asarray(leaf) for name, leaf in tokens}
