@@ -141,6 +141,10 @@ class FinetuneConfig(Section):
     learning_rate: Number = Field(
         0.01, gt=0, le=1, description="Step size of Adam. 0.01 suits last_norm; 1e-4, the published one, suits all weights."
     )
+    learning_rate_half_life: Positive | None = Field(
+        None,
+        description="Updates in which the step size falls to half, so that a policy comes to rest; null keeps the size.",
+    )
     steps: Literal["absolute", "relative"] = Field(
         "absolute",
         description="absolute: Adam's steps, as published; relative: those times the size of the weights in each array.",

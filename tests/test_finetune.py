@@ -344,6 +344,16 @@ def test_the_divergence_counts_from_the_base_policy_whatever_was_resumed():
     assert updates[0].divergence.plain > 1
 
 
+def test_steps_fall_to_half_in_a_half_life():
+    """The same crystals move the weights a quarter as far after two half-lives, wherever rounds were divided."""
+    settings = with_settings(updates=1, inner_epochs=1, learning_rate_half_life=3.0)
+    base, start = small_policy(), first_state(small_policy(), settings)
+    ends = [run_round(start._replace(updates=n), base, settings, light, WEIGHTS, 0)[0].policy for n in (0, 6)]
+    moves = [np.concatenate([(named_arrays(end)[k] - v).ravel() for k, v in named_arrays(base).items()]) for end in ends]
+    assert np.abs(moves[0]).max() == pytest.approx(0.01, rel=1e-2), "Adam's first step is as long as the rate"
+    np.testing.assert_allclose(moves[1], moves[0] / 4, atol=1e-6)
+
+
 def test_a_gradient_that_is_not_finite_never_reaches_the_policy():
     def absurd(sites, statuses):
         return light(sites, statuses)._replace(reward=np.where(np.arange(len(sites)) % 2, 1e39, -1e39))

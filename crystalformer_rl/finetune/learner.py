@@ -17,7 +17,7 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.memory import Best
 from crystalformer_rl.finetune.objectives import OBJECTIVES, Facts, Knobs
 from crystalformer_rl.finetune.rollout import log_probs, parts_of
-from crystalformer_rl.finetune.state import TrainState, make_optimizer
+from crystalformer_rl.finetune.state import TrainState, make_optimizer, step_size
 from crystalformer_rl.finetune.trainable import moved
 from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.constraints import Behaviour
@@ -51,14 +51,14 @@ class Learner:
         if self._slope is None:
             return policy, optimizer, learning
         size = len(facts.old_log_prob)
-        random = np.random.default_rng([seed, state.updates])
+        random, length = np.random.default_rng([seed, state.updates]), step_size(settings, state.updates)
         for _ in range(settings.inner_epochs):
             steps = []
             for rows in np.array_split(random.permutation(size), min(settings.minibatches, size)):
                 gradient, loss, held_back = self._gradient(policy, facts, tokens, np.sort(rows), state.tau)
                 if len(state.best.value):
                     gradient = _sum([gradient, self._imitation(policy, state.best, random)])
-                policy, optimizer, norm = self._step(policy, optimizer, gradient)
+                policy, optimizer, norm = self._step(policy, optimizer, gradient, jnp.float32(length))
                 if not np.isfinite(float(norm)):
                     raise InputError(
                         f"update {state.updates + 1}: the gradient is not finite, and would destroy the policy; lower "
@@ -126,9 +126,12 @@ def _make_step(settings: FinetuneConfig) -> Callable[..., tuple[Policy, optax.Op
     optimizer = make_optimizer(settings)
 
     @eqx.filter_jit
-    def step(policy: Policy, state: optax.OptState, gradient: Policy) -> tuple[Policy, optax.OptState, Float[Array, ""]]:
+    def step(
+        policy: Policy, state: optax.OptState, gradient: Policy, length: Float[Array, ""]
+    ) -> tuple[Policy, optax.OptState, Float[Array, ""]]:
         gradient = moved(gradient, settings.trainable)
-        updates, state = optimizer.update(gradient, state, eqx.filter(policy, eqx.is_array))
-        return eqx.apply_updates(policy, moved(updates, settings.trainable)), state, optax.tree.norm(gradient)
+        directions, state = optimizer.update(gradient, state, eqx.filter(policy, eqx.is_array))
+        updates = optax.tree.scale(-length, moved(directions, settings.trainable))
+        return eqx.apply_updates(policy, updates), state, optax.tree.norm(gradient)
 
     return step

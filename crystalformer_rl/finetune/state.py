@@ -37,15 +37,19 @@ class TrainState(NamedTuple):
 
 
 def make_optimizer(settings: FinetuneConfig) -> optax.GradientTransformation:
-    """Adam with gradients clipped to norm 1; with relative steps, each times the root mean square of its array of weights.
+    """Adam's directions, gradients clipped to norm 1; if relative, each times the root mean square of its array of weights.
 
     The latter as in Adafactor (N. Shazeer and M. Stern, arXiv 1804.04235, section 8): the scales of the norms, near 1, then
     move ten times as far as the weights of the matrices, near 0.1, and one step size suits both.
     """
     relative = [optax.scale_by_param_block_rms()] if settings.steps == "relative" else []
-    return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.scale_by_adam(), *relative, optax.scale(-settings.learning_rate)
-    )
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(), *relative)
+
+
+def step_size(settings: FinetuneConfig, updates: int) -> float:
+    """How far along its direction a step goes after so many updates; it depends on nothing else, so rounds may be divided at will."""
+    halvings = updates / settings.learning_rate_half_life if settings.learning_rate_half_life else 0.0
+    return settings.learning_rate * 0.5**halvings
 
 
 def first_state(policy: Policy, settings: FinetuneConfig) -> TrainState:
