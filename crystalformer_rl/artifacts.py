@@ -156,7 +156,12 @@ HULL = (
     Column("e_above_hull_initial", _f, "eV/atom", "energy above hull before relaxation"),
     Column("decomposition", pa.string(), "", "competing phases with their atom fractions, as JSON {reference id: fraction}"),
     Column("decomposition_formulas", pa.string(), "", "the same, readable: 0.50 NaCl + 0.50 KBr"),
-    Column("hull_support", pa.int64(), "", "reference entries within the chemical system, elements aside"),
+    Column(
+        "hull_support",
+        pa.int64(),
+        "",
+        "compositions of two or more elements that the reference knows in the chemical system",
+    ),
     Column("suspect", pa.bool_(), "", "more than 0.1 eV/atom below the hull: more likely a fault of the potential"),
     STATUS,
 )
@@ -175,7 +180,9 @@ PROPERTIES = (
         for suffix, words in (("", ", predicted"), ("_std", ", standard deviation of the prediction"))
     ),
     Column("insulator_probability", _f, "", "probability that the gap is not zero"),
-    Column("applicability", _f, "", "distance to the training data; about 1 inside, larger is extrapolation"),
+    Column(
+        "applicability", _f, "", "distance to the dielectric training data; up to about 1 inside, larger is extrapolation"
+    ),
     STATUS,
 )
 
@@ -279,7 +286,7 @@ METRICS = (
     Column("e_above_hull_initial_median", _f, "eV/atom", "its median"),
     Column("e_above_hull_mean", _f, "eV/atom", "mean energy above hull after relaxation, where known, suspects aside"),
     Column("e_above_hull_median", _f, "eV/atom", "its median"),
-    Column("hull_support_q1", _f, "", "lower quartile of the number of competing reference entries"),
+    Column("hull_support_q1", _f, "", "lower quartile of the number of competing compositions, hull_support"),
     Column("hull_support_median", _f, "", "its median"),
     Column("hull_support_q3", _f, "", "its upper quartile"),
     Column("stable_band_gap_mean", _f, "eV", "mean predicted band gap of the stable crystals"),

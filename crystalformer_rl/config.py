@@ -130,7 +130,7 @@ class FinetuneConfig(Section):
     algorithm: Literal["ppo", "grpo", "rloo", "dpo", "sft", "none"] = Field(
         "ppo",
         description="Objective: ppo, the clipped surrogate; grpo, the same on normalized advantages with the KL "
-        "term in the loss; rloo, the plain policy gradient; dpo, preferences between pairs of a batch; sft, imitation of the "
+        "term in the loss; rloo, the plain policy gradient; dpo, preferences between pairs of a minibatch in one space group; sft, imitation of the "
         "batch's own stable crystals; none, sampling and scoring alone.",
     )
     baseline: Literal["space_group", "moving_average", "leave_one_out", "batch_space_group"] = Field(
@@ -188,7 +188,7 @@ class FinetuneConfig(Section):
         0.1,
         ge=0,
         le=1000,
-        description="Weight of imitating the replayed crystals in the loss (a quarter of a batch a step).",
+        description="Weight of imitating the replayed crystals in the loss (a quarter of a minibatch a step).",
     )
     baseline_decay: Number = Field(
         0.95, ge=0, lt=1, description="Decay, per update, of the baselines that remember (space_group, moving_average)."
@@ -218,7 +218,8 @@ class ArmConfig(Section):
     )
     seeds: Annotated[list[Seed], AfterValidator(ascending)] = Field([0], min_length=1, description="Seeds, a policy each.")
     finetune: dict[str, Any] = Field(
-        {}, description="Settings of `finetune` that differ in this arm; those that set the cost must stay."
+        {},
+        description="Settings of `finetune` that differ in this arm; `rounds` and the product of `updates` and `batch` must stay.",
     )
 
 

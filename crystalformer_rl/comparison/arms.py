@@ -57,7 +57,7 @@ ARMS = (
     Column("n", _i, "", "crystals evaluated: the denominator of every fraction"),
     Column("stability_threshold", _f, "eV/atom", "largest energy above hull that counts as stable"),
     *(column for name, words in SHARES.items() for column in _share_columns(name, words)),
-    Column("reward_mean", _f, "eV/atom", "mean reward in the last tenth of the updates, all sampled crystals"),
+    Column("reward_mean", _f, "", "mean reward in the last tenth of the updates, all sampled crystals"),
     Column("kl", _f, "nat", "KL divergence from the base policy in the last update"),
     Column("entropy", _f, "nat", "mean of −ln p over the crystals of the last update"),
     *(column for name, words in JUDGED.items() for column in _share_columns(name, words)),

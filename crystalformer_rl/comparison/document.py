@@ -146,7 +146,7 @@ def _shares(arms: Mapping[str, Arm]) -> Iterator[str]:
 def _about_the_picture(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
     words = (
         "Curves are of the crystals as sampled in fine-tuning, unrelaxed. S.U.N. there counts stable crystals of a kind "
-        "(composition, space group, Wyckoff letters) that is new in its update and that the reference does not have. Bands are "
+        "(composition, space group, Wyckoff letters) that is new in its update and that the pretraining set does not have. Bands are "
         "95 % t intervals over seeds. The grey line is the unmoved base policy by the same measures, with its interval."
     )
     selecting = sorted({run.arm for run in runs if run.selects})

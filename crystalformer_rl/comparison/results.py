@@ -27,8 +27,8 @@ ROLLOUTS = (
     Column("update", pa.int64(), "", "update within the whole run, from 1"),
     Column("e_above_hull", _f, "eV/atom", "energy above hull, unrelaxed"),
     Column("suspect", pa.bool_(), "", "too far below the hull to be believed"),
-    Column("known", pa.bool_(), "", "the reference has a crystal of this formula, space group and Wyckoff letters"),
-    Column("reward", _f, "eV/atom", "reward"),
+    Column("known", pa.bool_(), "", "the pretraining set has a crystal of this formula, space group and Wyckoff letters"),
+    Column("reward", _f, "", "reward in its own unit"),
     STATUS,
 )
 UPDATES = (

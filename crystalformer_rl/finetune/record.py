@@ -25,7 +25,7 @@ ROLLOUTS = (
     Column("base_log_prob", _f, "nat", "log-probability under the base policy with the masks and temperature of this run"),
     *(_FIGURES[name] for name in _ALWAYS),
     Column("suspect", pa.bool_(), "", "too far below the hull to be believed"),
-    Column("known", pa.bool_(), "", "the reference has a crystal of this formula, space group and Wyckoff letters"),
+    Column("known", pa.bool_(), "", "the pretraining set has a crystal of this formula, space group and Wyckoff letters"),
     Column(
         "repeats",
         _i,
@@ -33,9 +33,9 @@ ROLLOUTS = (
         "earlier crystals of this formula, space group and Wyckoff letters: in the batch, and among the last "
         "`repeats_memory` before it",
     ),
-    Column("reward", _f, "eV/atom", "reward, failures at their penalty"),
-    Column("value", _f, "eV/atom", "reward less the KL term and the penalty on repeats, with the entropy bonus"),
-    Column("advantage", _f, "eV/atom", "value less the baseline; of grpo in units of its standard deviation in the batch"),
+    Column("reward", _f, "", "reward in its own unit, failures at their penalty"),
+    Column("value", _f, "", "reward less the KL term (ppo, rloo) and the penalty on repeats, with the entropy bonus"),
+    Column("advantage", _f, "", "value less the baseline; of grpo in units of its standard deviation in the batch"),
     STATUS,
 )
 """Columns of every table of rollouts; those of the reward's own figures and terms come besides."""
@@ -43,21 +43,23 @@ ROLLOUTS = (
 UPDATES = (
     Column("round", _i, "", "round of fine-tuning"),
     Column("update", _i, "", "update within the whole run, from 1"),
-    Column("reward_mean", _f, "eV/atom", "mean reward of the batch"),
-    Column("reward_std", _f, "eV/atom", "standard deviation of the rewards"),
-    Column("stable_fraction", _f, "", "crystals at most 0.1 eV/atom above the hull, unrelaxed, of all sampled"),
+    Column("reward_mean", _f, "", "mean reward of the batch"),
+    Column("reward_std", _f, "", "standard deviation of the rewards"),
+    Column(
+        "stable_fraction", _f, "", "crystals at most 0.1 eV/atom above the hull, unrelaxed, suspects aside, of all sampled"
+    ),
     Column("sun_fraction", _f, "", "such crystals, the first of their kind in the batch and not known, of all sampled"),
     Column("kl", _f, "nat", "KL divergence from the base policy, mean of ln p − ln p_base over the batch"),
     Column("kl_standard_error", _f, "nat", "standard error of that mean"),
     Column("kl_positive", _f, "nat", "the same divergence by the estimator p_base/p − 1 + ln p − ln p_base"),
     Column("kl_positive_standard_error", _f, "nat", "standard error of that mean"),
-    Column("tau", _f, "eV/atom", "weight of the KL term"),
+    Column("tau", _f, "", "weight of the KL term, in units of the reward a nat"),
     Column("entropy", _f, "nat", "mean of −ln p over the batch"),
     Column("unique_fraction", _f, "", "different sets of composition, space group and Wyckoff letters, of all sampled"),
-    Column("known_fraction", _f, "", "crystals of a kind that the reference has, of all sampled"),
+    Column("known_fraction", _f, "", "crystals of a kind that the pretraining set has, of all sampled"),
     Column("failed_fraction", _f, "", "crystals that earned the penalty, of all sampled"),
     Column("evaluations", _i, "", "evaluations of the potential"),
-    Column("baseline", _f, "eV/atom", "mean of the baseline after the update, over all space groups"),
+    Column("baseline", _f, "", "mean of the baseline after the update, over all space groups"),
     Column("loss", _f, "", "the objective in the last pass"),
     Column("clip_fraction", _f, "", "crystals that the clip held back in the last pass"),
     Column("gradient_norm", _f, "", "norm of the gradient in the last pass, before clipping"),
@@ -134,9 +136,7 @@ def _rollout_table(update: Update, round_number: int, seed: int) -> pa.Table:
 def _with_parts(update: Update) -> tuple[Column, ...]:
     """`ROLLOUTS` and, before the status, the figures that the reward asked for and its terms."""
     figures = [_FIGURES[name] for name in update.scores.figures if name not in _ALWAYS]
-    terms = [
-        Column(name, _f, "eV/atom", "share of the reward, weight and transforms included") for name in update.scores.terms
-    ]
+    terms = [Column(name, _f, "", "share of the reward, weight and transforms included") for name in update.scores.terms]
     return (*ROLLOUTS[:-1], *figures, *terms, STATUS)
 
 

@@ -76,7 +76,9 @@ class RewardConfig(Section):
     terms: list[TermConfig] = Field(
         [TermConfig(term="e_above_hull", weight=-1.0, clip=[-0.1, 1.0])], min_length=1, description="What is added up."
     )
-    failure: Number = Field(-1.0, ge=-LARGEST, le=LARGEST, description="Reward of a crystal that no figure is known of.")
+    failure: Number = Field(
+        -1.0, ge=-LARGEST, le=LARGEST, description="Reward of a crystal that fails, or lacks a figure that counts."
+    )
 
     @property
     def files(self) -> list[str]:
