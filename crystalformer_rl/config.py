@@ -161,7 +161,7 @@ class FinetuneConfig(Section):
         0.1,
         ge=0,
         le=1000,
-        description="Weight of the KL divergence from the base policy, in units of the reward (eV/atom); for dpo its β.",
+        description="Weight of the KL divergence from the base policy, in units of the reward a nat; for dpo its β.",
     )
     kl_target: Positive | None = Field(
         None, description="KL divergence, nats, that τ is adapted to from update to update; null keeps τ."

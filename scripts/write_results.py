@@ -21,7 +21,7 @@ INTRODUCTION = """# What fine-tuning reached
 Made by `python scripts/write_results.py` from what the presets left in `results/`: the embedded policy and reference, two CPU cores.
 {made}
 
-Why the presets are as they are is told in [finetuning.md](finetuning.md#what-the-small-presets-avoid).
+Why the presets are as they are, and what did not help, is told in [finetuning.md](finetuning.md#what-helped-and-what-did-not).
 """
 
 

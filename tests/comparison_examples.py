@@ -25,7 +25,7 @@ _ROLLOUTS = (
     Column("e_above_hull", pa.float64(), "eV/atom", ""),
     Column("suspect", pa.bool_(), "", ""),
     Column("known", pa.bool_(), "", ""),
-    Column("reward", pa.float64(), "eV/atom", ""),
+    Column("reward", pa.float64(), "", ""),
     Column("status", pa.string(), "", ""),
 )
 

@@ -66,7 +66,7 @@ def best_of_kinds(paths: tuple[str, ...], advance: object = None) -> tuple[pa.Ta
     from crystalformer_rl.errors import InputError
 
     suspect = next(column for column in HULL if column.name == "suspect")
-    columns = (*SAMPLES, suspect, Column("reward", pa.float64(), "eV/atom", "what the crystal earned"))
+    columns = (*SAMPLES, suspect, Column("reward", pa.float64(), "", "what the crystal earned, in its own unit"))
     tables = []
     for path in paths:
         tables.append(read_table(path, columns).select([column.name for column in columns]))
