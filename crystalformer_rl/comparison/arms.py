@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from crystalformer_rl.artifacts import Column, make_table
 from crystalformer_rl.comparison.intervals import Estimate, fraction, mean, over_seeds, ratio
-from crystalformer_rl.comparison.results import BASE, Row, Run
+from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.hull import SUSPECT_BELOW
 
 SHARES = {

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from crystalformer_rl.comparison.run import Run
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull import describe_identity
-
-if TYPE_CHECKING:
-    from crystalformer_rl.comparison.results import Run
 
 _OF_THE_RUN = ("seed", "round", "reward")
 """Parameters of a round that are no settings of fine-tuning."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from crystalformer_rl.artifacts import OK, Column, make_table
 from crystalformer_rl.comparison.intervals import Estimate, fraction, mean
-from crystalformer_rl.comparison.results import Row, Run
+from crystalformer_rl.comparison.run import Row, Run
 from crystalformer_rl.comparison.selection import best_first
 from crystalformer_rl.crystal.prototype import Kind, kind
 from crystalformer_rl.hull import SUSPECT_BELOW

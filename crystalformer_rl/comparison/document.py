@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from crystalformer_rl.comparison.arms import Arm
 from crystalformer_rl.comparison.intervals import Estimate
-from crystalformer_rl.comparison.results import BASE, Row, Run
+from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.comparison.top import halide_counts
 
 

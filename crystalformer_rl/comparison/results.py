@@ -1,23 +1,20 @@
-"""What a comparison reads: of each policy its crystals, the course of its fine-tuning, and what the judge said."""
+"""From the folder of a run to its policies: crystals, the course of fine-tuning, and what the judge said."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from crystalformer_rl.artifacts import EVALUATED, HULL, METRICS, SAMPLES, STATUS, Column, read_provenance, read_table, sha256
 from crystalformer_rl.comparison.consistency import check_comparable
+from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.errors import InputError
 
-Row = dict[str, Any]
-
-BASE, MAIN = "base", "tuned"
+MAIN = "tuned"
 _ARM = re.compile(r"(.+)-(0|[1-9]\d*)")
 """Name of a policy: its arm and its seed."""
 
@@ -37,41 +34,6 @@ UPDATES = (
     Column("kl", _f, "nat", "KL divergence from the base policy"),
     Column("entropy", _f, "nat", "mean of −ln p over the batch"),
 )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One policy: the base policy, or one seed of an arm.
-
-    crystals: rows of the EVALUATED table; metrics: its row; judged: rows of the judge's HULL table in the same order, or None;
-    rollouts, updates: rows of all rounds in their order, none for the base policy; settings: the run configuration that
-    its fine-tuning had, with its digest; potential, judge: identities of the potentials that rewarded and judged, empty
-    where not recorded; inputs: files that were read.
-    """
-
-    policy: str
-    arm: str
-    seed: int | None
-    metrics: Row
-    crystals: list[Row]
-    judged: list[Row] | None = None
-    rollouts: list[Row] = field(default_factory=list)
-    updates: list[Row] = field(default_factory=list)
-    settings: Row = field(default_factory=dict)
-    settings_sha256: str = ""
-    potential: Row = field(default_factory=dict)
-    judge: Row = field(default_factory=dict)
-    inputs: tuple[Path, ...] = ()
-
-    @property
-    def selects(self) -> bool:
-        """The policy never moved: the arm keeps the best of the base policy's crystals."""
-        return self.settings.get("finetune", {}).get("algorithm") == "none"
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations of the potential that fine-tuning took."""
-        return sum(row["evaluations"] for row in self.updates)
 
 
 def read_runs(folder: str | Path, policies: Sequence[str] = (), advance: Callable[[int], object] | None = None) -> list[Run]:

@@ -1,0 +1,46 @@
+"""What a comparison knows of one policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One policy: the base policy, or one seed of an arm.
+
+    crystals: rows of the EVALUATED table; metrics: its row; judged: rows of the judge's HULL table in the same order, or None;
+    rollouts, updates: rows of all rounds in their order, none for the base policy; settings: the run configuration that
+    its fine-tuning had, with its digest; potential, judge: identities of the potentials that rewarded and judged, empty
+    where not recorded; inputs: files that were read.
+    """
+
+    policy: str
+    arm: str
+    seed: int | None
+    metrics: Row
+    crystals: list[Row]
+    judged: list[Row] | None = None
+    rollouts: list[Row] = field(default_factory=list)
+    updates: list[Row] = field(default_factory=list)
+    settings: Row = field(default_factory=dict)
+    settings_sha256: str = ""
+    potential: Row = field(default_factory=dict)
+    judge: Row = field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
+
+    @property
+    def selects(self) -> bool:
+        """The policy never moved: the arm keeps the best of the base policy's crystals."""
+        return self.settings.get("finetune", {}).get("algorithm") == "none"
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the potential that fine-tuning took."""
+        return sum(row["evaluations"] for row in self.updates)
