@@ -8,7 +8,7 @@ corner, or at the body centre): see `crystal.normalizer`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def prototype(space_group: int, wyckoff: Iterable[int], elements: Iterable[int])
     groups = list(_letters_of(wyckoff, elements).values())
     return space_group, min(
         tuple(sorted(tuple(sorted(images[letter] for letter in letters)) for letters in groups))
-        for images in letter_permutations(space_group)
+        for images in _images(space_group, frozenset().union(*groups))
     )
 
 
@@ -49,7 +49,7 @@ def kind(space_group: int, wyckoff: Iterable[int], elements: Iterable[int]) -> K
     groups = sorted(_letters_of(wyckoff, elements).items())
     return space_group, min(
         tuple((element, tuple(sorted(images[letter] for letter in letters))) for element, letters in groups)
-        for images in letter_permutations(space_group)
+        for images in _images(space_group, frozenset().union(*(letters for _, letters in groups)))
     )
 
 
@@ -59,6 +59,14 @@ def _letters_of(wyckoff: Iterable[int], elements: Iterable[int]) -> dict[int, li
     for letter, element in zip(wyckoff, elements, strict=True):
         letters.setdefault(int(element), []).append(int(letter))
     return letters
+
+
+@lru_cache(maxsize=1 << 14)
+def _images(g: int, letters: frozenset[int]) -> tuple[dict[int, int], ...]:
+    """What the permutations make of these letters, each outcome once: of many permutations few differ on few letters."""
+    used = sorted(letters)
+    outcomes = {tuple(permutation[w] for w in used) for permutation in letter_permutations(g)}
+    return tuple(dict(zip(used, outcome, strict=True)) for outcome in sorted(outcomes))
 
 
 @cache
