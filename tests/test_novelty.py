@@ -28,7 +28,7 @@ from discovery_examples import (
 from crystalformer_rl.artifacts import NOVELTY, read_provenance, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.encode import symmetrize
-from crystalformer_rl.crystal.prototype import letter_permutations, prototype
+from crystalformer_rl.crystal.prototype import kind, letter_permutations, prototype
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
 from crystalformer_rl.discovery.known import Known
@@ -195,6 +195,22 @@ def test_prototype_does_not_depend_on_origin_or_cell():
 
 
 @needs_structures
+def test_kinds_and_prototypes_are_the_least_of_all_permutations():
+    """Of few letters only the distinct images are tried, which must miss none."""
+    random = np.random.default_rng(7)
+    for g in (2, 16, 47, 62, 123, 225):
+        permutations = letter_permutations(g)
+        for n in (1, 2, 4):
+            letters, elements = random.integers(1, len(permutations[0]), n).tolist(), random.choice([8, 22, 38], n).tolist()
+            images = [[(z, p[w]) for z, w in zip(elements, letters, strict=True)] for p in permutations]
+            least = min(
+                [tuple((z, tuple(sorted(w for y, w in i if y == z))) for z in sorted(set(elements))) for i in images]
+            )
+            assert kind(g, letters, elements) == (g, least)
+            groups = [tuple(sorted(tuple(sorted(w for y, w in i if y == z)) for z in set(elements))) for i in images]
+            assert prototype(g, letters, elements) == (g, min(groups))
+
+
 def test_prototype_of_real_crystals_does_not_depend_on_origin_or_cell():
     table = pq.read_table(STRUCTURES).take(np.random.default_rng(5).choice(13_000, 60, replace=False))
     for i, c in enumerate(crystals_from_table(table)[0]):
