@@ -22,9 +22,9 @@ from scipy.special import logsumexp
 from crystalformer_rl.crystal.descriptions import descriptions
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.policy.dataset import load_dataset
-from crystalformer_rl.policy.pretrain import PretrainSettings, pretrain
-from crystalformer_rl.policy.score import log_probs_of
+from crystalformer_rl.policy.pretraining import PretrainSettings, pretrain
 from crystalformer_rl.policy.shape import PolicyShape
+from crystalformer_rl.policy.token_log_probs import log_probs_of
 from crystalformer_rl.policy.transformer import Policy
 
 SHAPE = PolicyShape(num_layers=2, num_heads=4, key_size=16, model_size=64, embed_size=32, h0_size=64)

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from crystalformer_rl.artifacts import read_table
 from crystalformer_rl.crystal.tokens import Sites, decode, sites_from_table
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.coordinates import Coordinates
 from crystalformer_rl.potential.protocol import Potential
-from crystalformer_rl.potential.relax import relax
+from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.walker import Relaxed, Settings
+from crystalformer_rl.tables.parquet import read_table
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "resources" / "embedded"
 SAME = 2e-3

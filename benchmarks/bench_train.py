@@ -25,11 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crystalformer_rl.artifacts import read_table
 from crystalformer_rl.crystal.tokens import Sites, sites_from_table
 from crystalformer_rl.policy.batch import make_batch
 from crystalformer_rl.policy.dataset import Minibatch, minibatches
-from crystalformer_rl.policy.pretrain import (
+from crystalformer_rl.policy.pretraining import (
     PretrainSettings,
     TrainingState,
     loss,
@@ -38,6 +37,7 @@ from crystalformer_rl.policy.pretrain import (
 )
 from crystalformer_rl.policy.shape import PolicyShape
 from crystalformer_rl.policy.transformer import Policy
+from crystalformer_rl.tables.parquet import read_table
 
 REFERENCE = Path(__file__).resolve().parent.parent / "resources" / "embedded" / "reference.parquet"
 

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictBool, ValidationErr
 from pydantic_core import ErrorDetails
 
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.rewards.settings import RewardConfig
+from crystalformer_rl.rewards.reward_settings import RewardConfig
 from crystalformer_rl.settings import Elements, Integer, Number, Positive, Section, Seed, SpaceGroup, Text, ascending
 
 POLICY_SUFFIXES = (".safetensors", ".pkl")

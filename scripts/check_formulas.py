@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
-from crystalformer_rl.artifacts import read_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.elements import reduced_formula
+from crystalformer_rl.tables.parquet import read_table
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "resources" / "embedded"
 

@@ -19,7 +19,7 @@ from bench_augmentation import judge
 
 from crystalformer_rl.policy.checkpoint import load_policy
 from crystalformer_rl.policy.dataset import load_dataset
-from crystalformer_rl.policy.score import log_probs_of
+from crystalformer_rl.policy.token_log_probs import log_probs_of
 
 
 def main(policy_path: str, tokens: str) -> None:

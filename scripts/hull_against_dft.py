@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from crystalformer_rl.artifacts import ID, read_table
 from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.hull import Hull
 from crystalformer_rl.potential import load
-from crystalformer_rl.potential.reference import check_identity
-from crystalformer_rl.potential.relax import relax
+from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.walker import Settings
+from crystalformer_rl.stages.reference import check_identity
+from crystalformer_rl.tables.crystal_columns import ID
+from crystalformer_rl.tables.parquet import read_table
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "resources" / "embedded" / "reference.parquet"
 STABLE = 0.05

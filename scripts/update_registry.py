@@ -10,8 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-from crystalformer_rl.artifacts import sha256
 from crystalformer_rl.resources.registry import load_registry
+from crystalformer_rl.tables.provenance import sha256
 
 REGISTRY = Path(__file__).resolve().parent.parent / "crystalformer_rl" / "resources" / "registry.yaml"
 

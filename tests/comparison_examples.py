@@ -9,10 +9,14 @@ import numpy as np
 import pyarrow as pa
 from discovery_examples import IDENTITY, sampled_crystals, write_results
 
-from crystalformer_rl.artifacts import HULL, SAMPLES, Column, make_table, provenance, read_table, write_table
 from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import token_columns
+from crystalformer_rl.tables.column import Column, make_table
+from crystalformer_rl.tables.crystal_columns import SAMPLES
+from crystalformer_rl.tables.energy_columns import HULL
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.provenance import provenance
 
 ARMS = {"best_of_n-0": "none", "ppo-0": "ppo", "ppo-1": "ppo", "sft-0": "sft"}
 POLICIES = ("base", *ARMS)

@@ -8,20 +8,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import (
-    HULL,
-    PROPERTIES,
-    REFERENCE,
-    RELAXED,
-    SAMPLES,
-    make_table,
-    provenance,
-    write_table,
-)
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.crystal.tokens import token_columns
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import SAMPLES
+from crystalformer_rl.tables.energy_columns import HULL, REFERENCE, RELAXED
+from crystalformer_rl.tables.parquet import write_table
+from crystalformer_rl.tables.property_columns import PROPERTIES
+from crystalformer_rl.tables.provenance import provenance
 
 FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 IDENTITY = {"name": "example", "weights_sha256": "0" * 64, "corrections": "none"}

@@ -8,7 +8,6 @@ from click.testing import CliRunner
 from policy_examples import rock_salt, rutile, small_policy
 from scipy import stats
 
-from crystalformer_rl.artifacts import TOKENS, make_table, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.tokens import sort_sites, token_columns
 from crystalformer_rl.policy.batch import make_batch
@@ -16,6 +15,9 @@ from crystalformer_rl.policy.chains import ChainSettings, start_chains, step
 from crystalformer_rl.policy.checkpoint import save_policy
 from crystalformer_rl.policy.constraints import allowed_elements
 from crystalformer_rl.policy.likelihood import log_prob
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import TOKENS
+from crystalformer_rl.tables.parquet import read_table, write_table
 
 N = 3000
 POLICY = small_policy(3, 1.5, 5)

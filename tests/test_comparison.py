@@ -20,13 +20,11 @@ from click.testing import CliRunner, Result
 from comparison_examples import ARMS, BATCH, POLICIES, ROUNDS, UPDATES, rollouts, write_arms
 from discovery_examples import crystal, crystal_table, perovskite, rock_salt
 
-from crystalformer_rl.artifacts import SAMPLES, provenance, read_provenance, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.comparison.arms import ARMS as COLUMNS
 from crystalformer_rl.comparison.arms import gain_kept, summaries
 from crystalformer_rl.comparison.curves import CURVES
 from crystalformer_rl.comparison.document import differing_settings
-from crystalformer_rl.comparison.intervals import Estimate, fraction, mean, over_seeds, ratio
 from crystalformer_rl.comparison.picture import spread
 from crystalformer_rl.comparison.top import halide_counts
 from crystalformer_rl.crystal.encode import encode
@@ -35,6 +33,10 @@ from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.structure_type import structure_type
 from crystalformer_rl.discovery.metrics import wilson_interval
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
+from crystalformer_rl.tables.crystal_columns import SAMPLES
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.provenance import provenance, read_provenance
 
 Rows = list[dict[str, Any]]
 

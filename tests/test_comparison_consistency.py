@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from comparison_examples import POLICIES, ROUNDS, write_arms
 from discovery_examples import IDENTITY
 
-from crystalformer_rl.artifacts import read_provenance, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.comparison.curves import curves_table
-from crystalformer_rl.comparison.results import read_runs
+from crystalformer_rl.comparison.run_reader import read_runs
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.provenance import read_provenance
 
 Change = Callable[[Path], Any]
 

@@ -133,7 +133,7 @@ def test_pretraining_is_declared_once() -> None:
     """The sections `shape` and `training` name what `pretrain` takes, with the same defaults."""
     from dataclasses import asdict
 
-    from crystalformer_rl.policy.pretrain import PretrainSettings
+    from crystalformer_rl.policy.pretraining import PretrainSettings
     from crystalformer_rl.policy.shape import PolicyShape
 
     training = Config().pretrain.training.model_dump()

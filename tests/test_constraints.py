@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from policy_examples import small_policy
 
-from crystalformer_rl.artifacts import read_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.elements import atomic_number, parse_formula, reduced_formula
 from crystalformer_rl.crystal.wyckoff import atoms_in_cell, wyckoff_table
@@ -24,6 +23,7 @@ from crystalformer_rl.policy.constraints import allowed_elements
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.request import Request
 from crystalformer_rl.policy.sampler import sample
+from crystalformer_rl.tables.parquet import read_table
 
 ANY = [1.0] * 230
 PLACES = 9  # of the small policies here: fewer stages of the sampler to compile

@@ -24,7 +24,6 @@ from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 from pymatgen.entries.computed_entries import ComputedEntry, ComputedStructureEntry
 
-from crystalformer_rl.artifacts import REFERENCE, STATUSES, make_table, read_provenance, sha256, write_table
 from crystalformer_rl.cli.hull import command as hull_command
 from crystalformer_rl.cli.reference import command as reference_command
 from crystalformer_rl.crystal import json_stream
@@ -34,9 +33,14 @@ from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull import Hull
-from crystalformer_rl.hull.corrections import MP2020, NoCorrectionError
-from crystalformer_rl.hull.given import given_reference
-from crystalformer_rl.hull.scale import Scale, must_add_mp2020, potential_scale
+from crystalformer_rl.reference.corrections import MP2020, NoCorrectionError
+from crystalformer_rl.reference.given import given_reference
+from crystalformer_rl.reference.scale import Scale, must_add_mp2020, potential_scale
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.parquet import write_table
+from crystalformer_rl.tables.provenance import read_provenance, sha256
+from crystalformer_rl.tables.status import STATUSES
 
 CHGNET = {
     "name": "CHGNet 0.3.0",

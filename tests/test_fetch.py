@@ -22,13 +22,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from crystalformer_rl.artifacts import sha256
 from crystalformer_rl.cli.fetch import command
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.resources import download as download_module
 from crystalformer_rl.resources.download import Patience
-from crystalformer_rl.resources.fetch import fetch
+from crystalformer_rl.resources.fetching import fetch
 from crystalformer_rl.resources.registry import KINDS, Digest, Resource, choose, find, load_registry
+from crystalformer_rl.tables.provenance import sha256
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB, so that a cut comes in the middle of a body
 QUICK = Patience(attempts=4, sleep=lambda seconds: None, timeout=5)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from policy_examples import small_policy
 
-from crystalformer_rl.artifacts import sha256
 from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.advantages import Baseline, advantages, normalized, worth
@@ -24,6 +23,7 @@ from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import load_policy, named_arrays, read_safetensors, save_policy, write_safetensors
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.sampler import sample
+from crystalformer_rl.tables.provenance import sha256
 
 WEIGHTS = [float(g in (225, 221, 2)) for g in range(1, 231)]
 SETTINGS = FinetuneConfig(updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, trainable="all")

@@ -13,10 +13,14 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crystalformer_rl.artifacts import HULL, REFERENCE, STATUSES, make_table, read_provenance, read_table, write_table
 from crystalformer_rl.crystal.elements import SYMBOLS, parse_formula, reduced_formula
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull import Entry, Hull, NoReferenceEnergyError, check_same_potential, hull_table
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.energy_columns import HULL, REFERENCE
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.provenance import read_provenance
+from crystalformer_rl.tables.status import STATUSES
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 POTENTIAL = {"name": "test potential", "weights_sha256": "ab" * 32, "corrections": "none"}

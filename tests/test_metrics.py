@@ -25,29 +25,22 @@ from discovery_examples import (
     zincblende,
 )
 
-from crystalformer_rl.artifacts import (
-    CANDIDATES,
-    EVALUATED,
-    HULL,
-    METRICS,
-    RELAXED,
-    make_table,
-    provenance,
-    read_provenance,
-    read_table,
-    write_table,
-)
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.discovery.candidates import candidates
 from crystalformer_rl.discovery.charge import charge_balanced
 from crystalformer_rl.discovery.cif import cif_text
 from crystalformer_rl.discovery.evaluation import StageTables, evaluated
-from crystalformer_rl.discovery.known import Known
+from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import to_structure
 from crystalformer_rl.discovery.metrics import difference_interval, metrics, wilson_interval
-from crystalformer_rl.discovery.novelty import novelty
+from crystalformer_rl.discovery.novelty_table import novelty
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.discovery_columns import CANDIDATES, EVALUATED, METRICS
+from crystalformer_rl.tables.energy_columns import HULL, RELAXED
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.provenance import provenance, read_provenance
 
 STRUCTURES = Path(__file__).parents[2] / "shared" / "data" / "structures.parquet"
 needs_structures = pytest.mark.skipif(not STRUCTURES.is_file(), reason="the shared data (structures.parquet) are not here")

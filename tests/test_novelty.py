@@ -25,16 +25,18 @@ from discovery_examples import (
     zincblende,
 )
 
-from crystalformer_rl.artifacts import NOVELTY, read_provenance, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.encode import symmetrize
 from crystalformer_rl.crystal.prototype import kind, letter_permutations, prototype
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
-from crystalformer_rl.discovery.known import Known
+from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_structure, to_structure
-from crystalformer_rl.discovery.novelty import crystal_prototype, novelty
+from crystalformer_rl.discovery.novelty_table import crystal_prototype, novelty
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.discovery_columns import NOVELTY
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.provenance import read_provenance
 
 STRUCTURES = Path(__file__).parents[2] / "shared" / "data" / "structures.parquet"
 needs_structures = pytest.mark.skipif(not STRUCTURES.is_file(), reason="the shared data (structures.parquet) are not here")

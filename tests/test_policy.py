@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from policy_examples import SMALL, examples, small_policy
 from scipy import stats
 
-from crystalformer_rl.artifacts import read_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.tokens import sites_from_table
 from crystalformer_rl.errors import InputError
@@ -32,8 +31,9 @@ from crystalformer_rl.policy.densities import (
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.published import load_published, read_arrays
 from crystalformer_rl.policy.sampler import LANES, crystal_keys, sample, sample_batch, sites_of, stages
-from crystalformer_rl.policy.score import log_probs_of
+from crystalformer_rl.policy.token_log_probs import log_probs_of
 from crystalformer_rl.policy.transformer import TOKENS_PER_SITE
+from crystalformer_rl.tables.parquet import read_table
 
 PLAIN = Behaviour.make()
 NARROW = Behaviour.make(temperature=0.7, top_p=0.9, allowed=allowed_elements({8, 11, 17, 26}))

@@ -22,7 +22,6 @@ from potential_examples import (
     two_close_atoms,
 )
 
-from crystalformer_rl.artifacts import STATUSES
 from crystalformer_rl.crystal.distances import shortest_distance
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.tokens import decode, primitive
@@ -31,6 +30,7 @@ from crystalformer_rl.potential import load
 from crystalformer_rl.potential.contract import check_potential
 from crystalformer_rl.potential.graph import GraphError, crystal_graph
 from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Potential, screen_distances
+from crystalformer_rl.tables.status import STATUSES
 
 OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), rutile(), perovskite(), quartz()))]
 

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 from policy_examples import SMALL, rock_salt, rutile, same_sites, small_policy
 
-from crystalformer_rl.artifacts import TOKENS, make_table, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.tokens import Sites, sort_sites, token_columns
@@ -25,7 +24,10 @@ from crystalformer_rl.policy.dataset import (
     minibatches,
     sites_formula,
 )
-from crystalformer_rl.policy.pretrain import PretrainSettings, loss, pretrain
+from crystalformer_rl.policy.pretraining import PretrainSettings, loss, pretrain
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import TOKENS
+from crystalformer_rl.tables.parquet import read_table, write_table
 
 SETTINGS = PretrainSettings(epochs=3, batch_size=16, learning_rate=5e-3, warmup_steps=2, dropout=0.1, seed=4)
 

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from crystalformer_rl.artifacts import CRYSTALS, PROPERTIES, make_table
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.properties import PropertyModels, check_embedding, properties_table
+from crystalformer_rl.properties.accuracy import INTERVAL
 from crystalformer_rl.properties.card import card_text
 from crystalformer_rl.properties.element_table import N_ELEMENTS
 from crystalformer_rl.properties.element_table import PROPERTIES as ELEMENT_PROPERTIES
@@ -31,11 +31,13 @@ from crystalformer_rl.properties.features import (
     n_composition_features,
     neighbours,
 )
-from crystalformer_rl.properties.figures import INTERVAL
 from crystalformer_rl.properties.gaussian_process import GaussianProcess, Kernel
 from crystalformer_rl.properties.models import figure_of_merit
 from crystalformer_rl.properties.network import GapEstimate, combine
 from crystalformer_rl.properties.training import NetworkSettings, elements, train, train_network
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS
+from crystalformer_rl.tables.property_columns import PROPERTIES
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "resources" / "embedded" / "properties.safetensors"

@@ -13,16 +13,20 @@ import pytest
 from click.testing import CliRunner, Result
 from potential_examples import lonely_atom, perovskite, quartz, rock_salt, rutile
 
-from crystalformer_rl.artifacts import CRYSTALS, REFERENCE, STATUSES, make_table, read_provenance
 from crystalformer_rl.cli.reference import command
 from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
 from crystalformer_rl.crystal.tokens import primitive, sites_from_table
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull.reference_file import write_reference
 from crystalformer_rl.potential import load
-from crystalformer_rl.potential import reference as stage
 from crystalformer_rl.potential.protocol import Evaluation
+from crystalformer_rl.reference.file import write_reference
+from crystalformer_rl.stages import reference as stage
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.provenance import read_provenance
+from crystalformer_rl.tables.status import STATUSES
 
 ELEMENTAL = {"Na": -1.3, "Cl": -1.8, "Ti": -7.8, "O": -4.9, "Sr": -1.7, "Si": -5.4, "Ar": -0.1}
 ROWS: list[tuple[str, Crystal, float | None]] = [

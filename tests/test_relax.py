@@ -13,7 +13,6 @@ from ase.data import covalent_radii
 from click.testing import CliRunner
 from potential_examples import lonely_atom, monoclinic, perovskite, quartz, rock_salt, rutile, sites, two_close_atoms
 
-from crystalformer_rl.artifacts import CRYSTALS_AND_TOKENS, RELAXED, make_table, read_provenance, write_table
 from crystalformer_rl.cli.relax import command
 from crystalformer_rl.crystal.encode import symmetrize
 from crystalformer_rl.crystal.lattice import free_lattice_parameters
@@ -25,9 +24,14 @@ from crystalformer_rl.potential.coordinates import Coordinates, free_strains
 from crystalformer_rl.potential.free import relax_freely
 from crystalformer_rl.potential.graph import crystal_graph
 from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Outcome, Potential
-from crystalformer_rl.potential.relax import relax
+from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.springs import CROWDED, bond_changes, model_hessian, pushed_apart
 from crystalformer_rl.potential.walker import Settings, updated_hessian
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS_AND_TOKENS
+from crystalformer_rl.tables.energy_columns import RELAXED
+from crystalformer_rl.tables.parquet import write_table
+from crystalformer_rl.tables.provenance import read_provenance
 
 EXAMPLES = {"rock salt": rock_salt(), "rutile": rutile(), "perovskite": perovskite(), "quartz": quartz()}
 
@@ -359,7 +363,7 @@ def test_a_supercell_relaxes_as_its_primitive_cell(chgnet: Potential) -> None:
 
 def test_a_crystal_without_symmetry_relaxes_in_p1(chgnet: Potential, monkeypatch: pytest.MonkeyPatch) -> None:
     from crystalformer_rl.crystal.encode import EncodeError
-    from crystalformer_rl.potential import relax as module
+    from crystalformer_rl.potential import relaxation as module
 
     def refuse(*_: Any) -> Sites:
         raise EncodeError("no_symmetry")
@@ -392,7 +396,7 @@ def _table(path: Path, rows: list[Sites | None], statuses: list[str]) -> None:
     crystals = [None if s is None else decode(s) for s in rows]
     data = crystal_columns(crystals) | token_columns(rows, coords_name="site_frac_coords")
     data |= {"id": [f"s{k}" for k in range(len(rows))], "status": statuses}
-    from crystalformer_rl.artifacts import STATUS
+    from crystalformer_rl.tables.crystal_columns import STATUS
 
     write_table(path, make_table((*CRYSTALS_AND_TOKENS, STATUS), data), {})
 

@@ -14,11 +14,13 @@ import pytest
 from click.testing import CliRunner
 from discovery_examples import write_results
 
-from crystalformer_rl.artifacts import CANDIDATES, METRICS, make_table, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.report.charts import Chart, Scale, histogram
 from crystalformer_rl.report.words import signed
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.discovery_columns import CANDIDATES, METRICS
+from crystalformer_rl.tables.parquet import read_table, write_table
 
 
 class Page(HTMLParser):

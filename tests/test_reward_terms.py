@@ -16,14 +16,14 @@ from click.testing import CliRunner
 from potential_examples import rock_salt
 from test_rewards import ROCK_SALT, Atoms, batch, earned, rewards
 
-from crystalformer_rl.artifacts import provenance, sha256
 from crystalformer_rl.cli.finetune import command
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.rewards import terms
 from crystalformer_rl.rewards.algebra import Reward
-from crystalformer_rl.rewards.figures import Batch
-from crystalformer_rl.rewards.settings import RewardConfig, TermConfig
+from crystalformer_rl.rewards.reward_settings import RewardConfig, TermConfig
+from crystalformer_rl.rewards.scored_batch import Batch
 from crystalformer_rl.rewards.terms import make_term
+from crystalformer_rl.tables.provenance import provenance, sha256
 
 MODULES = {
     "misspelt": "def term(options:\n",
@@ -236,7 +236,7 @@ def test_a_round_digests_only_files_and_before_it_begins(tmp_path: Path, monkeyp
     monkeypatch.setattr("crystalformer_rl.finetune.state.first_state", lambda *given: None)
     monkeypatch.setattr("crystalformer_rl.scoring.score.open_scoring", lambda *given: nullcontext((None, {"name": "none"})))
     monkeypatch.setattr("crystalformer_rl.finetune.loop.run_round", begin)
-    monkeypatch.setattr("crystalformer_rl.artifacts.provenance", record)
+    monkeypatch.setattr("crystalformer_rl.tables.provenance.provenance", record)
     files = ["--policy", base, "--base-policy", base, "--reference", base, "--config", str(tmp_path / "settings.json")]
     result = CliRunner().invoke(command, [*files, "--out", str(tmp_path / "round")])
     assert isinstance(result.exception, Begun), result.output

@@ -16,7 +16,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from crystalformer_rl.artifacts import FIGURES, STATUSES
 from crystalformer_rl.config import parse_config, schema
 from crystalformer_rl.crystal.masses import MASSES
 from crystalformer_rl.errors import InputError
@@ -24,9 +23,11 @@ from crystalformer_rl.hull import SUSPECT_BELOW
 from crystalformer_rl.rewards import terms
 from crystalformer_rl.rewards.algebra import Reward, Rewards
 from crystalformer_rl.rewards.conditions import Condition, parse_conditions
-from crystalformer_rl.rewards.figures import GROUP_OF, GROUPS, Batch, known_figures
-from crystalformer_rl.rewards.settings import LARGEST, RewardConfig, TermConfig
+from crystalformer_rl.rewards.reward_settings import LARGEST, RewardConfig, TermConfig
+from crystalformer_rl.rewards.scored_batch import GROUP_OF, GROUPS, Batch, known_figures
 from crystalformer_rl.rewards.terms import BUILT_IN, CERTAIN, UNCERTAIN, make_term
+from crystalformer_rl.tables.figure_columns import FIGURES
+from crystalformer_rl.tables.status import STATUSES
 
 ROCK_SALT = np.array([11, 17])
 

@@ -19,12 +19,14 @@ import pytest
 from click.testing import CliRunner
 from policy_examples import small_policy
 
-from crystalformer_rl import artifacts
 from crystalformer_rl.cli.finetune import command
 from crystalformer_rl.crystal.elements import SYMBOLS
-from crystalformer_rl.hull.reference_file import write_reference
 from crystalformer_rl.policy.checkpoint import read_safetensors, save_policy
 from crystalformer_rl.policy.transformer import Policy
+from crystalformer_rl.reference.file import write_reference
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.provenance import provenance
 
 POTENTIAL = "ase:ase.calculators.lj:LennardJones"
 KILLS = 10
@@ -47,9 +49,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "n_atoms": 1,
         "status": "ok",
     }
-    table = artifacts.make_table(artifacts.REFERENCE, {c.name: [entry.get(c.name)] for c in artifacts.REFERENCE})
+    table = make_table(REFERENCE, {c.name: [entry.get(c.name)] for c in REFERENCE})
     record = {"potential": load(POTENTIAL).identity, "elemental_energies": dict.fromkeys(SYMBOLS, 0.0)}
-    write_reference(folder / "reference.parquet", table, artifacts.provenance("reference", {}, [], **record))
+    write_reference(folder / "reference.parquet", table, provenance("reference", {}, [], **record))
     settings = {"updates": 2, "batch": 32, "trainable": "all", "repeats": 0.1, "replay": 8, "kl_target": 1.0}
     (folder / "settings.json").write_text(json.dumps({"finetune": settings}))
     return folder

@@ -17,7 +17,6 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.lj import LennardJones
 from potential_examples import perovskite, quartz, rock_salt, rutile, two_close_atoms
 
-from crystalformer_rl.artifacts import CRYSTALS, FIGURES, PROPERTIES, REFERENCE, STATUSES, make_table, write_table
 from crystalformer_rl.crystal.prototype import kind
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, primitive, sites_from_table, sort_sites
@@ -27,11 +26,18 @@ from crystalformer_rl.potential import load
 from crystalformer_rl.potential.protocol import Evaluation, Potential
 from crystalformer_rl.properties import PropertyModels, properties_table
 from crystalformer_rl.rewards.algebra import Reward
-from crystalformer_rl.rewards.settings import RewardConfig, TermConfig
+from crystalformer_rl.rewards.reward_settings import RewardConfig, TermConfig
 from crystalformer_rl.scoring.client import PotentialWorker
 from crystalformer_rl.scoring.frames import ANSWERS
-from crystalformer_rl.scoring.known import KnownKinds, known_kinds
+from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
 from crystalformer_rl.scoring.score import make_score, open_scoring
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.figure_columns import FIGURES
+from crystalformer_rl.tables.parquet import write_table
+from crystalformer_rl.tables.property_columns import PROPERTIES
+from crystalformer_rl.tables.status import STATUSES
 
 
 @pytest.fixture(scope="session")

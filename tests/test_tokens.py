@@ -10,13 +10,15 @@ from policy_examples import examples, rock_salt, rutile, same_sites
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
-from crystalformer_rl.artifacts import CRYSTALS, STATUS, make_table, read_table, write_table
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.encode import EncodeError, encode, symmetrize
 from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
 from crystalformer_rl.crystal.tokens import decode, primitive, sites_from_table
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, STATUS
+from crystalformer_rl.tables.parquet import read_table, write_table
 
 
 def as_structure(crystal: Crystal) -> Structure:

@@ -19,19 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from crystalformer_rl.artifacts import (
-    CRYSTALS_AND_TOKENS,
-    SAMPLES,
-    make_table,
-    read_provenance,
-    read_table,
-    sha256,
-    write_table,
-)
 from crystalformer_rl.cli import COMMANDS
 from crystalformer_rl.config import parse_config
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
-from crystalformer_rl.sources import PACKAGE, imported_modules, source_digest, source_files
+from crystalformer_rl.stages.source_digest import PACKAGE, imported_modules, source_digest, source_files
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS_AND_TOKENS, SAMPLES
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.provenance import read_provenance, sha256
 
 pytest.importorskip("snakemake")
 
@@ -279,7 +274,7 @@ def test_code_of_a_stage(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     """An edit changes the digest of the stages that import the module, and of no other."""
     package = tmp_path / PACKAGE
     shutil.copytree(root / PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr("crystalformer_rl.sources._ROOT", package)
+    monkeypatch.setattr("crystalformer_rl.stages.source_digest._ROOT", package)
 
     def digests() -> dict[str, str]:
         imported_modules.cache_clear()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crystalformer_rl.cli.console import json_option, say
+from crystalformer_rl.cli.console import say
+from crystalformer_rl.cli.options import json_option
 
 if TYPE_CHECKING:
     from crystalformer_rl.crystal.structure import Crystal
@@ -37,11 +38,11 @@ def command(potential_name: str, reference: str, entries: int, out: str | None, 
     from dataclasses import asdict
     from pathlib import Path
 
-    from crystalformer_rl.artifacts import atomic_path
     from crystalformer_rl.errors import InputError
     from crystalformer_rl.potential import load
     from crystalformer_rl.potential.contract import check_potential
-    from crystalformer_rl.potential.reference import entries_to_recompute, self_test
+    from crystalformer_rl.stages.reference import entries_to_recompute, self_test
+    from crystalformer_rl.tables.parquet import atomic_path
 
     potential = load(potential_name)
     deviation = self_test(reference, potential, entries)

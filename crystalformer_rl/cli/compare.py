@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from crystalformer_rl.cli.console import json_option, progress, say
+from crystalformer_rl.cli.console import progress, say
+from crystalformer_rl.cli.options import json_option
 
 
 @click.command("compare")
@@ -35,13 +36,14 @@ def command(results: str, out: str, policies: tuple[str, ...], as_json: bool) ->
     Example:
       crystalformer-rl compare results/ehull-small --out comparison
     """
-    from crystalformer_rl.artifacts import atomic_path, provenance, write_table
     from crystalformer_rl.comparison.arms import arms_table, summaries
     from crystalformer_rl.comparison.curves import base_level, curves_table
     from crystalformer_rl.comparison.document import document
     from crystalformer_rl.comparison.picture import picture
-    from crystalformer_rl.comparison.results import read_runs
+    from crystalformer_rl.comparison.run_reader import read_runs
     from crystalformer_rl.comparison.top import top_table
+    from crystalformer_rl.tables.parquet import atomic_path, write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     with progress(0, "compare", "policy") as bar:
         runs = read_runs(results, policies, bar.update)

@@ -10,11 +10,6 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
-SEED = click.IntRange(min=0, max=2**31 - 1)
-"""Seeds that a configuration may hold too."""
-out_option = click.option("--out", required=True, type=click.Path(), help="File to write.")
-
 
 def progress(total: int, what: str, unit: str = "crystal") -> tqdm:
     """A progress bar on standard error, shown only on a terminal."""
@@ -24,6 +19,11 @@ def progress(total: int, what: str, unit: str = "crystal") -> tqdm:
 def say(summary: dict[str, Any], words: str, as_json: bool) -> None:
     """Print the summary: `words` for people, the dictionary with --json."""
     click.echo(json.dumps(summary, sort_keys=True) if as_json else words)
+
+
+def summarize(statuses: list[str], out: str, **more: Any) -> dict[str, Any]:
+    """What every command says under --json: `n` rows, how many of each `status`, where the result is, and its own figures."""
+    return {"n": len(statuses), "status": status_counts(statuses), **more, "out": out}
 
 
 def status_counts(statuses: list[str]) -> dict[str, int]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import json_option, out_option, say
+from crystalformer_rl.cli.console import say
+from crystalformer_rl.cli.options import json_option, out_option
 
 
 @click.command("convert")
@@ -27,10 +28,10 @@ def command(checkpoint: str, space_groups_from: str | None, out: str, as_json: b
     """
     import jax
 
-    from crystalformer_rl.artifacts import provenance
     from crystalformer_rl.cli.policy_options import space_group_weights
     from crystalformer_rl.policy.checkpoint import save_policy
     from crystalformer_rl.policy.published import load_published
+    from crystalformer_rl.tables.provenance import provenance
 
     policy = load_published(checkpoint)
     card: dict[str, Any] = {

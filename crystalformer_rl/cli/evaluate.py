@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, say, status_counts
+from crystalformer_rl.cli.console import count_words, say, status_counts
+from crystalformer_rl.cli.options import json_option
 
 
 @click.command()
@@ -64,11 +65,12 @@ def command(
     Example:
       crystalformer-rl evaluate samples.parquet --reference reference.parquet --out evaluation
     """
-    from crystalformer_rl.artifacts import provenance, read_provenance, write_table
     from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.discovery.evaluation import evaluated
     from crystalformer_rl.discovery.metrics import metrics
     from crystalformer_rl.errors import InputError
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance, read_provenance
 
     if properties and skip_properties:
         raise InputError("--properties and --skip-properties exclude each other; give one of them.")
@@ -94,9 +96,11 @@ def command(
 
 def _check_tables(sampled: Any, tables: dict[str, tuple[str, ...]], reference: str) -> None:
     """Refuse, before any long work, tables of other crystals or of another reference."""
-    from crystalformer_rl.artifacts import REFERENCE, read_provenance, read_table, sha256
     from crystalformer_rl.discovery.evaluation import rows_in_order, unique_ids
     from crystalformer_rl.errors import InputError
+    from crystalformer_rl.tables.energy_columns import REFERENCE
+    from crystalformer_rl.tables.parquet import read_table
+    from crystalformer_rl.tables.provenance import read_provenance, sha256
 
     ids = unique_ids(sampled, "the crystals")
     read_table(reference, [column for column in REFERENCE if column.name in ("id", "role")])
@@ -114,10 +118,10 @@ def _check_tables(sampled: Any, tables: dict[str, tuple[str, ...]], reference: s
 
 def _check_potential(name: str, reference: str) -> None:
     """Refuse, before relaxing with it, a potential that the reference's energies are not from."""
-    from crystalformer_rl.artifacts import read_provenance
     from crystalformer_rl.hull import check_same_potential
     from crystalformer_rl.potential import load
-    from crystalformer_rl.potential.reference import self_test
+    from crystalformer_rl.stages.reference import self_test
+    from crystalformer_rl.tables.provenance import read_provenance
 
     potential = load(name)
     expected = read_provenance(reference).get("potential") or {}
@@ -160,7 +164,10 @@ def _run_command(name: str, arguments: list[str]) -> None:
 def _read(stage: str, paths: tuple[str, ...]) -> Any:
     import pyarrow as pa
 
-    from crystalformer_rl.artifacts import HULL, NOVELTY, PROPERTIES, RELAXED, read_table
+    from crystalformer_rl.tables.discovery_columns import NOVELTY
+    from crystalformer_rl.tables.energy_columns import HULL, RELAXED
+    from crystalformer_rl.tables.parquet import read_table
+    from crystalformer_rl.tables.property_columns import PROPERTIES
 
     columns = {"relaxed": RELAXED, "hull": HULL, "novelty": NOVELTY, "properties": PROPERTIES}[stage]
     tables = [read_table(path, columns).select([column.name for column in columns]) for path in paths]

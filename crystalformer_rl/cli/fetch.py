@@ -8,7 +8,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from crystalformer_rl.cli.console import json_option, out_option, say
+from crystalformer_rl.cli.console import say
+from crystalformer_rl.cli.options import json_option, out_option
 
 
 def _print_registry(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -53,7 +54,7 @@ def command(name_or_url: str, out: str, sha256_hex: str | None, member: str | No
       crystalformer-rl fetch mp20-train --out mp20-train.csv
       crystalformer-rl fetch https://example.org/crystals.parquet --out crystals.parquet --sha256 4355a4…
     """
-    from crystalformer_rl.resources.fetch import fetch
+    from crystalformer_rl.resources.fetching import fetch
     from crystalformer_rl.resources.registry import find
 
     resource = find(name_or_url)

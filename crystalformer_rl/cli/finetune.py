@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crystalformer_rl.cli.console import SEED, json_option, progress, say
+from crystalformer_rl.cli.console import progress, say
+from crystalformer_rl.cli.options import SEED, json_option
 from crystalformer_rl.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ def command(
       crystalformer-rl finetune --policy round_1/policy.safetensors --state round_1/state.safetensors \\
           --base-policy base.safetensors --reference reference.parquet --round 2 --out round_2
     """
-    from crystalformer_rl.artifacts import provenance, sha256, write_table
     from crystalformer_rl.cli.policy_options import space_group_weights
     from crystalformer_rl.config import Config, load_config
     from crystalformer_rl.finetune.loop import run_round
@@ -71,8 +71,10 @@ def command(
     from crystalformer_rl.policy.checkpoint import load_policy, save_policy
     from crystalformer_rl.resources.registry import embedded_folder
     from crystalformer_rl.rewards.algebra import Reward
-    from crystalformer_rl.rewards.figures import PROPERTIES
+    from crystalformer_rl.rewards.scored_batch import PROPERTIES
     from crystalformer_rl.scoring.score import open_scoring
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance, sha256
 
     run = load_config(config) if config else Config()
     settings = run.finetune

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import json_option, out_option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,8 +72,9 @@ def command(
       crystalformer-rl hull relaxed.parquet --reference reference.parquet --out hull.parquet
       crystalformer-rl hull relaxed.parquet --reference dft.parquet --against-dft --out hull.parquet
     """
-    from crystalformer_rl.artifacts import provenance, read_provenance, write_table
     from crystalformer_rl.hull import Hull, hull_table
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance, read_provenance
 
     _check_options(against_dft, assume_same_potential, potential_corrections)
     crystals = _read(relaxed, with_structures=against_dft)
@@ -110,9 +112,10 @@ def _read(relaxed: tuple[str, ...], with_structures: bool) -> pa.Table:
     """What the hull needs of all tables, one after the other."""
     import pyarrow as pa
 
-    from crystalformer_rl.artifacts import RELAXED, read_table
     from crystalformer_rl.crystal.readers import with_types
     from crystalformer_rl.errors import InputError
+    from crystalformer_rl.tables.energy_columns import RELAXED
+    from crystalformer_rl.tables.parquet import read_table
 
     columns = {column.name: column for column in RELAXED}
     used = ["id", "atomic_numbers", "energy", "energy_initial", "status"]
@@ -134,7 +137,7 @@ def _check_potentials(
     found: dict[str, dict[str, Any] | None], reference: str, expected: dict[str, Any], assume_same_potential: bool
 ) -> None:
     from crystalformer_rl.hull import check_same_potential
-    from crystalformer_rl.hull.scale import is_dft
+    from crystalformer_rl.reference.scale import is_dft
 
     remedy = "use a reference built with the same potential"
     if is_dft(expected):
@@ -149,8 +152,8 @@ def _on_the_dft_scale(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The crystals with energies on the reference's scale, and what the provenance must say of it."""
     from crystalformer_rl.hull import check_same_potential, describe_identity
-    from crystalformer_rl.hull.corrections import MP2020, corrected
-    from crystalformer_rl.hull.scale import must_add_mp2020
+    from crystalformer_rl.reference.corrections import MP2020, corrected
+    from crystalformer_rl.reference.scale import must_add_mp2020
 
     (first, identity), *others = found.items()
     add = must_add_mp2020(first, identity, reference, expected, said)

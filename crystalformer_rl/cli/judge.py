@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import json_option, out_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,16 +46,17 @@ def command(
       crystalformer-rl judge samples.parquet --relaxed relaxed.parquet --potential chgnet-r2scan \\
           --reference resources/embedded/judge.parquet --out judged.parquet
     """
-    from crystalformer_rl.artifacts import provenance, write_table
     from crystalformer_rl.hull import Hull, check_same_potential, hull_table
     from crystalformer_rl.potential import load
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     sampled, geometries = _read(samples, relaxed)
     potential = load(potential_name)
     hull = Hull.from_reference(reference)
     check_same_potential(f"the potential '{potential_name}'", potential.identity, reference, hull.identity)
     if _has_crystals(reference):
-        from crystalformer_rl.potential.reference import self_test
+        from crystalformer_rl.stages.reference import self_test
 
         self_test(reference, potential)
     with progress(2 * sampled.num_rows, "judge") as bar:
@@ -76,8 +78,9 @@ def _read(samples: tuple[str, ...], relaxed: tuple[str, ...]) -> tuple[pa.Table,
     """The crystals as sampled and as relaxed, row for row."""
     import pyarrow as pa
 
-    from crystalformer_rl.artifacts import CRYSTALS, STATUS, read_table
     from crystalformer_rl.discovery.evaluation import rows_in_order, unique_ids
+    from crystalformer_rl.tables.crystal_columns import CRYSTALS, STATUS
+    from crystalformer_rl.tables.parquet import read_table
 
     columns = (*CRYSTALS, STATUS)
     first, second = (
@@ -105,8 +108,8 @@ def _with_energies(sampled: pa.Table, relaxed: pa.Table, potential: Potential, a
     """What the hull needs: the judge's energies of both geometries, and each row's status."""
     import pyarrow as pa
 
-    from crystalformer_rl.artifacts import OK
     from crystalformer_rl.crystal.structure import crystals_from_table
+    from crystalformer_rl.tables.status import OK
 
     found: list[list[Any]] = []
     statuses = sampled.column("status").to_pylist()
@@ -127,8 +130,8 @@ def _energies(
     crystals: Sequence[Crystal | None], statuses: Sequence[str], potential: Potential, advance: Any
 ) -> list[float | str]:
     """eV/atom of each crystal; of one without an energy the status that says why."""
-    from crystalformer_rl.artifacts import OK
     from crystalformer_rl.potential.protocol import Evaluation
+    from crystalformer_rl.tables.status import OK
 
     energies: list[float | str] = list(statuses)
     sound = [(k, crystal) for k, crystal in enumerate(crystals) if crystal is not None and statuses[k] == OK]

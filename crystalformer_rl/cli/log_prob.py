@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import json_option, out_option
 
 
 @click.command("log-prob")
@@ -28,10 +29,13 @@ def command(tokens: str, policy_path: str, precision: str, out: str, as_json: bo
     import jax
 
     jax.config.update("jax_enable_x64", precision == "float64")
-    from crystalformer_rl.artifacts import ID, LOG_PROBS, STATUS, make_table, provenance, read_table, write_table
     from crystalformer_rl.crystal.tokens import sites_from_table
     from crystalformer_rl.policy.checkpoint import load_policy
-    from crystalformer_rl.policy.score import log_probs_of
+    from crystalformer_rl.policy.token_log_probs import log_probs_of
+    from crystalformer_rl.tables.column import make_table
+    from crystalformer_rl.tables.crystal_columns import ID, LOG_PROBS, STATUS
+    from crystalformer_rl.tables.parquet import read_table, write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     table = read_table(tokens, [ID])
     sites = sites_from_table(table, tokens)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crystalformer_rl.cli.console import SEED, count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import SEED, json_option, out_option
 from crystalformer_rl.cli.policy_options import (
     ManyValues,
     crystal_and_token_columns,
@@ -81,12 +82,15 @@ def command(
       crystalformer-rl mcmc samples.parquet --policy policy.safetensors --steps 2000 --site-elements c=O,F --out chains.parquet
       crystalformer-rl mcmc samples.parquet --policy policy.safetensors --steps 200 --reference reference.parquet --out chains.parquet
     """
-    from crystalformer_rl.artifacts import CHAINS, ID, make_table, provenance, read_table, write_table
     from crystalformer_rl.crystal.tokens import sites_from_table
     from crystalformer_rl.policy.chains import ChainSettings, start_chains
     from crystalformer_rl.policy.chains import step as metropolis_step
     from crystalformer_rl.policy.checkpoint import load_policy
     from crystalformer_rl.policy.constraints import allowed_elements
+    from crystalformer_rl.tables.column import make_table
+    from crystalformer_rl.tables.crystal_columns import CHAINS, ID
+    from crystalformer_rl.tables.parquet import read_table, write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     if not sum(moves):
         raise InputError("--moves are all zero, so nothing would move; give at least one a share.")
@@ -141,7 +145,7 @@ def _rewards(reference: str | None, potential: str) -> Iterator[Rewards | None]:
         yield None
         return
     from crystalformer_rl.policy.sampler import sites_of
-    from crystalformer_rl.rewards.settings import RewardConfig
+    from crystalformer_rl.rewards.reward_settings import RewardConfig
     from crystalformer_rl.scoring.score import open_scoring
 
     with open_scoring(RewardConfig(), potential, reference, None, None) as (score, _):

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import json_option, out_option
 
 
 @click.command()
@@ -33,10 +34,11 @@ def command(crystals: tuple[str, ...], reference: str, out: str, as_json: bool) 
     Example:
       crystalformer-rl novelty relaxed.parquet --reference reference.parquet --out novelty.parquet
     """
-    from crystalformer_rl.artifacts import provenance, write_table
     from crystalformer_rl.crystal.readers import read_crystals
-    from crystalformer_rl.discovery.known import Known
-    from crystalformer_rl.discovery.novelty import novelty
+    from crystalformer_rl.discovery.known_structures import Known
+    from crystalformer_rl.discovery.novelty_table import novelty
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     table = read_crystals(crystals)
     known = Known.from_reference(reference)

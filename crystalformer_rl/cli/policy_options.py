@@ -32,13 +32,13 @@ def space_group_weights(chosen: tuple[int, ...], table: str | None, card: dict[s
     """Weights of the 230 space groups: those chosen, alike; else those of a table; else those the policy was trained on."""
     from collections import Counter
 
-    from crystalformer_rl.artifacts import read_table
     from crystalformer_rl.crystal.wyckoff import check_space_group
+    from crystalformer_rl.tables.parquet import read_table
 
     if chosen:
         return [float(g in {check_space_group(c) for c in chosen}) for g in range(1, 231)]
     if table is not None:
-        from crystalformer_rl.artifacts import TOKENS
+        from crystalformer_rl.tables.crystal_columns import TOKENS
 
         rows = read_table(table, [c for c in TOKENS if c.name == "space_group"])
         counts = Counter(rows.column("space_group").to_pylist())

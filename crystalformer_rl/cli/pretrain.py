@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import json_option, out_option, progress, say
+from crystalformer_rl.cli.console import progress, say
+from crystalformer_rl.cli.options import json_option, out_option
 
 
 @click.command("pretrain")
@@ -36,10 +37,10 @@ def command(tokens: str, out: str, config: str | None, checkpoint: str | None, c
       shape: {num_layers: 4, num_heads: 4, key_size: 32, model_size: 128, embed_size: 32, h0_size: 128}
       training: {epochs: 50, minutes: 0, batch_size: 64, learning_rate: 1.0e-3, dropout: 0.1, seed: 0}
     """
-    from crystalformer_rl.artifacts import provenance
     from crystalformer_rl.policy.checkpoint import save_policy
     from crystalformer_rl.policy.dataset import count_batches, load_dataset, space_group_counts
-    from crystalformer_rl.policy.pretrain import EpochRecord, pretrain
+    from crystalformer_rl.policy.pretraining import EpochRecord, pretrain
+    from crystalformer_rl.tables.provenance import provenance
 
     shape, settings = _read_config(config)
     dataset = load_dataset(tokens, shape.n_max)
@@ -92,7 +93,7 @@ def _read_config(path: str | None) -> tuple[Any, Any]:
     import yaml
 
     from crystalformer_rl.errors import InputError
-    from crystalformer_rl.policy.pretrain import PretrainSettings
+    from crystalformer_rl.policy.pretraining import PretrainSettings
     from crystalformer_rl.policy.shape import PolicyShape
 
     small = {"num_layers": 4, "num_heads": 4, "key_size": 32, "model_size": 128, "embed_size": 32, "h0_size": 128}
@@ -117,8 +118,8 @@ def _read_config(path: str | None) -> tuple[Any, Any]:
 
 
 def _draw_curve(path: Path, records: list[Any]) -> None:
-    from crystalformer_rl.artifacts import atomic_path
     from crystalformer_rl.report.learning_curve import learning_curve
+    from crystalformer_rl.tables.parquet import atomic_path
 
     columns = ([getattr(r, name) for r in records] for name in ("epoch", "training_nll", "held_out_nll", "seconds"))
     with atomic_path(path) as temporary:
@@ -128,7 +129,8 @@ def _draw_curve(path: Path, records: list[Any]) -> None:
 def _write_curve(path: Path, records: list[Any], made_by: dict[str, Any]) -> None:
     import pyarrow as pa
 
-    from crystalformer_rl.artifacts import Column, make_table, write_table
+    from crystalformer_rl.tables.column import Column, make_table
+    from crystalformer_rl.tables.parquet import write_table
 
     columns = (
         Column("epoch", pa.int64(), "", "passes over the training crystals"),

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import json_option, out_option
 
 
 @click.command()
@@ -32,11 +33,12 @@ def command(crystals: tuple[str, ...], models: str | None, out: str, as_json: bo
     Example:
       crystalformer-rl properties relaxed.parquet --out properties.parquet
     """
-    from crystalformer_rl.artifacts import provenance, write_table
     from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.potential import load
     from crystalformer_rl.properties import PropertyModels, check_embedding, properties_table
     from crystalformer_rl.resources.registry import embedded_folder
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     models_path = models or str(embedded_folder() / "properties.safetensors")
     trained = PropertyModels.load(models_path)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import json_option, progress, say
+from crystalformer_rl.cli.console import progress, say
+from crystalformer_rl.cli.options import json_option
 
 CIF_FILES = 20
 
@@ -40,8 +41,10 @@ def command(evaluations: tuple[str, ...], out: str, by: str, as_json: bool) -> N
     """
     import pyarrow as pa
 
-    from crystalformer_rl.artifacts import EVALUATED, METRICS, provenance, read_table, write_table
     from crystalformer_rl.discovery.candidates import RULES, candidates
+    from crystalformer_rl.tables.discovery_columns import EVALUATED, METRICS
+    from crystalformer_rl.tables.parquet import read_table, write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     crystals_files = [Path(folder) / "crystals.parquet" for folder in evaluations]
     metrics_files = [Path(folder) / "metrics.parquet" for folder in evaluations]
@@ -83,7 +86,7 @@ def _refuse_equal_names(folders: tuple[str, ...], metrics: list[Any]) -> None:
 
 def _write_cifs(folder: Path, ranked: Any) -> None:
     """The best candidates as CIF files; files of an earlier ranking go."""
-    from crystalformer_rl.artifacts import atomic_path
+    from crystalformer_rl.tables.parquet import atomic_path
 
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.cif"):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import json_option, out_option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,11 +101,11 @@ def command(
     if energies == "given":
         _given(crystals, elemental_energies, corrections, functional, out, as_json)
         return
-    from crystalformer_rl import artifacts
     from crystalformer_rl.crystal.readers import read_crystals
-    from crystalformer_rl.hull.reference_file import read_elemental_energies, write_reference
-    from crystalformer_rl.potential import reference as stage
     from crystalformer_rl.potential.walker import Settings
+    from crystalformer_rl.reference.file import read_elemental_energies, write_reference
+    from crystalformer_rl.stages import reference as stage
+    from crystalformer_rl.tables.provenance import provenance
 
     assert elemental_energies is not None
     lowest = elemental_energies == _LOWEST
@@ -131,7 +132,7 @@ def command(
         "smax": smax,
     }
     inputs = [*crystals, *([] if lowest else [elemental_energies]), *([single_points] if single_points else [])]
-    write_reference(out, built, artifacts.provenance("reference", parameters, inputs, **record))
+    write_reference(out, built, provenance("reference", parameters, inputs, **record))
     statuses, roles = built.column("status").to_pylist(), built.column("role").to_pylist()
     counts = {role: roles.count(role) for role in ("pretraining", "held_out", "hull_only")}
     say(
@@ -163,22 +164,22 @@ def _given(
     paths: tuple[str, ...], elemental_energies: str | None, corrections: Any, functional: str | None, out: str, as_json: bool
 ) -> None:
     """The reference of DFT energies that computed entries give."""
-    from crystalformer_rl import artifacts
     from crystalformer_rl.crystal.entries import file_stem, read_entries
     from crystalformer_rl.errors import InputError
-    from crystalformer_rl.hull.given import given_reference
-    from crystalformer_rl.hull.reference_file import read_elemental_energies, write_reference
+    from crystalformer_rl.reference.file import read_elemental_energies, write_reference
+    from crystalformer_rl.reference.given import given_reference
+    from crystalformer_rl.tables.provenance import digest_json, provenance, sha256
 
     for path in paths:
         if not Path(path).is_file():
             raise InputError(f"{path} is no file; give JSON of computed entries (.json, .json.gz or .json.bz2).")
     given = elemental_energies if elemental_energies != _LOWEST else None
     elements = read_elemental_energies(given) if given else None
-    digests = [artifacts.sha256(path) for path in paths]
+    digests = [sha256(path) for path in paths]
     with progress(sum(Path(path).stat().st_size for path in paths), "entries", unit="B") as bar:
         built, record = given_reference(
             read_entries(paths, bar.update),
-            digest=digests[0] if len(digests) == 1 else artifacts.digest_json(digests),
+            digest=digests[0] if len(digests) == 1 else digest_json(digests),
             source=", ".join(file_stem(path) for path in paths),
             corrections=corrections,
             functional=functional,
@@ -186,7 +187,7 @@ def _given(
         )
     parameters = {"energies": "given", "corrections": corrections, "functional": functional}
     inputs = [*paths, *([given] if given else [])]
-    write_reference(out, built, artifacts.provenance("reference", parameters, inputs, **record))
+    write_reference(out, built, provenance("reference", parameters, inputs, **record))
     statuses, identity = built.column("status").to_pylist(), record["potential"]
     say(
         {
@@ -207,10 +208,11 @@ def _evaluations(table: pa.Table) -> int:
 
 def _single_points(path: str) -> dict[str, float]:
     """{id: eV/atom} from the table of single points; null energies are left out."""
-    from crystalformer_rl import artifacts
     from crystalformer_rl.errors import InputError
+    from crystalformer_rl.tables.crystal_columns import ID
+    from crystalformer_rl.tables.parquet import read_table
 
-    table = artifacts.read_table(path, [artifacts.ID])
+    table = read_table(path, [ID])
     name = next((n for n in ("chgnet_energy", "energy") if n in table.column_names), None)
     if name is None:
         there = ", ".join(table.column_names)

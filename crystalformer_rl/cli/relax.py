@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import json_option, out_option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,12 +57,15 @@ def command(
     Example:
       crystalformer-rl relax samples.parquet --potential chgnet --out relaxed.parquet
     """
-    from crystalformer_rl import artifacts
     from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.potential import load
     from crystalformer_rl.potential.free import relax_freely
-    from crystalformer_rl.potential.relax import relax, relaxed_columns
+    from crystalformer_rl.potential.relaxation import relax, relaxed_columns
     from crystalformer_rl.potential.walker import Settings
+    from crystalformer_rl.tables.column import make_table
+    from crystalformer_rl.tables.energy_columns import RELAXED
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     table = read_crystals(crystals)
     items = _items(table, ", ".join(crystals))
@@ -76,7 +80,7 @@ def command(
     # A failed crystal has no relaxed geometry, but it keeps what it is made of, which its first energy needs.
     for name in ("formula", "atomic_numbers"):
         columns[name] = [new or old for new, old in zip(columns[name], table.column(name).to_pylist(), strict=True)]
-    relaxed = artifacts.make_table(artifacts.RELAXED, columns)
+    relaxed = make_table(RELAXED, columns)
     parameters = {
         "potential": potential_name,
         "max_evaluations": max_evaluations,
@@ -86,7 +90,7 @@ def command(
         "symprec": symprec,
         "batch_size": batch_size,
     }
-    artifacts.write_table(out, relaxed, artifacts.provenance("relax", parameters, crystals, potential=potential.identity))
+    write_table(out, relaxed, provenance("relax", parameters, crystals, potential=potential.identity))
     _report(out, relaxed, potential.identity["name"], as_json)
 
 

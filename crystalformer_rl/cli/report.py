@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from crystalformer_rl.cli.console import json_option, progress, say
+from crystalformer_rl.cli.console import progress, say
+from crystalformer_rl.cli.options import json_option
 
 
 @click.command()
@@ -27,10 +28,10 @@ def command(results: str, out: str, as_json: bool) -> None:
     Example:
       crystalformer-rl report results --out results/report
     """
-    from crystalformer_rl.artifacts import atomic_path
     from crystalformer_rl.report.page import render
     from crystalformer_rl.report.results import read_results
     from crystalformer_rl.report.words import findings
+    from crystalformer_rl.tables.parquet import atomic_path
 
     with progress(0, "report") as bar:
         found = read_results(results, bar.update)

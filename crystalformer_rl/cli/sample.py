@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from crystalformer_rl.cli.console import SEED, count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import SEED, json_option, out_option
 from crystalformer_rl.cli.policy_options import (
     ManyValues,
     element_numbers,
@@ -100,10 +101,13 @@ def command(
       crystalformer-rl sample --policy policy.safetensors --n 50 --space-group 221 --wyckoff 1a 1b 3c \\
           --site-elements c=O,F --out perovskites.parquet
     """
-    from crystalformer_rl.artifacts import SAMPLES, make_table, provenance, write_table
     from crystalformer_rl.policy.checkpoint import load_policy
     from crystalformer_rl.policy.request import Request
     from crystalformer_rl.policy.sampler import sample
+    from crystalformer_rl.tables.column import make_table
+    from crystalformer_rl.tables.crystal_columns import SAMPLES
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     request = Request(
         temperature=temperature,

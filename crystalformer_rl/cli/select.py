@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crystalformer_rl.cli.console import json_option, out_option, progress, say
+from crystalformer_rl.cli.console import progress, say
+from crystalformer_rl.cli.options import json_option, out_option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +34,10 @@ def command(rollouts: tuple[str, ...], n: int, offset: int, out: str, as_json: b
     Example:
       crystalformer-rl select round_1/rollouts.parquet round_2/rollouts.parquet --n 100 --out best.parquet
     """
-    from crystalformer_rl.artifacts import SAMPLES, provenance, write_table
     from crystalformer_rl.errors import InputError
+    from crystalformer_rl.tables.crystal_columns import SAMPLES
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     with progress(len(rollouts), "select", "table") as bar:
         ranked, sampled = best_of_kinds(rollouts, bar.update)
@@ -60,10 +63,13 @@ def best_of_kinds(paths: tuple[str, ...], advance: object = None) -> tuple[pa.Ta
     """The best crystal of each kind, best first, neither failed nor suspect; and how many crystals were sampled."""
     import pyarrow as pa
 
-    from crystalformer_rl.artifacts import HULL, SAMPLES, Column, read_table
     from crystalformer_rl.comparison.selection import best_first
     from crystalformer_rl.crystal.prototype import kind
     from crystalformer_rl.errors import InputError
+    from crystalformer_rl.tables.column import Column
+    from crystalformer_rl.tables.crystal_columns import SAMPLES
+    from crystalformer_rl.tables.energy_columns import HULL
+    from crystalformer_rl.tables.parquet import read_table
 
     suspect = next(column for column in HULL if column.name == "suspect")
     columns = (*SAMPLES, suspect, Column("reward", pa.float64(), "", "what the crystal earned, in its own unit"))

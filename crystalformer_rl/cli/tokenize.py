@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import json_option, out_option
 from crystalformer_rl.errors import InputError
 
 
@@ -34,11 +35,14 @@ def command(
     Example:
       crystalformer-rl tokenize my_crystals/ --out tokens.parquet
     """
-    from crystalformer_rl.artifacts import STATUS, TOKENS, make_table, provenance, write_table
     from crystalformer_rl.crystal.encode import encode
     from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.crystal.structure import crystals_from_table
     from crystalformer_rl.crystal.tokens import token_columns
+    from crystalformer_rl.tables.column import make_table
+    from crystalformer_rl.tables.crystal_columns import STATUS, TOKENS
+    from crystalformer_rl.tables.parquet import write_table
+    from crystalformer_rl.tables.provenance import provenance
 
     table = read_crystals(crystals)
     read = table.num_rows

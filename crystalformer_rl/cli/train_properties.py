@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, json_option, out_option, progress, say, status_counts
+from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.options import json_option, out_option
 
 if TYPE_CHECKING:
     from crystalformer_rl.properties import PropertyModels
@@ -61,8 +62,8 @@ def command(
       crystalformer-rl train-properties --dielectric dielectric.parquet --gaps structures.parquet \\
           --out properties.safetensors --card properties-card.md
     """
-    from crystalformer_rl.artifacts import atomic_path
     from crystalformer_rl.properties.card import card_text
+    from crystalformer_rl.tables.parquet import atomic_path
 
     with ExitStack() as outputs:
         # opened first, so that a place that cannot be written to is refused before the long work
@@ -81,13 +82,13 @@ def _train(
     dielectric: str, gaps: str, cache: str | None, networks_per_fold: int, epochs: int
 ) -> tuple[PropertyModels, list[str]]:
     """The models, and the status of each crystal that they could have learned from."""
-    from crystalformer_rl.artifacts import sha256
     from crystalformer_rl.errors import InputError
     from crystalformer_rl.potential import load
     from crystalformer_rl.properties.examples import examples, features, join, read_labelled
     from crystalformer_rl.properties.features import feature_names, n_composition_features
     from crystalformer_rl.properties.models import LEADING
     from crystalformer_rl.properties.training import NetworkSettings, elements, train
+    from crystalformer_rl.tables.provenance import sha256
 
     data = [read_labelled(gaps, {"dft_band_gap": 0.0}), read_labelled(dielectric, DIELECTRIC_LABELS)]
     if not 0 < (data[0].labels["dft_band_gap"] > 0).sum() < len(data[0].crystals):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import Column, make_table
-from crystalformer_rl.comparison.intervals import Estimate, fraction, mean, over_seeds, ratio
 from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.hull import SUSPECT_BELOW
+from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
+from crystalformer_rl.tables.column import Column, make_table
 
 SHARES = {
     "stable_initial": "stable as sampled",

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import OK, Column, make_table
-from crystalformer_rl.comparison.intervals import Estimate, fraction, mean
 from crystalformer_rl.comparison.run import Row, Run
 from crystalformer_rl.comparison.selection import best_first
 from crystalformer_rl.crystal.prototype import Kind, kind
 from crystalformer_rl.hull import SUSPECT_BELOW
+from crystalformer_rl.intervals import Estimate, fraction, mean
+from crystalformer_rl.tables.column import Column, make_table
+from crystalformer_rl.tables.status import OK
 
 _f, _i = pa.float64(), pa.int64()
 

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from crystalformer_rl.comparison.arms import Arm
-from crystalformer_rl.comparison.intervals import Estimate
 from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.comparison.top import halide_counts
+from crystalformer_rl.intervals import Estimate
 
 
 def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top: pa.Table | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from crystalformer_rl.comparison.intervals import Estimate, mean
+from crystalformer_rl.intervals import Estimate, mean
 
 # M. Okabe and K. Ito's colours, told apart by all kinds of sight; yellow is too pale for a line on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4a9c", "#7a5c3e")

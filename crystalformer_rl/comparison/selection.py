@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crystalformer_rl.artifacts import OK
+from crystalformer_rl.tables.status import OK
 
 
 def best_first(rows: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import CRYSTALS, EVALUATED, OK, Column, make_table
 from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.structure_type import HALIDE_ELPASOLITE, HALIDE_PEROVSKITE, structure_type
 from crystalformer_rl.discovery.candidates import verdict
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure
-from crystalformer_rl.discovery.novelty import Distinct
+from crystalformer_rl.discovery.novelty_table import Distinct
+from crystalformer_rl.tables.column import Column, make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS
+from crystalformer_rl.tables.discovery_columns import EVALUATED
+from crystalformer_rl.tables.status import OK
 
 BEST = 50
 

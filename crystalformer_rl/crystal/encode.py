@@ -18,7 +18,7 @@ SYMPREC = 0.01
 
 
 class EncodeError(Exception):
-    """A crystal has no token form; `status` is one of `artifacts.STATUSES`."""
+    """A crystal has no token form; `status` is one of `tables.STATUSES`."""
 
     def __init__(self, status: str) -> None:
         super().__init__(status)

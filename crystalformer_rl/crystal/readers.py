@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import CRYSTALS, CRYSTALS_AND_TOKENS, REFERENCE, STATUS, Column, make_table, read_table
 from crystalformer_rl.crystal.entries import LABELS, SUFFIXES, DftEntry, file_stem, read_entries
 from crystalformer_rl.crystal.json_stream import holds_entries
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystal_status, crystals_from_table
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.column import Column, make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, CRYSTALS_AND_TOKENS, STATUS
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.parquet import read_table
 
 _CSV_ID_COLUMNS = ("id", "material_id")
 _LABEL_COLUMNS = tuple(column for column in REFERENCE if column.name in ("source", *LABELS))

@@ -7,11 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import CANDIDATES, OK, make_table
 from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.discovery.cif import cif_text
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure
-from crystalformer_rl.discovery.novelty import Distinct
+from crystalformer_rl.discovery.novelty_table import Distinct
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.discovery_columns import CANDIDATES
+from crystalformer_rl.tables.status import OK
 
 _Row = dict[str, Any]
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import EVALUATED, OK, make_table
 from crystalformer_rl.crystal.distances import shortest_distance
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystals_from_table
 from crystalformer_rl.discovery.charge import charge_balanced
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull import SUSPECT_BELOW
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.discovery_columns import EVALUATED
+from crystalformer_rl.tables.status import OK
 
 STABLE_BELOW = 0.1
 """eV/atom above the hull; the bound under which the literature calls a generated crystal stable."""

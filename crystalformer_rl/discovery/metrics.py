@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import METRICS, OK, make_table
 from crystalformer_rl.discovery.evaluation import STABLE_BELOW
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.discovery_columns import METRICS
+from crystalformer_rl.tables.status import OK
 
 _Z_95 = 1.959963984540054
 """The standard normal quantile of a two-sided 95 % interval."""

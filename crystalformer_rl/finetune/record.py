@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import FIGURES, SAMPLES, STATUS, Column, make_table
 from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import decode, token_columns
 from crystalformer_rl.finetune.loop import Update, stable
+from crystalformer_rl.tables.column import Column, make_table
+from crystalformer_rl.tables.crystal_columns import SAMPLES, STATUS
+from crystalformer_rl.tables.figure_columns import FIGURES
 
 _f, _i = pa.float64(), pa.int64()
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from crystalformer_rl.artifacts import OK, REFERENCE, read_provenance, read_table
 from crystalformer_rl.crystal.elements import (
     ATOMIC_NUMBERS,
     SYMBOLS,
@@ -22,6 +21,10 @@ from crystalformer_rl.crystal.elements import (
 )
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.linear_program import cheapest_mixture
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.parquet import read_table
+from crystalformer_rl.tables.provenance import read_provenance
+from crystalformer_rl.tables.status import OK
 
 SUSPECT_BELOW = 0.1
 """eV/atom; a crystal further than this below the hull is more likely a fault of the potential than a discovery."""

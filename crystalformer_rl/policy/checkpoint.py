@@ -13,11 +13,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from crystalformer_rl.artifacts import atomic_path
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.published import load_published
 from crystalformer_rl.policy.shape import PolicyShape
 from crystalformer_rl.policy.transformer import Policy
+from crystalformer_rl.tables.parquet import atomic_path
 
 FORMAT = "crystalformer_rl policy 1"
 _METADATA_KEY = "crystalformer_rl"

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from crystalformer_rl.artifacts import read_table
 from crystalformer_rl.crystal.descriptions import descriptions
 from crystalformer_rl.crystal.elements import reduced_formula
 from crystalformer_rl.crystal.split import held_out
@@ -17,6 +16,7 @@ from crystalformer_rl.crystal.tokens import Sites, sites_from_table
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.batch import TokenBatch, make_batch
+from crystalformer_rl.tables.parquet import read_table
 
 #: Longest crystal of each bucket, in sites. Lengths up to six cover most crystals exactly.
 BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)

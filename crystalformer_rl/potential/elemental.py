@@ -18,7 +18,7 @@ from crystalformer_rl.crystal.elements import symbol
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.tokens import Sites, decode, primitive
 from crystalformer_rl.potential.protocol import Evaluation, Potential
-from crystalformer_rl.potential.relax import relax
+from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.walker import Settings
 
 _NEAREST, _NEAREST_NOBLE = 1.3, 2.2

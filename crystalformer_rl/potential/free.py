@@ -14,7 +14,7 @@ import numpy as np
 
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.potential.protocol import Potential
-from crystalformer_rl.potential.relax import relax, sites_of, sites_without_symmetry
+from crystalformer_rl.potential.relaxation import relax, sites_of, sites_without_symmetry
 from crystalformer_rl.potential.walker import Relaxed, Settings
 
 RATTLE = 0.03

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 class GraphError(Exception):
-    """A crystal has no usable graph; `status` is one of `artifacts.STATUSES`."""
+    """A crystal has no usable graph; `status` is one of `tables.STATUSES`."""
 
     def __init__(self, status: str) -> None:
         super().__init__(status)

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crystalformer_rl.artifacts import sha256
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential.graph import CrystalGraph, crystal_graph, run_packs, screened_graphs
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked
+from crystalformer_rl.tables.provenance import sha256
 
 
 class Mace:

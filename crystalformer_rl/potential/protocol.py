@@ -39,7 +39,7 @@ class Evaluation:
 
 
 Outcome = Evaluation | str
-"""An evaluation, or the status (artifacts.STATUSES) that says why there is none."""
+"""An evaluation, or the status (tables.status) that says why there is none."""
 
 
 @runtime_checkable

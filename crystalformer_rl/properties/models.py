@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from crystalformer_rl.artifacts import atomic_path
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.properties.features import Elements, feature_matrix, feature_names
 from crystalformer_rl.properties.gaussian_process import GaussianProcess, Kernel
 from crystalformer_rl.properties.network import GapEstimate, Members, combine
+from crystalformer_rl.tables.parquet import atomic_path
 
 FORMAT = "crystalformer_rl properties 2"
 METADATA_KEY = "crystalformer_rl"

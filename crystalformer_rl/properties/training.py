@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from crystalformer_rl.properties.element_table import element_table, oxidation_states
-from crystalformer_rl.properties.examples import FOLDS, Examples
-from crystalformer_rl.properties.features import Elements
-from crystalformer_rl.properties.figures import (
+from crystalformer_rl.properties.accuracy import (
     Merits,
     applicability_figures,
     calibrate,
@@ -21,6 +18,9 @@ from crystalformer_rl.properties.figures import (
     gap_figures,
     gaps_covered,
 )
+from crystalformer_rl.properties.element_table import element_table, oxidation_states
+from crystalformer_rl.properties.examples import FOLDS, Examples
+from crystalformer_rl.properties.features import Elements
 from crystalformer_rl.properties.gaussian_process import CLIP, GaussianProcess, Kernel
 from crystalformer_rl.properties.models import (
     DIELECTRIC,

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from crystalformer_rl import __version__
-from crystalformer_rl.artifacts import METRICS, STATUSES
-from crystalformer_rl.discovery.known import LEVELS
+from crystalformer_rl.discovery.known_structures import LEVELS
 from crystalformer_rl.report.charts import Point, curve, histogram, mark, scatter
 from crystalformer_rl.report.results import Results, Row, from_json
 from crystalformer_rl.report.words import caveats, change, discoveries, percent, signed, threshold
+from crystalformer_rl.tables.discovery_columns import METRICS
+from crystalformer_rl.tables.status import STATUSES
 
 RANKED = 50
 """Rows of the candidates' table on the page; the Parquet file has all."""

@@ -11,8 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import CANDIDATES, EVALUATED, METRICS, read_provenance, read_table
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.discovery_columns import CANDIDATES, EVALUATED, METRICS
+from crystalformer_rl.tables.parquet import read_table
+from crystalformer_rl.tables.provenance import read_provenance
 
 Row = dict[str, Any]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crystalformer_rl.artifacts import atomic_path
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.parquet import atomic_path
 
 DEFAULT_LOCK = Path("resources.lock.json")
 

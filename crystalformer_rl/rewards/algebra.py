@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crystalformer_rl.artifacts import OK
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.rewards.conditions import Condition, parse_conditions
-from crystalformer_rl.rewards.figures import GROUPS, Batch
-from crystalformer_rl.rewards.settings import LARGEST, RewardConfig, TermConfig
+from crystalformer_rl.rewards.reward_settings import LARGEST, RewardConfig, TermConfig
+from crystalformer_rl.rewards.scored_batch import GROUPS, Batch
 from crystalformer_rl.rewards.terms import Term, ask, make_term
+from crystalformer_rl.tables.status import OK
 
 SMALLEST = 1e-3
 """Figures below this count as this where a logarithm is taken."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.rewards.figures import GROUP_OF, Batch, doubtful, known_figures
+from crystalformer_rl.rewards.scored_batch import GROUP_OF, Batch, doubtful, known_figures
 
 _OPERATORS: dict[str, Callable[[Any, float], Any]] = {
     "<=": operator.le,

@@ -16,7 +16,7 @@ import numpy as np
 from crystalformer_rl.crystal.elements import atomic_number
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.rewards.element_values import PER, ElementValues
-from crystalformer_rl.rewards.figures import GROUP_OF, Batch
+from crystalformer_rl.rewards.scored_batch import GROUP_OF, Batch
 
 ENTRY_POINTS = "crystalformer_rl.reward_terms"
 """Group of the entry points by which a package offers terms: name = "package.module:factory"."""

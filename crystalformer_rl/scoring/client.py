@@ -14,9 +14,10 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import CRYSTALS, make_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.scoring.frames import ANSWERS, read_frame, request, write_frame
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS
 
 _SENT = ("id", "atomic_numbers", "frac_coords", "lattice", "status")
 

@@ -11,7 +11,9 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import FIGURES, ID, PROPERTIES, STATUS
+from crystalformer_rl.tables.crystal_columns import ID, STATUS
+from crystalformer_rl.tables.figure_columns import FIGURES
+from crystalformer_rl.tables.property_columns import PROPERTIES
 
 _FIGURES = {column.name: column for column in FIGURES}
 

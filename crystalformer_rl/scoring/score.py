@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import CRYSTALS, FIGURES, OK, STATUS, make_table
 from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, primitive
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.rollout import Score, Scores
 from crystalformer_rl.hull import Hull, check_same_potential, row_status
 from crystalformer_rl.rewards.algebra import Reward
-from crystalformer_rl.rewards.figures import ENERGY, FORCE, NOVELTY, PROPERTIES, Batch
-from crystalformer_rl.rewards.settings import RewardConfig
+from crystalformer_rl.rewards.reward_settings import RewardConfig
+from crystalformer_rl.rewards.scored_batch import ENERGY, FORCE, NOVELTY, PROPERTIES, Batch
 from crystalformer_rl.scoring.client import PotentialWorker
-from crystalformer_rl.scoring.known import KnownKinds, known_kinds
+from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, STATUS
+from crystalformer_rl.tables.figure_columns import FIGURES
+from crystalformer_rl.tables.status import OK
 
 _FIGURES = tuple(column.name for column in FIGURES)
 _EVALUATED = (OK, "potential_failed", "out_of_memory")

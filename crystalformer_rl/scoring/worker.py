@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import make_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.scoring.frames import ANSWERS, greeting, read_frame, requested, write_frame
+from crystalformer_rl.tables.column import make_table
 
 if TYPE_CHECKING:
     from crystalformer_rl.potential.protocol import Potential

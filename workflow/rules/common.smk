@@ -12,8 +12,8 @@ from crystalformer_rl.config import POLICY_SUFFIXES, arm_settings, parse_config,
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.resources.registry import Resource, choose
 from crystalformer_rl.rewards.algebra import Reward
-from crystalformer_rl.rewards.figures import PROPERTIES as PREDICTED
-from crystalformer_rl.sources import source_digest
+from crystalformer_rl.rewards.scored_batch import PROPERTIES as PREDICTED
+from crystalformer_rl.stages.source_digest import source_digest
 
 min_version("9.19")
 

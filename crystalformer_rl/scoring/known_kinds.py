@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from crystalformer_rl.artifacts import REFERENCE, read_table
 from crystalformer_rl.crystal.prototype import Kind, kind
 from crystalformer_rl.crystal.tokens import Sites
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.parquet import read_table
 
 _NEEDED = ("role", "space_group", "wyckoff", "elements")
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import NOVELTY, OK, make_table
 from crystalformer_rl.crystal.encode import EncodeError, symmetrize
 from crystalformer_rl.crystal.prototype import Prototype, prototype
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
-from crystalformer_rl.discovery.known import HELD_OUT, PRETRAINING, Known
+from crystalformer_rl.discovery.known_structures import HELD_OUT, PRETRAINING, Known
 from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.discovery_columns import NOVELTY
+from crystalformer_rl.tables.status import OK
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import EVALUATED, HULL, METRICS, SAMPLES, STATUS, Column, read_provenance, read_table, sha256
 from crystalformer_rl.comparison.consistency import check_comparable
 from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.column import Column
+from crystalformer_rl.tables.crystal_columns import SAMPLES, STATUS
+from crystalformer_rl.tables.discovery_columns import EVALUATED, METRICS
+from crystalformer_rl.tables.energy_columns import HULL
+from crystalformer_rl.tables.parquet import read_table
+from crystalformer_rl.tables.provenance import read_provenance, sha256
 
 MAIN = "tuned"
 _ARM = re.compile(r"(.+)-(0|[1-9]\d*)")

@@ -23,7 +23,7 @@ def log_probs_of(
     batch_size: int = 128,
     advance: Callable[[int], object] | None = None,
 ) -> tuple[dict[str, list[float | None]], list[str]]:
-    """The columns of `artifacts.LOG_PROBS` (nats) and a status for each crystal; None where there is none."""
+    """The columns of `tables.LOG_PROBS` (nats) and a status for each crystal; None where there is none."""
     columns: dict[str, list[float | None]] = {name: [None] * len(crystals) for name in _PARTS}
     statuses = ["ok" if s is not None else "upstream_failed" for s in crystals]
     limit = policy.shape.n_max - 1

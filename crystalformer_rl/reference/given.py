@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import OK, REFERENCE, make_table
 from crystalformer_rl.crystal.elements import SYMBOLS
 from crystalformer_rl.crystal.entries import MP2020 as MP2020_NAME
 from crystalformer_rl.crystal.entries import DftEntry
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull import scale
-from crystalformer_rl.hull.corrections import MP2020, NoCorrectionError
+from crystalformer_rl.reference import scale
+from crystalformer_rl.reference.corrections import MP2020, NoCorrectionError
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.status import OK
 
 Corrections = Literal["mp2020", "none", "as-given"]
 CORRECTIONS: tuple[Corrections, ...] = ("mp2020", "none", "as-given")

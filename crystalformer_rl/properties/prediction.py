@@ -8,11 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import OK, PROPERTIES, make_table
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.properties.features import supported
 from crystalformer_rl.properties.models import PropertyModels
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.property_columns import PROPERTIES
+from crystalformer_rl.tables.status import OK
 
 _CHUNK = 64  # crystals embedded at a time; the potential packs its own batches within
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crystalformer_rl.artifacts import FIGURES, OK
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.hull import SUSPECT_BELOW
+from crystalformer_rl.tables.figure_columns import FIGURES
+from crystalformer_rl.tables.status import OK
 
 ENERGY, FORCE, PROPERTIES, NOVELTY = "energy", "force", "properties", "novelty"
 GROUPS = (ENERGY, FORCE, PROPERTIES, NOVELTY)
@@ -37,7 +38,7 @@ class Batch:
     """N crystals with what is known of them.
 
     atomic_numbers: of each crystal's primitive cell, None where there is no crystal; statuses: N names; figures: name →
-    (N,), NaN where unknown, `<name>_std` beside those that are uncertain, in the units of `artifacts.FIGURES`; `novelty`
+    (N,), NaN where unknown, `<name>_std` beside those that are uncertain, in the units of `tables.FIGURES`; `novelty`
     is 1 where the pretraining set has no crystal of this kind, else 0. suspect: (N,) bool, too far below the hull to be
     believed. sites: space group, letters and elements, None where unknown; reasons: group of figures → N statuses that
     say why its figures are missing, `ok` where they are not.

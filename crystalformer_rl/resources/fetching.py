@@ -14,11 +14,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from crystalformer_rl.artifacts import atomic_path, sha256
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.resources.download import DEFAULT_PATIENCE, Advance, Patience, discard, download, length
 from crystalformer_rl.resources.lock import DEFAULT_LOCK, locked_sha256, record
 from crystalformer_rl.resources.registry import Digest, Resource
+from crystalformer_rl.tables.parquet import atomic_path
+from crystalformer_rl.tables.provenance import sha256
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from crystalformer_rl.artifacts import SITE_FRAC_COORDS
 from crystalformer_rl.crystal.encode import EncodeError, symmetrize
 from crystalformer_rl.crystal.lattice import lattice_matrix, lattice_parameters
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
@@ -19,6 +18,7 @@ from crystalformer_rl.crystal.tokens import Sites, sort_sites, token_columns
 from crystalformer_rl.potential.coordinates import Coordinates
 from crystalformer_rl.potential.protocol import Potential, screen
 from crystalformer_rl.potential.walker import Relaxed, Settings, Walker
+from crystalformer_rl.tables.crystal_columns import SITE_FRAC_COORDS
 
 _MOST_ATOMS_TO_SYMMETRIZE = 2000
 """In the cell given, which may be a large supercell of a small primitive cell."""
@@ -101,7 +101,7 @@ def relax(
 
 
 def relaxed_columns(results: Sequence[Relaxed]) -> dict[str, list[Any]]:
-    """The columns of `artifacts.RELAXED` except `id`; a failure has a status and nulls."""
+    """The columns of `tables.RELAXED` except `id`; a failure has a status and nulls."""
     columns = crystal_columns([r.crystal for r in results]) | token_columns(
         [r.sites for r in results], coords_name=SITE_FRAC_COORDS.name
     )

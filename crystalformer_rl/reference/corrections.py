@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import OK
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS, composition, electronegativity_rank
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
+from crystalformer_rl.tables.status import OK
 
 _OXYGEN, _SULFUR = 8, 16
 

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crystalformer_rl import artifacts
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.parquet import atomic_path
+from crystalformer_rl.tables.provenance import PROVENANCE_KEY
 
 
 def read_elemental_energies(path: str | Path) -> dict[str, float]:
@@ -37,8 +38,8 @@ def read_elemental_energies(path: str | Path) -> dict[str, float]:
 
 def write_reference(path: str | Path, table: pa.Table, made_by: Mapping[str, Any]) -> None:
     """Write a reference as small as Parquet goes, whole or not at all."""
-    metadata = {artifacts.PROVENANCE_KEY: json.dumps(made_by, sort_keys=True).encode()}
-    with artifacts.atomic_path(path) as temporary:
+    metadata = {PROVENANCE_KEY: json.dumps(made_by, sort_keys=True).encode()}
+    with atomic_path(path) as temporary:
         # Rounded numbers repeat; without Parquet's dictionaries zstd sees the repetitions itself and does better.
         pq.write_table(
             table.replace_schema_metadata(metadata),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull.table import describe_identity
+from crystalformer_rl.hull.hull_table import describe_identity
 
 MP2020 = "MP2020"
 NONE = "none"

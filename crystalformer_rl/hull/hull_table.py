@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import HULL, OK, make_table
 from crystalformer_rl.crystal.elements import SYMBOLS, reduced_formula
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull, HullDistance
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.energy_columns import HULL
+from crystalformer_rl.tables.status import OK
 
 IDENTITY_KEYS = ("name", "weights_sha256", "corrections")
 """Fields of a potential's identity that must agree before two energies are compared."""

@@ -13,7 +13,7 @@ import hashlib
 from pathlib import Path
 
 PACKAGE = "crystalformer_rl"
-_ROOT = Path(__file__).resolve().parent
+_ROOT = Path(__file__).resolve().parent.parent
 #: Lists the commands and imports each by name; no result depends on it.
 _ENTRY = f"{PACKAGE}.cli"
 

@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crystalformer_rl import artifacts
 from crystalformer_rl.crystal.elements import atomic_number, composition
 from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
@@ -30,8 +29,13 @@ from crystalformer_rl.crystal.tokens import Sites, sites_from_table, token_colum
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.protocol import Potential
-from crystalformer_rl.potential.relax import relax
+from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.walker import Relaxed, Settings
+from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.crystal_columns import ID
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.provenance import digest_json, provenance, read_provenance
 
 SHARD = 256
 """Crystals a file in the working folder."""
@@ -41,8 +45,8 @@ SELF_TEST_LIMIT = 2e-3
 
 _LABELS = ("dft_formation_energy", "dft_e_above_hull", "dft_band_gap")
 _SHARD_COLUMNS = (
-    artifacts.ID,
-    *(c for c in artifacts.REFERENCE if c.name not in {"id", "role", "source", "formation_energy", *_LABELS}),
+    ID,
+    *(c for c in REFERENCE if c.name not in {"id", "role", "source", "formation_energy", *_LABELS}),
 )
 
 
@@ -127,7 +131,7 @@ def build_reference(
     for k, (crystal, row) in enumerate(zip(crystals, found, strict=True)):
         row |= {"id": ids[k], "role": roles[k]} | {name: values[k] for name, values in labels.items()}
         entries.append(_with_formation_energy(row, crystal, elemental))
-    data = {c.name: [entry.get(c.name) for entry in entries] for c in artifacts.REFERENCE}
+    data = {c.name: [entry.get(c.name) for entry in entries] for c in REFERENCE}
     used = sum(1 for k, i in enumerate(ids) if roles[k] == "hull_only" and i in known)
     origins = {
         "pretraining and held_out": f"relaxed with the space group kept, at most {settings.max_evaluations} "
@@ -137,7 +141,7 @@ def build_reference(
     if selection.hull_only:
         del origins["pretraining and held_out"]
     record = {"potential": potential.identity, **zero, "energies": origins}
-    return artifacts.make_table(artifacts.REFERENCE, data), record
+    return make_table(REFERENCE, data), record
 
 
 def _column(table: pa.Table, name: str) -> list[Any]:
@@ -169,7 +173,7 @@ def compact(table: pa.Table) -> pa.Table:
     data: dict[str, Any] = {name: table.column(name).to_pylist() for name in ("id", "formula", "role", "source", "status")}
     for name in ("energy", "formation_energy"):
         data[name] = [_maybe_round(value, 5) for value in table.column(name).to_pylist()]
-    return artifacts.make_table(artifacts.REFERENCE, data)
+    return make_table(REFERENCE, data)
 
 
 def _known_row(crystal: Crystal | None, status: str, energy: float | None) -> dict[str, Any]:
@@ -222,7 +226,7 @@ def _shards(
         part = order[start : start + SHARD]
         chosen = [c for c in (crystals[k] for k in part) if c is not None]
         content = [crystal_columns(chosen), [ids[k] for k in part], settings, identity]
-        shards.append(_Shard(kind, part, [ids[k] for k in part], chosen, settings, artifacts.digest_json(content)))
+        shards.append(_Shard(kind, part, [ids[k] for k in part], chosen, settings, digest_json(content)))
     return shards
 
 
@@ -232,7 +236,7 @@ def _run(
     """The result of each shard, computed or found in `work`."""
     ready = [s for s in shards if s.path(work).is_file()]
     for shard in ready:
-        yield shard, artifacts.read_table(shard.path(work))
+        yield shard, read_table(shard.path(work))
     missing = [s for s in shards if not s.path(work).is_file()]
     if processes <= 1 or len(missing) <= 1:
         for shard in missing:
@@ -242,7 +246,7 @@ def _run(
         futures = [(shard, pool.submit(_compute_in_process, shard, work)) for shard in missing]
         for shard, future in futures:
             future.result()
-            yield shard, artifacts.read_table(shard.path(work))
+            yield shard, read_table(shard.path(work))
 
 
 _process_potential: list[Potential] = []
@@ -259,8 +263,8 @@ def _compute_in_process(shard: _Shard, work: Path) -> None:
 def _compute(shard: _Shard, work: Path, potential: Potential) -> pa.Table:
     rows = _relaxed_rows(shard, potential) if shard.settings is not None else _single_point_rows(shard, potential)
     data = {c.name: [row.get(c.name) for row in rows] for c in _SHARD_COLUMNS} | {"id": shard.ids}
-    table = artifacts.make_table(_SHARD_COLUMNS, data)
-    artifacts.write_table(shard.path(work), table, artifacts.provenance("reference shard", {"digest": shard.digest}))
+    table = make_table(_SHARD_COLUMNS, data)
+    write_table(shard.path(work), table, provenance("reference shard", {"digest": shard.digest}))
     return table
 
 
@@ -321,7 +325,7 @@ def rounded_sites(sites: Sites) -> Sites:
 
 def check_identity(path: str | Path, identity: Mapping[str, Any]) -> None:
     """Raise InputError where the reference's energies come from another potential than `identity`."""
-    stored = artifacts.read_provenance(path).get("potential")
+    stored = read_provenance(path).get("potential")
     if stored is None:
         raise InputError(f"{path} does not say which potential its energies are from; build it with `reference`.")
     if dict(stored) != dict(identity):
@@ -356,7 +360,7 @@ def entries_to_recompute(reference: str | Path, n: int = 8) -> list[Crystal]:
 
 def _some_entries(reference: str | Path, n: int) -> pa.Table:
     """`n` entries with crystal and energy, always the same ones."""
-    table = artifacts.read_table(reference, artifacts.REFERENCE)
+    table = read_table(reference, REFERENCE)
     usable = table.filter(pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["lattice"])))
     if usable.num_rows == 0:
         raise InputError(f"{reference} has no entry with both crystal and energy; build it again with `reference`.")
@@ -393,7 +397,7 @@ def _largest_deviation(
 
 def reference_sites(path: str | Path) -> list[Sites | None]:
     """The tokens of every entry; None for entries that hold none."""
-    return sites_from_table(artifacts.read_table(path, artifacts.REFERENCE), str(path))
+    return sites_from_table(read_table(path, REFERENCE), str(path))
 
 
 @contextmanager

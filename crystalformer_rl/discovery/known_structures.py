@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.artifacts import REFERENCE, read_table
 from crystalformer_rl.crystal.elements import parse_formula
 from crystalformer_rl.crystal.prototype import Prototype, prototype
 from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.parquet import read_table
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -1,0 +1,43 @@
+"""Options that several commands take. A name means one thing in all of them.
+
+`--potential` names a potential, `--reference` a reference file, `--models` a file of property models, `--policy` a policy
+file, `--seed` a seed, `--out` what is written; `--relaxed`, `--hull`, `--novelty` and `--properties` are tables of the
+stages of those names; `--name` is the name of a policy in tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+SEED = click.IntRange(min=0, max=2**31 - 1)
+"""Seeds that a configuration may hold too."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the summary as one line of JSON.")
+out_option = click.option("--out", required=True, type=click.Path(), help="File to write.")
+out_folder_option = click.option("--out", required=True, type=click.Path(), help="Folder to write to.")
+seed_option = click.option("--seed", default=0, show_default=True, type=SEED, help="Of all random numbers.")
+reference_option = click.option(
+    "--reference", required=True, type=click.Path(), help="Reference (Parquet): known crystals and their energies."
+)
+models_option = click.option(
+    "--models", type=click.Path(), help="Property models, of `train-properties`.  [default: the embedded ones]"
+)
+policy_option = click.option(
+    "--policy", "policy_path", required=True, type=click.Path(), help="Our .safetensors or a published .pkl."
+)
+
+
+def potential_option(default: str = "chgnet") -> _Decorator:
+    """`--potential NAME`, handed on as `potential_name`."""
+    return click.option(
+        "--potential",
+        "potential_name",
+        default=default,
+        show_default=True,
+        help="chgnet, chgnet-r2scan, mace:FILE, ase:package.module:Class, or one that an installed package registers.",
+    )

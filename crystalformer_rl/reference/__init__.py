@@ -1,0 +1,1 @@
+"""Known crystals and energies, read: computed entries, corrections, scale, elements, files."""

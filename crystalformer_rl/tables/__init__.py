@@ -1,0 +1,1 @@
+"""The tables that pass between stages: columns with unit and meaning, status, atomic Parquet, provenance."""

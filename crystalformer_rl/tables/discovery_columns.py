@@ -1,0 +1,135 @@
+"""Columns of novelty, of evaluated crystals, of a policy's metrics and of ranked candidates."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from crystalformer_rl.tables.column import FLOAT, Column, pick
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, ID, SPACE_GROUP, STATUS
+from crystalformer_rl.tables.energy_columns import HULL, RELAXED
+from crystalformer_rl.tables.property_columns import PREDICTED
+
+NOVELTY = (
+    ID,
+    Column("novel", pa.bool_(), "", "no structure of the reference's pretraining set matches"),
+    Column("rediscovered", pa.bool_(), "", "novel, and matches a held-out entry, which the policy never saw"),
+    Column("match_id", pa.string(), "", "the reference entry that matches, if any"),
+    Column("match_role", pa.string(), "", "role of that entry: pretraining or held_out"),
+    Column(
+        "known_level", pa.string(), "", "structure, formula, prototype, chemical_system or none: what the reference knows"
+    ),
+    Column("unique", pa.bool_(), "", "no earlier row of this table matches"),
+    Column("duplicate_of", pa.string(), "", "the earlier row that matches, if any"),
+    STATUS,
+)
+
+
+POLICY = Column("policy", pa.string(), "", "name of the policy that made the crystal")
+
+
+_KNOWN = pick(NOVELTY, "novel", "rediscovered", "match_id", "match_role", "known_level")
+
+
+#: One crystal a row with all that the stages say of it.
+EVALUATED = (
+    ID,
+    POLICY,
+    *pick(CRYSTALS, "formula"),
+    SPACE_GROUP,
+    *pick(CRYSTALS, "atomic_numbers", "frac_coords", "lattice"),
+    Column("log_prob", FLOAT, "nat", "log-probability under the policy that made it"),
+    Column("shortest_distance", FLOAT, "Å", "shortest distance of two atoms before relaxation"),
+    Column("charge_balanced", pa.bool_(), "", "known oxidation states can sum to zero, or all elements are metals"),
+    Column("valid", pa.bool_(), "", "a readable crystal whose atoms are more than 0.5 Å apart, before relaxation"),
+    *pick(RELAXED, "energy", "energy_initial", "evaluations", "converged"),
+    *pick(HULL, "formation_energy", "e_above_hull", "formation_energy_initial", "e_above_hull_initial"),
+    *pick(HULL, "decomposition_formulas", "hull_support", "suspect"),
+    Column(
+        "stable_initial", pa.bool_(), "", "at most the stability threshold above the hull, not suspect, before relaxation"
+    ),
+    Column("stable", pa.bool_(), "", "at most the stability threshold above the hull, not suspect, after relaxation"),
+    *PREDICTED,
+    *_KNOWN,
+    *pick(NOVELTY, "unique", "duplicate_of"),
+    Column("sun", pa.bool_(), "", "stable after relaxation, unique and novel"),
+    Column("failed_stage", pa.string(), "", "the stage that failed first: sample, relax, hull or novelty"),
+    Column("properties_status", pa.string(), "", "status of the property models, apart: stability does not need them"),
+    STATUS,
+)
+
+
+_SHARES = {
+    "valid": "readable crystals whose atoms are more than 0.5 Å apart, before relaxation",
+    "charge_balanced": "crystals whose known oxidation states can sum to zero, or of metals alone",
+    "completed": "crystals that passed relaxation, hull and novelty",
+    "converged": "crystals whose relaxation converged",
+    "stable_initial": "stable before relaxation",
+    "stable": "stable after relaxation",
+    "on_hull_initial": "at most 0 eV/atom above the hull before relaxation, suspects aside",
+    "on_hull": "at most 0 eV/atom above the hull after relaxation, suspects aside",
+    "suspect": "too far below the hull after relaxation to be believed; never counted as stable",
+    "unique": "no earlier crystal of the same policy matches",
+    "novel": "no pretraining structure matches",
+    "rediscovered": "novel, and matches a held-out entry",
+    "sun_initial": "stable before relaxation, unique and novel",
+    "sun": "stable after relaxation, unique and novel",
+}
+
+
+_SHARE_COLUMNS = tuple(
+    Column(f"{name}_{suffix}", type_, "", words + ending)
+    for name, words in _SHARES.items()
+    for suffix, type_, ending in (
+        ("count", pa.int64(), ": number of crystals"),
+        ("fraction", FLOAT, ": fraction of all crystals sampled"),
+        ("low", FLOAT, ": lower end of the fraction's 95 % interval (Wilson)"),
+        ("high", FLOAT, ": upper end of the fraction's 95 % interval (Wilson)"),
+    )
+)
+
+
+#: One row a policy. Fractions count all rows sampled in the denominator.
+METRICS = (
+    POLICY,
+    Column("n", pa.int64(), "", "crystals sampled: the denominator of every fraction"),
+    Column("stability_threshold", FLOAT, "eV/atom", "largest energy above hull that counts as stable"),
+    *_SHARE_COLUMNS,
+    Column(
+        "e_above_hull_initial_mean",
+        FLOAT,
+        "eV/atom",
+        "mean energy above hull before relaxation, where known, suspects aside",
+    ),
+    Column("e_above_hull_initial_median", FLOAT, "eV/atom", "its median"),
+    Column("e_above_hull_mean", FLOAT, "eV/atom", "mean energy above hull after relaxation, where known, suspects aside"),
+    Column("e_above_hull_median", FLOAT, "eV/atom", "its median"),
+    Column("hull_support_q1", FLOAT, "", "lower quartile of the number of competing compositions, hull_support"),
+    Column("hull_support_median", FLOAT, "", "its median"),
+    Column("hull_support_q3", FLOAT, "", "its upper quartile"),
+    Column("stable_band_gap_mean", FLOAT, "eV", "mean predicted band gap of the stable crystals"),
+    Column("stable_fom_mean", FLOAT, "eV", "mean predicted figure of merit of the stable crystals"),
+    Column("evaluations", pa.int64(), "", "evaluations of the potential spent on relaxation"),
+    Column("known_levels", pa.string(), "", "crystals by what the reference knows of them, as JSON {level: count}"),
+    Column("failures", pa.string(), "", "crystals that failed, as JSON {stage: {status: count}}"),
+)
+
+
+#: Crystals of all policies, each structure once, best first.
+CANDIDATES = (
+    Column("rank", pa.int64(), "", "place in the ranking, 1 is best"),
+    ID,
+    POLICY,
+    Column("found_by", pa.list_(pa.string()), "", "policies among whose crystals this structure is"),
+    Column("found_count", pa.int64(), "", "crystals of all policies that are this structure"),
+    *pick(CRYSTALS, "formula"),
+    SPACE_GROUP,
+    Column("verdict", pa.string(), "", "new, retrieved (from the pretraining set) or rediscovered (from the held-out set)"),
+    *pick(HULL, "e_above_hull", "e_above_hull_initial", "formation_energy"),
+    *pick(HULL, "decomposition_formulas", "hull_support", "suspect"),
+    Column("stable", pa.bool_(), "", "at most the stability threshold above the hull, not suspect, after relaxation"),
+    *PREDICTED,
+    *_KNOWN,
+    *pick(RELAXED, "converged"),
+    *pick(CRYSTALS, "atomic_numbers", "frac_coords", "lattice"),
+    Column("cif", pa.string(), "", "the relaxed crystal as the text of a CIF file"),
+)

@@ -1,0 +1,59 @@
+"""Columns of relaxed crystals, of their distances to the hull, and of a reference."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from crystalformer_rl.tables.column import FLOAT, Column
+from crystalformer_rl.tables.crystal_columns import CRYSTALS_AND_TOKENS, ID, STATUS
+
+#: The crystal is the primitive cell, the tokens are those of the relaxed crystal.
+RELAXED = (
+    *CRYSTALS_AND_TOKENS,
+    Column("energy", FLOAT, "eV/atom", "total energy of the potential after relaxation"),
+    Column("energy_initial", FLOAT, "eV/atom", "total energy of the potential before relaxation"),
+    Column("force_max", FLOAT, "eV/Å", "largest force on an atom at the end"),
+    Column("stress_max", FLOAT, "GPa", "largest component of the stress at the end"),
+    Column("evaluations", pa.int64(), "", "evaluations of the potential"),
+    Column("converged", pa.bool_(), "", "forces and stresses both below their limits"),
+    Column("energy_kept", FLOAT, "eV/atom", "total energy with the first space group kept; null without a free relaxation"),
+    Column("space_group_kept", pa.int64(), "", "that space group; null without a free relaxation"),
+    STATUS,
+)
+
+
+HULL = (
+    ID,
+    Column("formula", pa.string(), "", "reduced formula"),
+    Column("formation_energy", FLOAT, "eV/atom", "formation energy from the elemental references, after relaxation"),
+    Column("e_above_hull", FLOAT, "eV/atom", "energy above the convex hull of the reference, after relaxation"),
+    Column("formation_energy_initial", FLOAT, "eV/atom", "formation energy before relaxation"),
+    Column("e_above_hull_initial", FLOAT, "eV/atom", "energy above hull before relaxation"),
+    Column("decomposition", pa.string(), "", "competing phases with their atom fractions, as JSON {reference id: fraction}"),
+    Column("decomposition_formulas", pa.string(), "", "the same, readable: 0.50 NaCl + 0.50 KBr"),
+    Column(
+        "hull_support",
+        pa.int64(),
+        "",
+        "compositions of two or more elements that the reference knows in the chemical system",
+    ),
+    Column("suspect", pa.bool_(), "", "more than 0.1 eV/atom below the hull: more likely a fault of the potential"),
+    STATUS,
+)
+
+
+REFERENCE = (
+    *CRYSTALS_AND_TOKENS,
+    Column("role", pa.string(), "", "pretraining (the policy saw it), held_out, or hull_only"),
+    Column("source", pa.string(), "", "the collection the entry comes from"),
+    Column("n_atoms", pa.int64(), "", "atoms in the primitive cell"),
+    Column("energy", FLOAT, "eV/atom", "total energy of the named potential"),
+    Column("formation_energy", FLOAT, "eV/atom", "formation energy from the elemental references"),
+    Column("force_max", FLOAT, "eV/Å", "largest force that relaxation left"),
+    Column("stress_max", FLOAT, "GPa", "largest stress component that relaxation left"),
+    Column("evaluations", pa.int64(), "", "evaluations of the potential spent on the entry"),
+    Column("dft_formation_energy", FLOAT, "eV/atom", "PBE(+U) formation energy where known"),
+    Column("dft_e_above_hull", FLOAT, "eV/atom", "PBE(+U) energy above hull where known"),
+    Column("dft_band_gap", FLOAT, "eV", "PBE band gap where known"),
+    STATUS,
+)

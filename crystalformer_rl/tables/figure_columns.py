@@ -1,0 +1,17 @@
+"""Columns of the figures that a reward may look at."""
+
+from __future__ import annotations
+
+from crystalformer_rl.tables.column import FLOAT, Column, pick
+from crystalformer_rl.tables.energy_columns import HULL
+from crystalformer_rl.tables.property_columns import PREDICTED
+
+#: What may be computed of a crystal to reward it, of the crystal as sampled: nothing is relaxed.
+FIGURES = (
+    Column("energy", FLOAT, "eV/atom", "total energy of the potential, unrelaxed"),
+    Column("formation_energy", FLOAT, "eV/atom", "formation energy from the elemental references, unrelaxed"),
+    Column("e_above_hull", FLOAT, "eV/atom", "energy above the convex hull of the reference, unrelaxed"),
+    *pick(HULL, "hull_support"),
+    Column("force", FLOAT, "eV/Å", "largest force on an atom, unrelaxed"),
+    *PREDICTED,
+)

@@ -1,0 +1,80 @@
+"""Parquet files that appear under their name only when they are whole, and reading them with clear errors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.column import Column
+from crystalformer_rl.tables.provenance import PROVENANCE_KEY, first_line
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name when the block ends without an error."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file to write to.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # last: some writers replace the file, and temporary files are private
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_table(path: str | Path, table: pa.Table, made_by: Mapping[str, Any]) -> None:
+    """Write `table` to `path` whole or not at all, with the provenance record `made_by`."""
+    metadata = {PROVENANCE_KEY: json.dumps(made_by, sort_keys=True).encode()}
+    with atomic_path(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd", compression_level=12)
+
+
+def read_table(path: str | Path, required: Iterable[Column] = (), *, allow_empty: bool = False) -> pa.Table:
+    """Read a Parquet table that must have the `required` columns; further columns are kept.
+
+    `material_id` is taken for `id`. A required column of another integer or float
+    width is cast. Raises InputError that names the file and the field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; check the path, or run the stage that writes it.")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is not a readable Parquet file ({first_line(error)}); make it again.") from error
+    if "id" not in table.column_names and "material_id" in table.column_names:
+        table = table.rename_columns(["id" if name == "material_id" else name for name in table.column_names])
+    for column in required:
+        if column.name not in table.column_names:
+            raise InputError(
+                f"{path} has no column '{column.name}' ({column.meaning}); it has {', '.join(table.column_names)}."
+            )
+        index = table.column_names.index(column.name)
+        if table.schema.field(index).type != column.type:
+            try:
+                table = table.set_column(index, column.field(), table.column(index).cast(column.type))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                found = table.schema.field(index).type
+                raise InputError(
+                    f"{path}, column '{column.name}': expected {column.type}, found {found}; convert it."
+                ) from error
+    if not allow_empty and table.num_rows == 0:
+        raise InputError(f"{path} holds no rows; give a table with at least one crystal.")
+    return table
