@@ -28,7 +28,8 @@ from crystalformer_rl.potential import load
 from crystalformer_rl.potential.coordinates import Coordinates
 from crystalformer_rl.potential.protocol import Potential
 from crystalformer_rl.potential.relaxation import relax
-from crystalformer_rl.potential.walker import Relaxed, Settings
+from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.potential.walker import Relaxed
 from crystalformer_rl.tables.parquet import read_table
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "resources" / "embedded"
@@ -157,7 +158,7 @@ def compare(
     from tqdm import tqdm
 
     calculator = CHGNetCalculator(model=CHGNet.load(use_device="cpu", verbose=False), use_device="cpu")
-    settings = Settings(fmax=fmax, max_evaluations=MOST_EVALUATIONS)
+    settings = RelaxSettings(fmax=fmax, max_evaluations=MOST_EVALUATIONS)
     ours: list[Relaxed] = []
     theirs: list[AseResult] = []
     times = [0.0, 0.0]

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, StrictBool, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.rewards.reward_settings import RewardConfig
 from crystalformer_rl.settings import Elements, Integer, Number, Positive, Section, Seed, SpaceGroup, Text, ascending
 
@@ -105,19 +106,6 @@ class SampleConfig(Section):
     space_groups: Annotated[list[SpaceGroup], AfterValidator(ascending)] = Field(
         [],
         description="Space groups to sample in (1 to 230); none means the distribution that the policy was trained on.",
-    )
-
-
-class RelaxConfig(Section):
-    """Relaxation of cell and positions in the potential, keeping the space group."""
-
-    fmax: Number = Field(0.05, gt=0, le=10, description="Converged when no force exceeds this, eV/Å, and …")
-    smax: Number = Field(0.5, gt=0, le=100, description="… no stress component this, GPa.")
-    max_evaluations: Integer = Field(
-        25, ge=1, le=100_000, description="Evaluations of the potential that a crystal may take; it then stays unconverged."
-    )
-    free: StrictBool = Field(
-        False, description="Relax without symmetry afterwards; the lower crystal counts, with the symmetry it then has."
     )
 
 
@@ -281,7 +269,7 @@ class Config(Section):
     policy: PolicyConfig = Field(PolicyConfig(), description="The base policy.")
     pretrain: PretrainConfig = Field(PretrainConfig(), description="Training a base policy.")
     sample: SampleConfig = Field(SampleConfig(), description="Drawing crystals from a policy.")
-    relax: RelaxConfig = Field(RelaxConfig(), description="Relaxation.")
+    relax: RelaxSettings = Field(RelaxSettings(), description="Relaxation.")
     reward: RewardConfig = Field(RewardConfig(), description="What a sampled crystal earns in fine-tuning.")
     finetune: FinetuneConfig = Field(FinetuneConfig(), description="Fine-tuning.")
     arms: ArmsConfig = Field(ArmsConfig(), description="Comparison of ways to fine-tune.")

@@ -1,4 +1,4 @@
-"""95 % intervals: over seeds, over crystals, and of ratios."""
+"""95 % intervals: of fractions and their differences, over seeds, over crystals, and of ratios."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
-
-from crystalformer_rl.discovery.metrics import wilson_interval
+from scipy.stats import binomtest, t
 
 
 @dataclass(frozen=True)
@@ -19,6 +17,27 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
+
+
+def wilson_interval(count: int, n: int) -> tuple[float, float]:
+    """95 % interval of a fraction `count`/`n` (E. B. Wilson, J. Am. Stat. Assoc. 22, 209, 1927); (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    found = binomtest(count, n).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def difference_interval(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
+    """95 % interval of the second fraction less the first, each given as (count, n).
+
+    The hybrid score interval of R. G. Newcombe, Stat. Med. 17, 873 (1998), method 10: it holds
+    zero where the two samples do not tell the fractions apart.
+    """
+    (count1, n1), (count2, n2) = first, second
+    p1, p2 = (count / n if n else 0.5 for count, n in (first, second))
+    low1, high1 = wilson_interval(count1, n1)
+    low2, high2 = wilson_interval(count2, n2)
+    return p2 - p1 - math.hypot(p2 - low2, high1 - p1), p2 - p1 + math.hypot(high2 - p2, p1 - low1)
 
 
 def fraction(count: int, n: int) -> Estimate:

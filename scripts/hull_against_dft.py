@@ -23,7 +23,7 @@ from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.hull import Hull
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.relaxation import relax
-from crystalformer_rl.potential.walker import Settings
+from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.stages.reference import check_identity
 from crystalformer_rl.tables.crystal_columns import ID
 from crystalformer_rl.tables.parquet import read_table
@@ -77,7 +77,7 @@ def main() -> None:
     check_identity(arguments.reference, potential.identity)
     crystals, label = labelled(arguments.crystals, arguments.reference, arguments.role, arguments.n)
     with tqdm(total=len(crystals), desc="relax", unit="crystal", disable=not sys.stderr.isatty()) as bar:
-        results = relax(potential, crystals, Settings(), advance=bar.update)
+        results = relax(potential, crystals, RelaxSettings(), advance=bar.update)
     hull = Hull.from_reference(arguments.reference)
     ok = np.array([r.energy is not None for r in results])
 

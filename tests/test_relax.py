@@ -26,7 +26,8 @@ from crystalformer_rl.potential.graph import crystal_graph
 from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Outcome, Potential
 from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.springs import CROWDED, bond_changes, model_hessian, pushed_apart
-from crystalformer_rl.potential.walker import Settings, updated_hessian
+from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.potential.walker import updated_hessian
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS_AND_TOKENS
 from crystalformer_rl.tables.energy_columns import RELAXED
@@ -156,7 +157,7 @@ def test_a_known_minimum_is_found() -> None:
     for start in (rutile(), quartz(), monoclinic()):
         coordinates = Coordinates.of(start)
         away = 0.08 * np.random.default_rng(3).normal(size=len(coordinates))
-        (result,) = relax(Springs(coordinates.crystal(away)), [start], Settings(fmax=1e-4, smax=1e-3, max_evaluations=200))
+        (result,) = relax(Springs(coordinates.crystal(away)), [start], RelaxSettings(fmax=1e-4, smax=1e-3, max_evaluations=200))
         assert result.converged
         assert result.energy == pytest.approx(0, abs=1e-7)
 
@@ -164,7 +165,7 @@ def test_a_known_minimum_is_found() -> None:
 def test_failing_evaluations_on_the_way_are_survived() -> None:
     coordinates = Coordinates.of(rutile())
     target = coordinates.crystal(0.05 * np.ones(len(coordinates)))
-    (result,) = relax(Springs(target, failing=(2, 4)), [rutile()], Settings(fmax=1e-3, smax=1e-2, max_evaluations=100))
+    (result,) = relax(Springs(target, failing=(2, 4)), [rutile()], RelaxSettings(fmax=1e-3, smax=1e-2, max_evaluations=100))
     assert result.status == "ok"
     assert result.converged
     (result,) = relax(Springs(target, failing=(1,)), [rutile()])
@@ -175,7 +176,7 @@ def test_failing_evaluations_on_the_way_are_survived() -> None:
 def test_cells_that_run_away_are_caught(factor: float, status: str) -> None:
     start = primitive(rock_salt())
     target = Crystal(start.atomic_numbers, start.frac_coords, start.lattice * factor)
-    (result,) = relax(Springs(target), [rock_salt()], Settings(max_evaluations=200))
+    (result,) = relax(Springs(target), [rock_salt()], RelaxSettings(max_evaluations=200))
     assert result.status == status
     assert result.energy is None
     assert result.crystal is None
@@ -184,7 +185,7 @@ def test_cells_that_run_away_are_caught(factor: float, status: str) -> None:
 
 def test_the_best_geometry_is_returned_with_its_own_residuals(chgnet: Potential) -> None:
     for budget in (1, 2, 3, 5):
-        (result,) = relax(chgnet, [quartz()], Settings(fmax=1e-3, smax=1e-2, max_evaluations=budget))
+        (result,) = relax(chgnet, [quartz()], RelaxSettings(fmax=1e-3, smax=1e-2, max_evaluations=budget))
         assert result.evaluations == budget
         assert result.crystal is not None
         assert result.energy is not None
@@ -244,7 +245,7 @@ def test_crowded_atoms_are_pushed_apart_and_others_stay() -> None:
 
 
 def test_a_crowded_start_ends_in_the_crystal_it_should_be(chgnet: Potential) -> None:
-    crowded, good = relax(chgnet, [rutile(x=0.12), rutile()], Settings(max_evaluations=100))
+    crowded, good = relax(chgnet, [rutile(x=0.12), rutile()], RelaxSettings(max_evaluations=100))
     assert good.energy is not None
     assert crowded.energy == pytest.approx(good.energy, abs=3e-3)
     (lonely,) = relax(Springs(lonely_atom()), [lonely_atom()])  # no neighbour, no spring
@@ -261,7 +262,7 @@ def held_by_symmetry() -> Sites:
 
 def test_free_relaxation_lowers_or_keeps(chgnet: Potential) -> None:
     starts = [held_by_symmetry(), rock_salt(), "unreadable", quartz()]
-    settings = Settings(max_evaluations=60)
+    settings = RelaxSettings(max_evaluations=60)
     kept = relax(chgnet, starts, settings)
     free = relax_freely(chgnet, kept, settings)
     assert [r.status for r in free] == ["ok", "ok", "unreadable", "ok"]

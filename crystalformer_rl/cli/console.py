@@ -16,9 +16,37 @@ def progress(total: int, what: str, unit: str = "crystal") -> tqdm:
     return tqdm(total=total, desc=what, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
 
 
+class StageProgress:
+    """A progress bar a stage, one after the other: a context manager that is called with a stage and finished crystals."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._bars: dict[str, tqdm] = {}
+
+    def __enter__(self) -> StageProgress:
+        return self
+
+    def __call__(self, stage: str, finished: int) -> None:
+        if stage not in self._bars:
+            self._bars[stage] = progress(self._total, stage)
+        self._bars[stage].update(finished)
+
+    def __exit__(self, *error: object) -> None:
+        for bar in self._bars.values():
+            bar.close()
+
+
 def say(summary: dict[str, Any], words: str, as_json: bool) -> None:
     """Print the summary: `words` for people, the dictionary with --json."""
     click.echo(json.dumps(summary, sort_keys=True) if as_json else words)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write findings to a JSON file, whole or not at all."""
+    from crystalformer_rl.tables.parquet import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def summarize(statuses: list[str], out: str, **more: Any) -> dict[str, Any]:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, say, status_counts
-from crystalformer_rl.cli.options import json_option
+from crystalformer_rl.cli.console import StageProgress, count_words, say, summarize
+from crystalformer_rl.cli.options import json_option, out_folder_option, potential_option, reference_option
 
 
 @click.command()
 @click.argument("crystals", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--reference", required=True, type=click.Path(), help="Reference (Parquet): known structures and their energies."
-)
-@click.option("--out", required=True, type=click.Path(), help="Folder to write to.")
+@reference_option
+@out_folder_option
 @click.option("--relaxed", multiple=True, type=click.Path(), help="Tables of `relax` on these crystals (may be repeated).")
 @click.option("--hull", type=click.Path(), help="Table of `hull` on them.")
 @click.option("--novelty", type=click.Path(), help="Table of `novelty` on them, relaxed.")
 @click.option("--properties", type=click.Path(), help="Table of `properties` on them, relaxed.")
 @click.option("--skip-properties", is_flag=True, help="Leave band gap and dielectric constants out.")
-@click.option("--potential", default="chgnet", show_default=True, help="Potential for relaxation, as `relax` takes it.")
+@potential_option()
 @click.option("--name", default="base", show_default=True, help="Name of the policy that made the crystals.")
 @click.option(
     "--stable-below",
@@ -44,7 +40,7 @@ def command(
     novelty: str | None,
     properties: str | None,
     skip_properties: bool,
-    potential: str,
+    potential_name: str,
     name: str,
     stable_below: float,
     as_json: bool,
@@ -66,124 +62,54 @@ def command(
       crystalformer-rl evaluate samples.parquet --reference reference.parquet --out evaluation
     """
     from crystalformer_rl.crystal.readers import read_crystals
-    from crystalformer_rl.discovery.evaluation import evaluated
-    from crystalformer_rl.discovery.metrics import metrics
     from crystalformer_rl.errors import InputError
-    from crystalformer_rl.tables.parquet import write_table
-    from crystalformer_rl.tables.provenance import provenance, read_provenance
+    from crystalformer_rl.potential.client import PotentialWorker
+    from crystalformer_rl.resources.registry import embedded_folder
+    from crystalformer_rl.stages.evaluate import COLUMNS, evaluate
+    from crystalformer_rl.tables.parquet import read_table, write_table
+    from crystalformer_rl.tables.provenance import provenance, record_of
 
     if properties and skip_properties:
         raise InputError("--properties and --skip-properties exclude each other; give one of them.")
     sampled = read_crystals(crystals)
-    given = {"relaxed": relaxed, "hull": (hull,), "novelty": (novelty,), "properties": (properties,)}
-    tables = {stage: tuple(path for path in paths if path) for stage, paths in given.items()}
-    _check_tables(sampled, tables, reference)
-    if not tables["relaxed"]:
-        _check_potential(potential, reference)
+    options = {"relaxed": relaxed, "hull": (hull,), "novelty": (novelty,), "properties": (properties,)}
+    paths = {stage: [path for path in found if path] for stage, found in options.items()}
+    given = {stage: {path: read_table(path, COLUMNS[stage]) for path in found} for stage, found in paths.items()}
+    models = None if skip_properties else embedded_folder() / "properties.safetensors"
+    with ExitStack() as stack:
+        worker = None
+        if not paths["relaxed"] or (models is not None and not paths["properties"]):
+            worker = stack.enter_context(PotentialWorker(potential_name))
+        bars = stack.enter_context(StageProgress(sampled.num_rows))
+        result = evaluate(
+            sampled, reference, worker, given=given, models=models, policy=name, stable_below=stable_below, progress=bars
+        )
     folder = Path(out)
-    tables = _run_missing(tables, folder, crystals, reference, potential, skip_properties)
-    stages = _read_stages(tables)
-    table = evaluated(sampled, stages, name, stable_below)
-    row = metrics(table, stable_below)
-    inputs = [*crystals, *(path for paths in tables.values() for path in paths), reference]
-    energies = read_provenance(tables["hull"][0]).get("potential")
+    made = {"potential": potential_name}
+    for stage, table in result.stages.items():
+        if not paths[stage]:
+            path = folder / f"{stage}.parquet"
+            inputs = (
+                list(crystals)
+                if stage == "relaxed"
+                else [*paths["relaxed"], *([] if stage == "properties" else [reference])]
+            )
+            record = {key: value for key, value in record_of(table).items() if key != "stage"}
+            parameters = made if stage == "relaxed" else {}
+            write_table(path, table, provenance(record_of(table)["stage"], parameters, inputs, **record))
+            paths[stage] = [str(path)]
+    energies = record_of(result.stages["hull"]).get("potential")
+    inputs = [*crystals, *(path for found in paths.values() for path in found), reference]
     made_by = provenance("evaluate", {"name": name, "stable_below": stable_below}, inputs, potential=energies)
-    write_table(folder / "crystals.parquet", table, made_by)
-    write_table(folder / "metrics.parquet", row, made_by)
-    summary = _summary(row.to_pylist()[0], table.column("status").to_pylist()) | {"out": str(folder)}
-    say(summary, _words(summary, table.column("status").to_pylist()), as_json)
+    write_table(folder / "crystals.parquet", result.crystals, made_by)
+    write_table(folder / "metrics.parquet", result.metrics, made_by)
+    statuses = result.crystals.column("status").to_pylist()
+    row = result.metrics.to_pylist()[0]
+    summary = summarize(statuses, str(folder), policy=row["policy"], **{name: row[f"{name}_count"] for name in _COUNTS})
+    say(summary, _words(summary, statuses), as_json)
 
 
-def _check_tables(sampled: Any, tables: dict[str, tuple[str, ...]], reference: str) -> None:
-    """Refuse, before any long work, tables of other crystals or of another reference."""
-    from crystalformer_rl.discovery.evaluation import rows_in_order, unique_ids
-    from crystalformer_rl.errors import InputError
-    from crystalformer_rl.tables.energy_columns import REFERENCE
-    from crystalformer_rl.tables.parquet import read_table
-    from crystalformer_rl.tables.provenance import read_provenance, sha256
-
-    ids = unique_ids(sampled, "the crystals")
-    read_table(reference, [column for column in REFERENCE if column.name in ("id", "role")])
-    for stage, paths in tables.items():
-        if paths:
-            rows_in_order(_read(stage, paths).select(["id"]), ids, stage)
-    for stage in ("hull", "novelty"):
-        for path in tables[stage]:
-            recorded = read_provenance(path).get("inputs")
-            if recorded and sha256(reference) not in recorded.values():
-                raise InputError(
-                    f"{path} was computed on another reference than {reference}; run `{stage}` again on this one."
-                )
-
-
-def _check_potential(name: str, reference: str) -> None:
-    """Refuse, before relaxing with it, a potential that the reference's energies are not from."""
-    from crystalformer_rl.hull import check_same_potential
-    from crystalformer_rl.potential import load
-    from crystalformer_rl.stages.reference import self_test
-    from crystalformer_rl.tables.provenance import read_provenance
-
-    potential = load(name)
-    expected = read_provenance(reference).get("potential") or {}
-    check_same_potential(f"the potential '{name}'", potential.identity, reference, expected)
-    self_test(reference, potential)
-
-
-def _run_missing(
-    tables: dict[str, tuple[str, ...]],
-    folder: Path,
-    crystals: tuple[str, ...],
-    reference: str,
-    potential: str,
-    skip_properties: bool,
-) -> dict[str, tuple[str, ...]]:
-    """Run the stages whose tables are not given; the paths of all stages' tables."""
-    complete = dict(tables)
-
-    def run(stage: str, command_name: str, inputs: tuple[str, ...], *options: str) -> None:
-        if not complete[stage]:
-            out = str(folder / f"{stage}.parquet")
-            _run_command(command_name, [*inputs, *options, "--out", out])
-            complete[stage] = (out,)
-
-    run("relaxed", "relax", crystals, "--potential", potential)
-    run("hull", "hull", complete["relaxed"], "--reference", reference)
-    run("novelty", "novelty", complete["relaxed"], "--reference", reference)
-    if not skip_properties:
-        run("properties", "properties", complete["relaxed"])
-    return complete
-
-
-def _run_command(name: str, arguments: list[str]) -> None:
-    """Run a sibling command in this process; what it says goes to standard error."""
-    command = importlib.import_module(f"crystalformer_rl.cli.{name}").command
-    with contextlib.redirect_stdout(sys.stderr):
-        command.main(arguments, prog_name=f"crystalformer-rl {name}", standalone_mode=False)
-
-
-def _read(stage: str, paths: tuple[str, ...]) -> Any:
-    import pyarrow as pa
-
-    from crystalformer_rl.tables.discovery_columns import NOVELTY
-    from crystalformer_rl.tables.energy_columns import HULL, RELAXED
-    from crystalformer_rl.tables.parquet import read_table
-    from crystalformer_rl.tables.property_columns import PROPERTIES
-
-    columns = {"relaxed": RELAXED, "hull": HULL, "novelty": NOVELTY, "properties": PROPERTIES}[stage]
-    tables = [read_table(path, columns).select([column.name for column in columns]) for path in paths]
-    return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
-
-
-def _read_stages(tables: dict[str, tuple[str, ...]]) -> Any:
-    from crystalformer_rl.discovery.evaluation import StageTables
-
-    return StageTables(**{stage: _read(stage, paths) for stage, paths in tables.items() if paths})
-
-
-def _summary(row: dict[str, Any], statuses: list[str]) -> dict[str, Any]:
-    names = ("valid", "stable_initial", "stable", "suspect", "unique", "novel", "rediscovered", "sun_initial", "sun")
-    counts = {name: row[f"{name}_count"] for name in names}
-    return {"policy": row["policy"], "n": row["n"], "status": status_counts(statuses), **counts}
+_COUNTS = ("valid", "stable_initial", "stable", "suspect", "unique", "novel", "rediscovered", "sun_initial", "sun")
 
 
 def _words(summary: dict[str, Any], statuses: list[str]) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, progress, say, status_counts
-from crystalformer_rl.cli.options import json_option, out_option
+from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.options import json_option, out_option, reference_option
 
 
 @click.command()
 @click.argument("crystals", nargs=-1, required=True, type=click.Path())
-@click.option("--reference", required=True, type=click.Path(), help="Reference (Parquet) whose structures are known.")
+@reference_option
 @out_option
 @json_option
 def command(crystals: tuple[str, ...], reference: str, out: str, as_json: bool) -> None:
@@ -35,39 +35,32 @@ def command(crystals: tuple[str, ...], reference: str, out: str, as_json: bool) 
       crystalformer-rl novelty relaxed.parquet --reference reference.parquet --out novelty.parquet
     """
     from crystalformer_rl.crystal.readers import read_crystals
-    from crystalformer_rl.discovery.known_structures import Known
-    from crystalformer_rl.discovery.novelty_table import novelty
+    from crystalformer_rl.stages.novelty import novelty
     from crystalformer_rl.tables.parquet import write_table
-    from crystalformer_rl.tables.provenance import provenance
+    from crystalformer_rl.tables.provenance import provenance, record_of
 
     table = read_crystals(crystals)
-    known = Known.from_reference(reference)
     with progress(table.num_rows, "novelty") as bar:
-        result = novelty(table, known, bar.update)
-    made_by = provenance("novelty", {}, [*crystals, reference], unreadable_entries=known.unreadable or None)
-    write_table(out, result, made_by)
-    summary = _summary(result) | {"unreadable_entries": len(known.unreadable), "out": out}
-    say(summary, _words(summary, result.column("status").to_pylist()), as_json)
+        result = novelty(table, reference, advance=bar.update)
+    unreadable = record_of(result).get("unreadable_entries")
+    write_table(out, result, provenance("novelty", {}, [*crystals, reference], unreadable_entries=unreadable))
+    statuses = result.column("status").to_pylist()
+    summary = summarize(statuses, out, **_figures(result), unreadable_entries=len(unreadable or []))
+    say(summary, _words(summary, statuses), as_json)
 
 
-def _summary(table: Any) -> dict[str, Any]:
+def _figures(table: Any) -> dict[str, Any]:
     def true(name: str) -> int:
         return sum(x is True for x in table.column(name).to_pylist())
 
     levels = Counter(x for x in table.column("known_level").to_pylist() if x is not None)
-    return {
-        "crystals": table.num_rows,
-        "status": status_counts(table.column("status").to_pylist()),
-        "novel": true("novel"),
-        "rediscovered": true("rediscovered"),
-        "unique": true("unique"),
-        "known_levels": dict(sorted(levels.items())),
-    }
+    counts = {name: true(name) for name in ("novel", "rediscovered", "unique")}
+    return {**counts, "known_levels": dict(sorted(levels.items()))}
 
 
 def _words(summary: dict[str, Any], statuses: list[str]) -> str:
     words = (
-        f"{summary['crystals']} crystals ({count_words(statuses)}): {summary['novel']} not in the pretraining set, "
+        f"{summary['n']} crystals ({count_words(statuses)}): {summary['novel']} not in the pretraining set, "
         f"{summary['rediscovered']} of them in the held-out set; {summary['unique']} unique → {summary['out']}"
     )
     if summary["unreadable_entries"]:

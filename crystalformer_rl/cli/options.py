@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -41,3 +42,18 @@ def potential_option(default: str = "chgnet") -> _Decorator:
         show_default=True,
         help="chgnet, chgnet-r2scan, mace:FILE, ase:package.module:Class, or one that an installed package registers.",
     )
+
+
+def setting_option(section: type[BaseModel], name: str) -> _Decorator:
+    """`--name` of a section of the configuration: its default, bounds and words are declared there, once."""
+    field = section.model_fields[name]
+    bounds = section.model_json_schema()["properties"][name]
+    flag = f"--{name.replace('_', '-')}"
+    if bounds["type"] == "boolean":
+        return click.option(flag, is_flag=True, default=field.default, help=field.description)
+    low, high = (bounds.get(key, bounds.get(f"exclusive{key.capitalize()}")) for key in ("minimum", "maximum"))
+    if bounds["type"] == "integer":
+        kind: click.ParamType = click.IntRange(low, high)
+    else:
+        kind = click.FloatRange(low, high, min_open="exclusiveMinimum" in bounds, max_open="exclusiveMaximum" in bounds)
+    return click.option(flag, default=field.default, show_default=True, type=kind, help=field.description)

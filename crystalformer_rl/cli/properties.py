@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, progress, say, status_counts
-from crystalformer_rl.cli.options import json_option, out_option
+from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.options import json_option, models_option, out_option
 
 
 @click.command()
 @click.argument("crystals", nargs=-1, required=True, type=click.Path())
-@click.option("--models", type=click.Path(), help="Models of `train-properties`.  [default: the embedded ones]")
+@models_option
 @out_option
 @json_option
 def command(crystals: tuple[str, ...], models: str | None, out: str, as_json: bool) -> None:
@@ -34,32 +34,26 @@ def command(crystals: tuple[str, ...], models: str | None, out: str, as_json: bo
       crystalformer-rl properties relaxed.parquet --out properties.parquet
     """
     from crystalformer_rl.crystal.readers import read_crystals
-    from crystalformer_rl.potential import load
-    from crystalformer_rl.properties import PropertyModels, check_embedding, properties_table
     from crystalformer_rl.resources.registry import embedded_folder
+    from crystalformer_rl.stages.properties import properties
     from crystalformer_rl.tables.parquet import write_table
-    from crystalformer_rl.tables.provenance import provenance
+    from crystalformer_rl.tables.provenance import provenance, record_of
 
     models_path = models or str(embedded_folder() / "properties.safetensors")
-    trained = PropertyModels.load(models_path)
     crystals_table = read_crystals(crystals)
-    potential = load(trained.embedding["load"])
-    check_embedding(trained, potential.identity, models_path)
-
     with progress(crystals_table.num_rows, "properties") as bar:
-        table = properties_table(trained, potential, crystals_table, bar.update)
-    made_by = provenance("properties", {}, [*crystals, models_path], embedding=trained.embedding)
-    write_table(out, table, made_by)
-    summary = _summary(table) | {"out": out}
-    say(summary, _words(summary, table.column("status").to_pylist()), as_json)
+        table = properties(crystals_table, models_path, advance=bar.update)
+    embedding = record_of(table)["embedding"]
+    write_table(out, table, provenance("properties", {}, [*crystals, models_path], embedding=embedding))
+    statuses = table.column("status").to_pylist()
+    summary = summarize(statuses, out, **_figures(table))
+    say(summary, _words(summary, statuses), as_json)
 
 
-def _summary(table: Any) -> dict[str, Any]:
+def _figures(table: Any) -> dict[str, Any]:
     rows = [row for row in table.to_pylist() if row["status"] == "ok"]
     best = max(rows, key=lambda row: (row["fom"], row["id"]), default=None)
     return {
-        "crystals": table.num_rows,
-        "status": status_counts(table.column("status").to_pylist()),
         "insulators": sum(row["insulator_probability"] >= 0.5 for row in rows),
         "extrapolated": sum(row["applicability"] > 1.5 for row in rows),
         "best_fom": None if best is None else {name: best[name] for name in ("id", "fom", "fom_std")},
@@ -69,7 +63,7 @@ def _summary(table: Any) -> dict[str, Any]:
 def _words(summary: dict[str, Any], statuses: list[str]) -> str:
     best = summary["best_fom"]
     return (
-        f"{summary['crystals']} crystals ({count_words(statuses)}): {summary['insulators']} insulators, "
+        f"{summary['n']} crystals ({count_words(statuses)}): {summary['insulators']} insulators, "
         f"{summary['extrapolated']} far from the training data"
         + (f", best figure of merit {best['fom']:.1f} ± {best['fom_std']:.1f} eV ({best['id']})" if best else "")
         + f" → {summary['out']}"

@@ -102,7 +102,8 @@ def command(
         _given(crystals, elemental_energies, corrections, functional, out, as_json)
         return
     from crystalformer_rl.crystal.readers import read_crystals
-    from crystalformer_rl.potential.walker import Settings
+    from crystalformer_rl.potential.relax_settings import RelaxSettings
+    from crystalformer_rl.potential.shards import work_folder
     from crystalformer_rl.reference.file import read_elemental_energies, write_reference
     from crystalformer_rl.stages import reference as stage
     from crystalformer_rl.tables.provenance import provenance
@@ -112,10 +113,10 @@ def command(
     elements = None if lowest else read_elemental_energies(elemental_energies)
     points = _single_points(single_points) if single_points else None
     table = read_crystals(crystals)
-    settings = Settings(fmax=fmax, smax=smax, max_evaluations=max_evaluations)
+    settings = RelaxSettings(fmax=fmax, smax=smax, max_evaluations=max_evaluations)
     selection = stage.Selection(pretraining_max_atoms, pretraining_max_e_above_hull, hull_only)
-    with stage.work_folder(work) as folder, progress(table.num_rows, "reference") as bar:
-        built, record = stage.build_reference(
+    with work_folder(work) as folder, progress(table.num_rows, "reference") as bar:
+        built, record = stage.reference(
             table, potential_name, elements, folder, settings=settings, selection=selection, single_points=points,
             processes=processes, advance=bar.update,
         )  # fmt: skip

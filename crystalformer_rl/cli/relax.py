@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from crystalformer_rl.cli.console import count_words, progress, say, status_counts
-from crystalformer_rl.cli.options import json_option, out_option
+from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.options import json_option, out_option, potential_option, setting_option
+from crystalformer_rl.potential.relax_settings import RelaxSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,17 +16,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("crystals", nargs=-1, required=True, type=click.Path())
-@click.option("--potential", "potential_name", default="chgnet", show_default=True,
-              help="chgnet, chgnet-r2scan, mace:FILE or ase:package.module:Class.")  # fmt: skip
+@potential_option()
 @out_option
-@click.option("--max-evaluations", default=25, show_default=True, type=click.IntRange(1),
-              help="Evaluations of the potential a crystal; the best geometry found is returned.")  # fmt: skip
-@click.option("--fmax", default=0.05, show_default=True, type=click.FloatRange(0, min_open=True),
-              help="Converged when no force exceeds this, eV/Å …")  # fmt: skip
-@click.option("--smax", default=0.5, show_default=True, type=click.FloatRange(0, min_open=True),
-              help="… and no stress component this, GPa.")  # fmt: skip
-@click.option("--free", is_flag=True,
-              help="Afterwards relax without symmetry too, and report what that changed.")  # fmt: skip
+@setting_option(RelaxSettings, "max_evaluations")
+@setting_option(RelaxSettings, "fmax")
+@setting_option(RelaxSettings, "smax")
+@setting_option(RelaxSettings, "free")
 @click.option("--symprec", default=0.01, show_default=True, type=click.FloatRange(0, min_open=True),
               help="Å; tolerance of the symmetry search, for crystals that come without tokens.")  # fmt: skip
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Crystals relaxed at a time.")
@@ -59,51 +55,22 @@ def command(
     """
     from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.potential import load
-    from crystalformer_rl.potential.free import relax_freely
-    from crystalformer_rl.potential.relaxation import relax, relaxed_columns
-    from crystalformer_rl.potential.walker import Settings
-    from crystalformer_rl.tables.column import make_table
-    from crystalformer_rl.tables.energy_columns import RELAXED
+    from crystalformer_rl.stages.relax import relax
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance
 
     table = read_crystals(crystals)
-    items = _items(table, ", ".join(crystals))
     potential = load(potential_name)
-    settings = Settings(fmax=fmax, smax=smax, max_evaluations=max_evaluations)
-    with progress(len(items), "relax") as bar:
-        results = relax(potential, items, settings, batch_size=batch_size, symprec=symprec, advance=bar.update)
-    if free:
-        with progress(len(items), "relax freely") as bar:
-            results = relax_freely(potential, results, settings, batch_size=batch_size, advance=bar.update)
-    columns = relaxed_columns(results) | {"id": table.column("id").to_pylist()}
-    # A failed crystal has no relaxed geometry, but it keeps what it is made of, which its first energy needs.
-    for name in ("formula", "atomic_numbers"):
-        columns[name] = [new or old for new, old in zip(columns[name], table.column(name).to_pylist(), strict=True)]
-    relaxed = make_table(RELAXED, columns)
-    parameters = {
-        "potential": potential_name,
-        "max_evaluations": max_evaluations,
-        "fmax": fmax,
-        "smax": smax,
-        "free": free,
-        "symprec": symprec,
-        "batch_size": batch_size,
-    }
-    write_table(out, relaxed, provenance("relax", parameters, crystals, potential=potential.identity))
-    _report(out, relaxed, potential.identity["name"], as_json)
-
-
-def _items(table: pa.Table, source: str) -> list[Any]:
-    """What to relax in each row: tokens where the table has them, else the crystal, else the row's status."""
-    from crystalformer_rl.crystal.structure import crystals_from_table
-    from crystalformer_rl.crystal.tokens import sites_from_table
-
-    crystals, statuses = crystals_from_table(table)
-    carries = {"space_group", "wyckoff", "elements", "site_frac_coords", "lattice_parameters"} <= set(table.column_names)
-    sites = sites_from_table(table, source) if carries else [None] * table.num_rows
-    rows = zip(sites, crystals, statuses, strict=True)
-    return [status if status != "ok" else s if s is not None else c for s, c, status in rows]
+    settings = RelaxSettings(fmax=fmax, smax=smax, max_evaluations=max_evaluations, free=free)
+    source = ", ".join(crystals)
+    with progress((1 + free) * table.num_rows, "relax") as bar:
+        relaxed = relax(
+            table, potential, settings, symprec=symprec, batch_size=batch_size, source=source, advance=bar.update
+        )
+    parameters = {"potential": potential_name, **settings.model_dump(), "symprec": symprec, "batch_size": batch_size}
+    identity = potential.identity
+    write_table(out, relaxed, provenance("relax", parameters, crystals, potential=identity.as_record()))
+    _report(out, relaxed, identity.name, as_json)
 
 
 def _report(out: str, relaxed: pa.Table, potential: str, as_json: bool) -> None:
@@ -111,7 +78,7 @@ def _report(out: str, relaxed: pa.Table, potential: str, as_json: bool) -> None:
     converged = sum(1 for value in relaxed.column("converged").to_pylist() if value)
     evaluations = sum(value or 0 for value in relaxed.column("evaluations").to_pylist())
     changed = _changed(relaxed)
-    summary = {"out": out, "statuses": status_counts(statuses), "converged": converged, "evaluations": evaluations}
+    summary = summarize(statuses, out, converged=converged, evaluations=evaluations)
     words = (
         f"{out}: {len(statuses)} crystals ({count_words(statuses)}), {converged} converged, "
         f"{evaluations} evaluations of {potential}"

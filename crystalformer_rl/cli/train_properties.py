@@ -109,7 +109,7 @@ def _train(
         "licence": LICENCE,
         "inputs": {Path(path).name: sha256(path) for path in (dielectric, gaps)},
         "embedding_size": embedding_size,
-        "embedding": {**potential.identity, "load": POTENTIAL},
+        "embedding": {**potential.identity.as_record(), "load": POTENTIAL},
         "features": names,
         "trained_by": "crystalformer-rl train-properties",
     }

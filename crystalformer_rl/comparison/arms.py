@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.comparison.run import BASE, Row, Run
-from crystalformer_rl.hull import SUSPECT_BELOW
+from crystalformer_rl.hull.stability import is_stable
 from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
 from crystalformer_rl.tables.column import Column, make_table
 
@@ -131,7 +131,7 @@ def _judged_counts(run: Run, threshold: float) -> dict[str, int]:
         new = bool(crystal["unique"] and crystal["novel"])
         for suffix in ("_initial", ""):
             above = row[f"e_above_hull{suffix}"]
-            stable = above is not None and -SUSPECT_BELOW <= above <= threshold
+            stable = above is not None and is_stable(above, threshold)
             counts[f"judged_stable{suffix}"] += stable
             counts[f"judged_sun{suffix}"] += stable and new
     return counts

@@ -9,7 +9,7 @@ from typing import Any
 
 from crystalformer_rl.comparison.run import Run
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull import describe_identity
+from crystalformer_rl.reference.identity import PotentialIdentity
 
 _OF_THE_RUN = ("seed", "round", "reward")
 """Parameters of a round that are no settings of fine-tuning."""
@@ -72,8 +72,8 @@ def _check_rewards(folder: Path, arms: Sequence[Run]) -> None:
     if pair := _pair(arms, lambda run: run.potential):
         (a, own), (b, other) = pair
         raise InputError(
-            f"{folder}/finetune: {a.policy} was rewarded by {describe_identity(own)} but {b.policy} by "
-            f"{describe_identity(other)}; let the pipeline make both again, or choose others by --policy."
+            f"{folder}/finetune: {a.policy} was rewarded by {own} but {b.policy} by "
+            f"{other}; let the pipeline make both again, or choose others by --policy."
         )
 
 
@@ -96,13 +96,13 @@ def _check_judge(folder: Path, runs: Sequence[Run]) -> None:
     if pair := _pair(judged, lambda run: run.judge):
         (a, own), (b, other) = pair
         raise InputError(
-            f"{folder}/judge: {a.policy} was judged by {describe_identity(own)} but {b.policy} by "
-            f"{describe_identity(other)}; run `judge` on all with one potential."
+            f"{folder}/judge: {a.policy} was judged by {own} but {b.policy} by "
+            f"{other}; run `judge` on all with one potential."
         )
     for run in judged:
         if run.judge and any(run.judge == other.potential for other in runs):
             raise InputError(
-                f"{folder}/judge: the judge, {describe_identity(run.judge)}, is the potential that gave the rewards; judge "
+                f"{folder}/judge: the judge, {run.judge}, is the potential that gave the rewards; judge "
                 "by another one (arms.judge.potential)."
             )
 
@@ -120,4 +120,4 @@ def _pair(runs: Sequence[Run], value: Callable[[Run], Any]) -> tuple[tuple[Run, 
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+    return str(value) if isinstance(value, PotentialIdentity) else json.dumps(value, sort_keys=True)

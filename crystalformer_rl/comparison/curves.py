@@ -10,7 +10,7 @@ import pyarrow as pa
 from crystalformer_rl.comparison.run import Row, Run
 from crystalformer_rl.comparison.selection import best_first
 from crystalformer_rl.crystal.prototype import Kind, kind
-from crystalformer_rl.hull import SUSPECT_BELOW
+from crystalformer_rl.hull.stability import is_stable
 from crystalformer_rl.intervals import Estimate, fraction, mean
 from crystalformer_rl.tables.column import Column, make_table
 from crystalformer_rl.tables.status import OK
@@ -66,7 +66,7 @@ class Rollouts:
 
 def _stable(row: Row, threshold: float) -> bool:
     above = row["e_above_hull"]
-    return row["status"] == OK and above is not None and -SUSPECT_BELOW <= above <= threshold and not row["suspect"]
+    return row["status"] == OK and above is not None and is_stable(above, threshold)
 
 
 def _number(row: Row, numbers: dict[Kind, int]) -> int:

@@ -79,7 +79,7 @@ def _what_was_run(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]
     reward = next((run.settings["reward"] for run in settings.values() if run.settings.get("reward")), None)
     if reward:
         yield f"Reward: `{json.dumps(_without_defaults(reward), ensure_ascii=False, sort_keys=True)}`."
-    potential = next((run.potential.get("name", "") for run in settings.values() if run.potential), "")
+    potential = next((run.potential.name for run in settings.values() if run.potential), "")
     if potential:
         yield f"Energies of rewards and of relaxation: {potential}."
 
@@ -162,7 +162,7 @@ def _judged(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
     if "judged_stable" not in arms[BASE].shares:
         return
     yield "## What a second potential sees"
-    judge = next((run.judge.get("name", "") for run in runs if run.judge), "")
+    judge = next((run.judge.name for run in runs if run.judge), "")
     yield (
         f"The judge{f', {judge},' if judge else ''} had no part in any reward. Its single-point energies on the same crystals stand "
         "against its own hull. Gain kept is (judged ratio − 1)/(ratio − 1): 100 % where the judge sees the whole gain over the "

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crystalformer_rl.reference.identity import PotentialIdentity
+
 Row = dict[str, Any]
 
 BASE = "base"
@@ -17,7 +19,7 @@ class Run:
 
     crystals: rows of the EVALUATED table; metrics: its row; judged: rows of the judge's HULL table in the same order, or None;
     rollouts, updates: rows of all rounds in their order, none for the base policy; settings: the run configuration that
-    its fine-tuning had, with its digest; potential, judge: identities of the potentials that rewarded and judged, empty
+    its fine-tuning had, with its digest; potential, judge: identities of the potentials that rewarded and judged, None
     where not recorded; inputs: files that were read.
     """
 
@@ -31,8 +33,8 @@ class Run:
     updates: list[Row] = field(default_factory=list)
     settings: Row = field(default_factory=dict)
     settings_sha256: str = ""
-    potential: Row = field(default_factory=dict)
-    judge: Row = field(default_factory=dict)
+    potential: PotentialIdentity | None = None
+    judge: PotentialIdentity | None = None
     inputs: tuple[Path, ...] = ()
 
     @property

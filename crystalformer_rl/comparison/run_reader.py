@@ -12,6 +12,7 @@ import pyarrow as pa
 from crystalformer_rl.comparison.consistency import check_comparable
 from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import Column
 from crystalformer_rl.tables.crystal_columns import SAMPLES, STATUS
 from crystalformer_rl.tables.discovery_columns import EVALUATED, METRICS
@@ -102,7 +103,7 @@ def _read(folder: Path, policy: str) -> Run:
     inputs += found.pop("files", []) + ([judged_at] if judged is not None else [])
     return Run(
         policy, arm, seed, metrics, crystals, judged,
-        judge=_potential(judged_at) if judged is not None else {}, inputs=tuple(inputs), **found,
+        judge=_potential(judged_at) if judged is not None else None, inputs=tuple(inputs), **found,
     )  # fmt: skip
 
 
@@ -149,7 +150,7 @@ def _course(place: Path) -> Row:
         "updates": [row for path in rounds for row in _rows(path / "updates.parquet", UPDATES)],
         "settings": settings,
         "settings_sha256": digest,
-        "potential": record.get("potential") or {},
+        "potential": PotentialIdentity.from_record(record.get("potential")),
         "files": files,
     }
 
@@ -165,5 +166,5 @@ def _settings(path: Path) -> Row:
     return found
 
 
-def _potential(path: Path) -> Row:
-    return read_provenance(path).get("potential") or {}
+def _potential(path: Path) -> PotentialIdentity | None:
+    return PotentialIdentity.from_record(read_provenance(path).get("potential"))

@@ -12,13 +12,10 @@ from crystalformer_rl.crystal.distances import shortest_distance
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystals_from_table
 from crystalformer_rl.discovery.charge import charge_balanced
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull import SUSPECT_BELOW
-from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
+from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import EVALUATED
 from crystalformer_rl.tables.status import OK
-
-STABLE_BELOW = 0.1
-"""eV/atom above the hull; the bound under which the literature calls a generated crystal stable."""
 
 _Row = dict[str, Any]
 
@@ -37,7 +34,7 @@ def evaluated(crystals: pa.Table, stages: StageTables, policy: str, stable_below
     """The EVALUATED table: rows of `crystals` (as sampled) in their order, joined with the stages' by id.
 
     `stable_below`: eV/atom. A crystal is stable where it is at most that far above the
-    hull and not suspect (more than 0.1 eV/atom below it). Its `status` is that of the
+    hull and not suspect (see `hull.stability`). Its `status` is that of the
     first stage that failed. Raises InputError where ids repeat or the tables hold
     different crystals.
     """
@@ -55,7 +52,7 @@ def evaluated(crystals: pa.Table, stages: StageTables, policy: str, stable_below
         row |= _first_failure([statuses[i], *(table[i].get("status", OK) for table in (relaxed, hull, novelty))])
         row["properties_status"] = properties[i].get("status")
         rows.append(row | _judgement(row, stable_below))
-    return make_table(EVALUATED, {column.name: [row.get(column.name) for row in rows] for column in EVALUATED})
+    return table_of_rows(EVALUATED, rows)
 
 
 _FROM_SAMPLE = ("formula", "space_group", "log_prob")
@@ -118,9 +115,9 @@ def _judgement(row: _Row, stable_below: float) -> _Row:
     before, after = row.get("e_above_hull_initial"), row.get("e_above_hull")
     judged: _Row = {}
     if before is not None:
-        judged["stable_initial"] = -SUSPECT_BELOW <= before <= stable_below
+        judged["stable_initial"] = is_stable(before, stable_below)
     if after is not None:
-        judged["stable"] = after <= stable_below and not row.get("suspect")
+        judged["stable"] = is_stable(after, stable_below)
     if "stable" in judged and row.get("unique") is not None:
         judged["sun"] = judged["stable"] and row["unique"] and row["novel"]
     return judged

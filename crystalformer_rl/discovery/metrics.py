@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.discovery.evaluation import STABLE_BELOW
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.hull.stability import STABLE_BELOW, is_on_hull
+from crystalformer_rl.intervals import wilson_interval
+from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import METRICS
 from crystalformer_rl.tables.status import OK
 
-_Z_95 = 1.959963984540054
-"""The standard normal quantile of a two-sided 95 % interval."""
-
 _Row = dict[str, Any]
-
-
-def wilson_interval(count: int, n: int) -> tuple[float, float]:
-    """95 % interval of a fraction `count`/`n` (E. B. Wilson, J. Am. Stat. Assoc. 22, 209, 1927); (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = count / n, _Z_95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    # The ends are exact at no and at all successes; rounding must not move them past the fraction.
-    return (0.0 if count == 0 else centre - half), (1.0 if count == n else centre + half)
-
-
-def difference_interval(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
-    """95 % interval of the second fraction less the first, each given as (count, n).
-
-    The hybrid score interval of R. G. Newcombe, Stat. Med. 17, 873 (1998), method 10: it holds
-    zero where the two samples do not tell the fractions apart.
-    """
-    (count1, n1), (count2, n2) = first, second
-    p1, p2 = (count / n if n else 0.5 for count, n in (first, second))
-    low1, high1 = wilson_interval(count1, n1)
-    low2, high2 = wilson_interval(count2, n2)
-    return p2 - p1 - math.hypot(p2 - low2, high1 - p1), p2 - p1 + math.hypot(high2 - p2, p1 - low1)
 
 
 def metrics(evaluated: pa.Table, stable_below: float = STABLE_BELOW) -> pa.Table:
@@ -62,7 +35,7 @@ def metrics(evaluated: pa.Table, stable_below: float = STABLE_BELOW) -> pa.Table
         low, high = wilson_interval(count, len(rows))
         figures |= {f"{name}_count": count, f"{name}_fraction": count / len(rows), f"{name}_low": low, f"{name}_high": high}
     figures |= _distributions(rows) | _breakdowns(rows)
-    return make_table(METRICS, {column.name: [figures.get(column.name)] for column in METRICS})
+    return table_of_rows(METRICS, [figures])
 
 
 def _counts(rows: list[_Row]) -> dict[str, int]:
@@ -81,8 +54,9 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
     )
     counts = {name: sum(bool(row[name]) for row in rows) for name in plain}
     counts["completed"] = sum(row["status"] == OK for row in rows)
-    counts["on_hull_initial"] = sum(bool(row["stable_initial"]) and row["e_above_hull_initial"] <= 0 for row in rows)
-    counts["on_hull"] = sum(bool(row["stable"]) and row["e_above_hull"] <= 0 for row in rows)
+    for when in ("_initial", ""):
+        distances = _known(rows, f"e_above_hull{when}")
+        counts[f"on_hull{when}"] = int(np.sum(is_on_hull(distances)))
     counts["sun_initial"] = sum(bool(row["stable_initial"] and row["unique"] and row["novel"]) for row in rows)
     return counts
 

@@ -17,7 +17,7 @@ from crystalformer_rl.crystal.prototype import Prototype, prototype
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.discovery.known_structures import HELD_OUT, PRETRAINING, Known
 from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
-from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import NOVELTY
 from crystalformer_rl.tables.status import OK
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
-def novelty(crystals: pa.Table, known: Known, advance: Callable[[int], object] | None = None) -> pa.Table:
+def novelty_table(crystals: pa.Table, known: Known, advance: Callable[[int], object] | None = None) -> pa.Table:
     """The NOVELTY table of a table of crystals, row by row.
 
     `novel`: no pretraining structure of the reference matches. `unique`: no earlier row
@@ -42,7 +42,7 @@ def novelty(crystals: pa.Table, known: Known, advance: Callable[[int], object] |
             rows.append({"id": name} | _verdict(name, crystal, known, earlier))
         if advance is not None:
             advance(1)
-    return make_table(NOVELTY, {column.name: [row.get(column.name) for row in rows] for column in NOVELTY})
+    return table_of_rows(NOVELTY, rows)
 
 
 def _verdict(name: str, crystal: Crystal, known: Known, earlier: Distinct) -> dict[str, Any]:

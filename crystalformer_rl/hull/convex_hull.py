@@ -7,29 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from crystalformer_rl.crystal.elements import (
-    ATOMIC_NUMBERS,
-    SYMBOLS,
-    composition,
-    parse_formula,
-    reduced_composition,
-    reduced_formula,
-)
-from crystalformer_rl.errors import InputError
+from crystalformer_rl.crystal.elements import SYMBOLS, composition, reduced_composition, reduced_formula
 from crystalformer_rl.hull.linear_program import cheapest_mixture
-from crystalformer_rl.tables.energy_columns import REFERENCE
-from crystalformer_rl.tables.parquet import read_table
-from crystalformer_rl.tables.provenance import read_provenance
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.hull.stability import is_suspect
+from crystalformer_rl.reference.energies import Entry, read_energies
+from crystalformer_rl.reference.formation_energy import by_number, formation_energy
+from crystalformer_rl.reference.identity import PotentialIdentity
 
-SUSPECT_BELOW = 0.1
-"""eV/atom; a crystal further than this below the hull is more likely a fault of the potential than a discovery."""
-
-_SCALE_TOLERANCE = 1e-3  # eV/atom; energies and formation energies of a reference further apart are on two scales
 _LEAST_AMOUNT = 1e-8  # an amount of a decomposition product below this is rounding
 _CACHED_SYSTEMS = 4096
 
@@ -45,22 +32,13 @@ class HullDistance:
     e_above_hull: eV/atom, negative below the hull; decomposition: reference id →
     atom fraction of the competing phases, largest first, sum 1; support: reference
     compositions of at least two elements within the chemical system; suspect:
-    more than `SUSPECT_BELOW` below the hull.
+    see `hull.stability`.
     """
 
     e_above_hull: float
     decomposition: dict[str, float]
     support: int
     suspect: bool
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A phase of the reference: composition {atomic number: atoms} and formation energy in eV/atom."""
-
-    id: str
-    composition: Mapping[int, int]
-    formation_energy: float
 
 
 @dataclass
@@ -97,11 +75,11 @@ class Hull:
     """
 
     def __init__(
-        self, entries: Iterable[Entry], elemental_energies: Mapping[str, float], identity: Mapping[str, Any] | None = None
+        self, entries: Iterable[Entry], elemental_energies: Mapping[str, float], identity: PotentialIdentity | None = None
     ) -> None:
         """`elemental_energies`: {symbol: eV/atom} of the potential whose `identity` is given."""
-        self.identity: dict[str, Any] = dict(identity or {})
-        self.elemental_energies = {ATOMIC_NUMBERS[symbol]: float(energy) for symbol, energy in elemental_energies.items()}
+        self.identity = identity
+        self.elemental_energies = by_number(elemental_energies)
         self.n_entries = 0
         self._compositions: dict[str, Mapping[int, int]] = {}
         self._systems: dict[tuple[int, ...], _System] = {}
@@ -116,24 +94,11 @@ class Hull:
     def from_reference(cls, path: str | Path) -> Hull:
         """The hull of a REFERENCE file: every row of status ok that has an energy competes.
 
-        Raises InputError where the file lacks the potential's identity or the elemental
-        energies, or where energy and formation energy of a row are on different scales.
+        Raises InputError where the file lacks the potential's identity or the elemental energies, or where energy and
+        formation energy of a row are on different scales.
         """
-        columns = {column.name: column for column in REFERENCE}
-        table = read_table(path, [columns[name] for name in ("id", "formula", "energy", "formation_energy")])
-        record = read_provenance(path)
-        for key, meaning in (
-            ("potential", "identity of the potential"),
-            ("elemental_energies", "elemental reference energies"),
-        ):
-            if not record.get(key) or not isinstance(record[key], dict):
-                raise InputError(
-                    f"{path} does not record the {meaning} ('{key}'); build it with `crystalformer-rl reference`."
-                )
-        data = {name: table.column(name).to_pylist() for name in ("id", "formula", "energy", "formation_energy")}
-        data["status"] = table.column("status").to_pylist() if "status" in table.column_names else [OK] * table.num_rows
-        elemental = _elemental_energies(record["elemental_energies"], path)
-        return cls(_entries_of_rows(data, elemental, path), elemental, record["potential"])
+        found = read_energies(path)
+        return cls(found.entries, found.elemental_energies, found.identity)
 
     def _add(self, entry: Entry) -> None:
         elements = tuple(sorted(entry.composition))
@@ -155,9 +120,11 @@ class Hull:
 
         Raises NoReferenceEnergyError where an element has none.
         """
-        self._require_elements(atomic_numbers)
-        counts = composition(atomic_numbers)
-        return float(energy) - sum(n * self.elemental_energies[z] for z, n in counts.items()) / sum(counts.values())
+        found = formation_energy(composition(atomic_numbers), energy, self.elemental_energies)
+        if found is None:
+            self._require_elements(atomic_numbers)
+        assert found is not None
+        return found
 
     def distance(self, atomic_numbers: Sequence[int] | np.ndarray, formation_energy: float) -> HullDistance:
         """Distance (eV/atom) of a crystal of the given formation energy (eV/atom) to the hull.
@@ -174,7 +141,7 @@ class Hull:
         e_above_hull = float(formation_energy) - float(competitors.energies[basis] @ amounts)
         products = {competitors.entries[j].id: float(x) for j, x in zip(basis, amounts, strict=True) if x > _LEAST_AMOUNT}
         decomposition = dict(sorted(products.items(), key=lambda item: (-item[1], item[0])))
-        return HullDistance(e_above_hull, decomposition, competitors.support, e_above_hull < -SUSPECT_BELOW)
+        return HullDistance(e_above_hull, decomposition, competitors.support, is_suspect(e_above_hull))
 
     def _require_elements(self, atomic_numbers: Sequence[int] | np.ndarray) -> None:
         if missing := self.missing_elements(atomic_numbers):
@@ -211,50 +178,3 @@ class Hull:
         inside = set(elements)
         found = [key for key in self._systems if len(key) > 1 and inside.issuperset(key)]
         return [self._systems[key] for key in sorted(found, key=lambda key: (len(key), key))]
-
-
-def _elemental_energies(recorded: dict[str, Any], path: str | Path) -> dict[str, float]:
-    numbers = all(isinstance(energy, int | float) and math.isfinite(energy) for energy in recorded.values())
-    if not numbers or not set(recorded) <= set(ATOMIC_NUMBERS):
-        raise InputError(f"{path}: 'elemental_energies' must map element symbols to eV/atom; build the reference again.")
-    return {symbol: float(energy) for symbol, energy in recorded.items()}
-
-
-def _entries_of_rows(data: Mapping[str, list[Any]], elemental: Mapping[str, float], path: str | Path) -> list[Entry]:
-    entries = []
-    parsed: dict[str, dict[int, int]] = {}
-    seen: set[str | None] = {None}
-    for name, formula, energy, formation, status in zip(*data.values(), strict=True):
-        if status not in (OK, None) or formula is None or not (_finite(energy) or _finite(formation)):
-            continue
-        # a decomposition names its phases, and one name for two would add their amounts up
-        if name in seen:
-            raise InputError(f"{path}: the id '{name}' is missing or occurs twice; give each entry an id of its own.")
-        seen.add(name)
-        if formula not in parsed:
-            parsed[formula] = _parsed(formula, name, path)
-        symbols = {SYMBOLS[z - 1]: n for z, n in parsed[formula].items()}
-        if not symbols.keys() <= elemental.keys():
-            continue
-        if _finite(energy):
-            expected = energy - sum(n * elemental[s] for s, n in symbols.items()) / sum(symbols.values())
-            if not _finite(formation):
-                formation = expected
-            elif abs(formation - expected) > _SCALE_TOLERANCE:
-                raise InputError(
-                    f"{path}, row '{name}': its formation_energy {formation:.4f} is not energy less the elemental "
-                    f"energies ({expected:.4f} eV/atom); build the reference again on one energy scale."
-                )
-        entries.append(Entry(name, parsed[formula], float(formation)))
-    return entries
-
-
-def _parsed(formula: str, name: str, path: str | Path) -> dict[int, int]:
-    try:
-        return parse_formula(formula)
-    except InputError as error:
-        raise InputError(f"{path}, row '{name}': {error}") from error
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

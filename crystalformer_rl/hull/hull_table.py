@@ -1,55 +1,20 @@
-"""Distances to the hull for a table of relaxed crystals, and the check that both sides speak of one potential."""
+"""Distances to the hull for a table of relaxed crystals."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.crystal.elements import SYMBOLS, reduced_formula
-from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull, HullDistance
-from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.energy_columns import HULL
-from crystalformer_rl.tables.status import OK
-
-IDENTITY_KEYS = ("name", "weights_sha256", "corrections")
-"""Fields of a potential's identity that must agree before two energies are compared."""
-
-
-def describe_identity(identity: Mapping[str, Any]) -> str:
-    """`chgnet-0.3.0 (weights 1a2b3c4d, corrections none)`; of given DFT energies, `file` in place of `weights`."""
-    digest = str(identity.get("weights_sha256") or "unknown")[:8]
-    what = "file" if identity.get("method") else "weights"
-    return f"{identity.get('name', 'unnamed')} ({what} {digest}, corrections {identity.get('corrections') or 'none'})"
-
-
-def check_same_potential(
-    crystals: str,
-    found: Mapping[str, Any] | None,
-    reference: str,
-    expected: Mapping[str, Any],
-    remedy: str = "use a reference built with the same potential",
-) -> None:
-    """Refuse to compare energies of two potentials, or of one that is not named.
-
-    `crystals` and `reference` name the files in the message; `found` and `expected`
-    are the identities they record; `remedy` ends the sentence where they differ. Raises InputError.
-    """
-    if not found:
-        raise InputError(
-            f"{crystals} does not say which potential its energies come from, and {reference} holds energies of "
-            f"{describe_identity(expected)}; relax with that potential, or pass --assume-same-potential if it did."
-        )
-    if any(found.get(key) != expected.get(key) for key in IDENTITY_KEYS):
-        raise InputError(
-            f"{crystals} holds energies of {describe_identity(found)} but {reference} holds energies of "
-            f"{describe_identity(expected)}; {remedy}."
-        )
+from crystalformer_rl.tables.status import OK, Status
 
 
 def hull_table(hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | None = None) -> pa.Table:
@@ -66,7 +31,7 @@ def hull_table(hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | No
         rows.append({"id": name, "formula": _formula(numbers)} | _row(hull, numbers, energy, initial, status))
         if advance is not None:
             advance(1)
-    return make_table(HULL, {column.name: [row.get(column.name) for row in rows] for column in HULL})
+    return table_of_rows(HULL, rows)
 
 
 def row_status(hull: Hull, numbers: Sequence[int] | np.ndarray | None, energy: float | None, status: str | None) -> str:
@@ -74,12 +39,12 @@ def row_status(hull: Hull, numbers: Sequence[int] | np.ndarray | None, energy: f
     if status not in (OK, None):
         return str(status)
     if numbers is None or len(numbers) == 0:
-        return "empty_crystal"
+        return Status.EMPTY_CRYSTAL
     if energy is None or not math.isfinite(energy):
-        return "potential_failed"
+        return Status.POTENTIAL_FAILED
     if not _elements_known(numbers):
-        return "unknown_element"
-    return "no_reference_energy" if hull.missing_elements(numbers) else OK
+        return Status.UNKNOWN_ELEMENT
+    return Status.NO_REFERENCE_ENERGY if hull.missing_elements(numbers) else OK
 
 
 def _row(

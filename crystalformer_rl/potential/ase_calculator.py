@@ -15,6 +15,7 @@ import numpy as np
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked, screen, screen_distances
+from crystalformer_rl.reference.identity import PotentialIdentity
 
 _logger = logging.getLogger(__name__)
 
@@ -33,12 +34,12 @@ class AseCalculator:
         self._told: set[str] = set()
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> PotentialIdentity:
         """Import path and a digest of the calculator's parameters."""
         parameters = getattr(self._calculator, "parameters", None)
         text = json.dumps(_plain(parameters if isinstance(parameters, Mapping) else {}), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return {"name": f"ASE {self._path}", "weights_sha256": digest, "corrections": "unknown"}
+        return PotentialIdentity(f"ASE {self._path}", digest)
 
     def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> list[Outcome]:
         """One outcome a crystal; see `Potential`."""

@@ -34,11 +34,12 @@ from crystalformer_rl.potential.graph import (
     screened_graphs,
 )
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked
+from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
 
-#: Our names, the package's names, and what the training energies include.
+#: Our names, the package's names, and the scale of the training energies.
 MODELS = {
-    "chgnet": ("0.3.0", "MP2020 corrections, learned with the energies"),
-    "chgnet-r2scan": ("r2scan", "none; r2SCAN energies"),
+    "chgnet": ("0.3.0", Functional.PBE, Corrections.MP2020),
+    "chgnet-r2scan": ("r2scan", Functional.R2SCAN, Corrections.NONE),
 }
 EMBEDDING_SIZE = 2 * 3 * 64 + 3
 _SUPPORTED = frozenset(range(1, 95))
@@ -64,14 +65,14 @@ class CHGNet:
         self._angle_cutoff = float(self._model.model_args["bond_graph_cutoff"])
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
-        """Name, digest of the weights as loaded, corrections."""
+    def identity(self) -> PotentialIdentity:
+        """Name, digest of the weights as loaded, scale of the training energies."""
         digest = hashlib.sha256()
         for key, value in sorted(self._model.state_dict().items()):
             digest.update(key.encode())
             digest.update(value.cpu().numpy().tobytes())
-        version, corrections = MODELS[self.name]
-        return {"name": f"CHGNet {version}", "weights_sha256": digest.hexdigest(), "corrections": corrections}
+        version, functional, corrections = MODELS[self.name]
+        return PotentialIdentity(f"CHGNet {version}", digest.hexdigest(), functional, corrections)
 
     def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> list[Outcome]:
         """One outcome a crystal; see `Potential`."""

@@ -1,4 +1,4 @@
-"""What every potential must satisfy, as one function: `check_potential`."""
+"""What every potential must satisfy, as one function: `measure_laws`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Deviations:
         return {name: value for name, value in asdict(self).items() if not value <= limits[name]}
 
 
-def check_potential(potential: Potential, crystals: Sequence[Crystal], seed: int = 0) -> Deviations:
+def measure_laws(potential: Potential, crystals: Sequence[Crystal], seed: int = 0) -> Deviations:
     """Measure how far `potential` is from the laws on `crystals`, which it must be able to evaluate.
 
     The crystals should lie off their minimum, so that forces and stress are not zero by symmetry.

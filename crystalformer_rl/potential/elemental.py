@@ -18,8 +18,8 @@ from crystalformer_rl.crystal.elements import symbol
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.tokens import Sites, decode, primitive
 from crystalformer_rl.potential.protocol import Evaluation, Potential
+from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.relaxation import relax
-from crystalformer_rl.potential.walker import Settings
 
 _NEAREST, _NEAREST_NOBLE = 1.3, 2.2
 """Nearest distances from which squeezing starts, in units of twice the covalent radius."""
@@ -30,7 +30,7 @@ _SQUEEZE, _SQUEEZES = 0.955, 15
 _MOST_SHRINKING = 0.88
 """The nearest distance after relaxation, at least, as a fraction of that before."""
 
-_SETTINGS = Settings(fmax=0.02, smax=0.2, max_evaluations=60)
+_SETTINGS = RelaxSettings(fmax=0.02, smax=0.2, max_evaluations=60)
 
 # Space group, axes as multiples of a (a, b, c, α, β, γ), and sites: Wyckoff letter, x, y, z.
 _STRUCTURES: dict[str, tuple[int, tuple[float, ...], tuple[tuple[int, float, float, float], ...]]] = {

@@ -14,8 +14,9 @@ import numpy as np
 
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.potential.protocol import Potential
+from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.relaxation import relax, sites_of, sites_without_symmetry
-from crystalformer_rl.potential.walker import Relaxed, Settings
+from crystalformer_rl.potential.walker import Relaxed
 
 RATTLE = 0.03
 """Å, standard deviation of each coordinate's displacement."""
@@ -30,7 +31,7 @@ LEAST_GAIN = 1e-3
 def relax_freely(
     potential: Potential,
     results: Sequence[Relaxed],
-    settings: Settings,
+    settings: RelaxSettings,
     *,
     batch_size: int = 16,
     advance: Callable[[int], object] | None = None,

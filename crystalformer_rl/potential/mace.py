@@ -21,7 +21,11 @@ from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential.graph import CrystalGraph, crystal_graph, run_packs, screened_graphs
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked
+from crystalformer_rl.reference.identity import Functional, PotentialIdentity
 from crystalformer_rl.tables.provenance import sha256
+
+_FUNCTIONAL_OF_HEAD = {"matpes_r2scan": Functional.R2SCAN}
+"""Heads of published models whose name says the functional that they learned."""
 
 
 class Mace:
@@ -56,13 +60,15 @@ class Mace:
         self._head_name = heads[self._head]
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
-        """Name from the file, digest of the file, and the head, which is a choice of training energies."""
-        return {
-            "name": f"MACE {self._path.stem}",
-            "weights_sha256": sha256(self._path),
-            "corrections": f"those of the training energies, head {self._head_name}",
-        }
+    def identity(self) -> PotentialIdentity:
+        """Name from the file, digest of the file, and the head, which is a choice of training energies.
+
+        A file does not say which corrections its training energies had.
+        """
+        functional = _FUNCTIONAL_OF_HEAD.get(self._head_name.lower(), Functional.UNKNOWN)
+        return PotentialIdentity(
+            f"MACE {self._path.stem}", sha256(self._path), functional, variant=f"head {self._head_name}"
+        )
 
     def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> list[Outcome]:
         """One outcome a crystal; see `Potential`."""

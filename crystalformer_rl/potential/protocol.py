@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from crystalformer_rl.crystal.distances import shortest_distance
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_status
+from crystalformer_rl.reference.identity import PotentialIdentity
 
 EV_PER_A3_IN_GPA = 160.21766208
 """1 eV/Å³ in GPa."""
@@ -46,12 +47,11 @@ Outcome = Evaluation | str
 class Potential(Protocol):
     """A machine-learned or classical potential.
 
-    `identity` names it: {"name", "weights_sha256", "corrections"}. Two energies may
-    be compared only when they come from potentials of the same identity.
+    Two energies may be compared only when they come from potentials of equal `identity`.
     """
 
     @property
-    def identity(self) -> dict[str, Any]: ...
+    def identity(self) -> PotentialIdentity: ...
 
     def evaluate(self, crystals: Sequence[Crystal], *, forces: bool = True) -> list[Outcome]:
         """One outcome for each crystal, in order; a crystal that fails leaves the others as they were."""

@@ -17,7 +17,8 @@ from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, sort_sites, token_columns
 from crystalformer_rl.potential.coordinates import Coordinates
 from crystalformer_rl.potential.protocol import Potential, screen
-from crystalformer_rl.potential.walker import Relaxed, Settings, Walker
+from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.potential.walker import Relaxed, Walker
 from crystalformer_rl.tables.crystal_columns import SITE_FRAC_COORDS
 
 _MOST_ATOMS_TO_SYMMETRIZE = 2000
@@ -38,7 +39,7 @@ def sites_without_symmetry(crystal: Crystal) -> Sites:
     return sort_sites(1, ones, crystal.atomic_numbers, coords, lattice_parameters(crystal.lattice))
 
 
-def _walker(item: Sites | Crystal | str, settings: Settings, symprec: float) -> Walker | Relaxed:
+def _walker(item: Sites | Crystal | str, settings: RelaxSettings, symprec: float) -> Walker | Relaxed:
     """The walker of a crystal, or at once the result of one that cannot be relaxed."""
     if isinstance(item, str):
         return Relaxed(item, 0)
@@ -60,7 +61,7 @@ def _walker(item: Sites | Crystal | str, settings: Settings, symprec: float) -> 
 def relax(
     potential: Potential,
     crystals: Iterable[Sites | Crystal | str],
-    settings: Settings | None = None,
+    settings: RelaxSettings | None = None,
     *,
     batch_size: int = 16,
     symprec: float = 0.01,
@@ -72,7 +73,7 @@ def relax(
     crystal which failed before and is handed on. batch_size: walkers at a time. `advance` is called with 1 whenever
     a crystal is done.
     """
-    settings = settings or Settings()
+    settings = settings or RelaxSettings()
     results: dict[int, Relaxed] = {}
     walkers: dict[int, Walker] = {}
 

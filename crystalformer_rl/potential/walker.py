@@ -15,6 +15,7 @@ from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.potential.coordinates import Coordinates
 from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Outcome
+from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.springs import model_hessian, pushed_apart
 
 _ENERGY_NOISE = 2e-6
@@ -25,29 +26,15 @@ _SECANTS = 20
 _SECANT_WINDOW = 0.1
 """eV/atom; a step that began further above than this says little about the Hessian here."""
 
+_LONGEST_STEP, _LARGEST_STRAIN = 0.2, 0.04
+"""Å, of any atom in one step, and largest component of the strain; both doubled at most while steps succeed."""
 _WIDEST = 2.0
-"""Largest region, in units of the settings' largest displacement and strain."""
+"""Largest region, in units of these two."""
 _NARROWEST = 1e-3
 _FAILURES = 8
 """Failing evaluations in a row that end a walk."""
 _SHRUNK, _GROWN = 0.5, 2.0
 """Volumes of the cell, in units of the first, between which a walk is believed."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """When a relaxation is done and how far it may step.
-
-    fmax: eV/Å, largest force on an atom; smax: GPa, largest stress component; max_evaluations: of the
-    potential, the first included; max_displacement: Å, of any atom in one step, and max_strain: largest
-    component in one step, both doubled at most while steps succeed.
-    """
-
-    fmax: float = 0.05
-    smax: float = 0.5
-    max_evaluations: int = 25
-    max_displacement: float = 0.2
-    max_strain: float = 0.04
 
 
 @dataclass(frozen=True)
@@ -97,11 +84,11 @@ class Walker:
     """The relaxation of one crystal, advanced from outside: `trial` out, `advance(outcome)` in.
 
     q: of the trial; best: the lowest point so far, from which steps are taken; expected: the change of energy (eV)
-    that the quadratic model promises for the trial; trust: radius of the region, in units of the settings' largest steps.
+    that the quadratic model promises for the trial; trust: radius of the region, in units of the largest steps.
     """
 
     coordinates: Coordinates
-    settings: Settings
+    settings: RelaxSettings
     q: np.ndarray = field(init=False)
     best: _Point | None = None
     secants: list[_Secant] = field(default_factory=list)
@@ -224,8 +211,8 @@ class Walker:
         p = self.coordinates.n_positional
         moves = self.coordinates.displacements(self.best.q) @ step[:p]
         farthest = max(
-            float(np.linalg.norm(moves, axis=1).max()) / self.settings.max_displacement,
-            float(np.abs(self.coordinates.strain(step)).max()) / self.settings.max_strain,
+            float(np.linalg.norm(moves, axis=1).max()) / _LONGEST_STEP,
+            float(np.abs(self.coordinates.strain(step)).max()) / _LARGEST_STRAIN,
         )
         return 1.0 / max(farthest, 1e-12)
 

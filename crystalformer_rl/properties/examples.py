@@ -91,7 +91,9 @@ def features(
     """
     names = feature_names(elements)
     size = potential.embed(data.crystals[:1]).shape[1]  # the same weights may be embedded in another way
-    key = digest_json([sha256(data.path), sorted(data.labels), potential.identity, size, names, elements.table.tolist()])
+    key = digest_json(
+        [sha256(data.path), sorted(data.labels), potential.identity.as_record(), size, names, elements.table.tolist()]
+    )
     file = Path(cache) / f"features-{key[:16]}.npz" if cache else None
     if file is not None and file.is_file():
         with np.load(file, allow_pickle=False) as stored:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.properties.features import supported
 from crystalformer_rl.properties.models import PropertyModels
+from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.property_columns import PROPERTIES
 from crystalformer_rl.tables.status import OK
@@ -23,7 +24,7 @@ class Embedder(Protocol):
     """What the property models need of a potential."""
 
     @property
-    def identity(self) -> dict[str, Any]: ...
+    def identity(self) -> PotentialIdentity: ...
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
         """(N, d) statistics of the atoms' features, NaN for a crystal that fails."""
@@ -34,13 +35,13 @@ class Embedder(Protocol):
         ...
 
 
-def check_embedding(models: PropertyModels, identity: Mapping[str, Any], path: str) -> None:
+def check_embedding(models: PropertyModels, identity: PotentialIdentity, path: str) -> None:
     """Raises InputError where the potential is not the one whose embeddings the models at `path` learned."""
     expected = models.embedding
-    if identity.get("weights_sha256") != expected.get("weights_sha256"):
+    if identity.digest != expected.get("weights_sha256"):
         raise InputError(
             f"{path} was trained on embeddings of {expected.get('name')} with other weights than the installed "
-            f"{identity.get('name')}; install the version it names or run `crystalformer-rl train-properties` again."
+            f"{identity.name}; install the version it names or run `crystalformer-rl train-properties` again."
         )
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from crystalformer_rl.crystal.elements import SYMBOLS
 from crystalformer_rl.crystal.entries import MP2020 as MP2020_NAME
 from crystalformer_rl.crystal.entries import DftEntry
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.reference import scale
 from crystalformer_rl.reference.corrections import MP2020, NoCorrectionError
+from crystalformer_rl.reference.formation_energy import by_number, formation_energy, lowest_elemental_energies
+from crystalformer_rl.reference.identity import Corrections, Functional
+from crystalformer_rl.reference.scale import dft_identity
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.energy_columns import REFERENCE
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.tables.status import OK, Status
 
-Corrections = Literal["mp2020", "none", "as-given"]
-CORRECTIONS: tuple[Corrections, ...] = ("mp2020", "none", "as-given")
-FUNCTIONALS = ("PBE", "PBEsol", "SCAN", "r2SCAN")
+Treatment = Literal["mp2020", "none", "as-given"]
+TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
+"""What becomes of the entries' corrections: MP2020 computed afresh, none, or what the entries carry."""
+
+FUNCTIONALS = tuple(functional.value for functional in Functional if functional is not Functional.UNKNOWN)
 
 _DIGITS = 8  # of eV/atom; a hull of given energies is as exact as they are
 _RUN_TYPES = {
@@ -61,7 +64,7 @@ def given_reference(
     *,
     digest: str,
     source: str,
-    corrections: Corrections = "mp2020",
+    corrections: Treatment = "mp2020",
     functional: str | None = None,
     elemental_energies: Mapping[str, float] | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
@@ -83,16 +86,16 @@ def given_reference(
     counted = _Counts()
     rows = list(_rows(entries, source, corrections, functional, counted))
     functional = functional or next(iter(counted.functionals), "PBE")
-    elemental = dict(elemental_energies or _lowest_elements(rows))
+    elemental = dict(elemental_energies or lowest_elemental_energies((row.counts, row.energy) for row in rows))
     if not elemental:
         raise InputError(
             f"{source} holds no usable elemental entries, from which formation energies could count; give "
-            "--elemental-energies."
+            "elemental energies."
         )
     table = _table(rows, elemental, source)
     name = _name(corrections, counted)
     record = {
-        "potential": scale.dft_identity(digest, functional, name),
+        "potential": dft_identity(digest, Functional.of(functional), name).as_record(),
         "elemental_energies": dict(sorted(elemental.items())),
         "energies": {"hull_only": _statement(source, corrections, functional, counted, elemental_energies is None)},
     }
@@ -108,7 +111,7 @@ def run_functional(run_type: str | None) -> str | None:
 
 
 def _rows(
-    entries: Iterable[DftEntry], source: str, corrections: Corrections, functional: str | None, counted: _Counts
+    entries: Iterable[DftEntry], source: str, corrections: Treatment, functional: str | None, counted: _Counts
 ) -> Iterator[_Row]:
     scheme = MP2020()
     for entry in entries:
@@ -121,15 +124,15 @@ def _rows(
         yield row
 
 
-def _check_scheme(source: str, corrections: Corrections, functional: str | None) -> None:
+def _check_scheme(source: str, corrections: Treatment, functional: str | None) -> None:
     if corrections == "mp2020" and functional not in (None, "PBE"):
         raise InputError(
-            f"{source}: MP2020 corrections are made for PBE and PBE+U, not for {functional} energies; give "
-            "--corrections none, or as-given."
+            f"{source}: MP2020 corrections are made for PBE and PBE+U, not for {functional} energies; take "
+            "them without corrections, or as given."
         )
 
 
-def _count_functional(entry: DftEntry, source: str, corrections: Corrections, chosen: str | None, counted: _Counts) -> None:
+def _count_functional(entry: DftEntry, source: str, corrections: Treatment, chosen: str | None, counted: _Counts) -> None:
     """Note the entry's functional; raise InputError as soon as no single one can hold, which is early in a long file."""
     found = run_functional(entry.run_type)
     if found is None:
@@ -141,20 +144,20 @@ def _count_functional(entry: DftEntry, source: str, corrections: Corrections, ch
     if len(counted.functionals) > 1:
         raise InputError(
             f"{source}, entry '{entry.id}': energies of {' and '.join(sorted(counted.functionals))} do not make one hull; "
-            "choose with --functional which to take."
+            "choose the functional to take."
         )
     _check_scheme(source, corrections, found)
 
 
-def _run_status(entry: DftEntry, scheme: MP2020, corrections: Corrections, chosen: str | None) -> str:
+def _run_status(entry: DftEntry, scheme: MP2020, corrections: Treatment, chosen: str | None) -> str:
     found = run_functional(entry.run_type)
     if chosen is not None and found not in (None, chosen):
-        return "other_functional"
+        return Status.OTHER_FUNCTIONAL
     if corrections == "as-given" or (found or chosen or "PBE") != "PBE" or _u_inferred(entry):
         return OK
     # GGA and GGA+U energies of one compound are an eV apart: a hull of both would be of neither
     assert entry.counts is not None
-    return OK if dict(entry.hubbards or {}) == scheme.hubbards(entry.counts) else "other_functional"
+    return OK if dict(entry.hubbards or {}) == scheme.hubbards(entry.counts) else Status.OTHER_FUNCTIONAL
 
 
 def _u_inferred(entry: DftEntry) -> bool:
@@ -162,7 +165,7 @@ def _u_inferred(entry: DftEntry) -> bool:
     return not entry.hubbards and (entry.run_type is None or entry.run_type.upper().endswith("+U"))
 
 
-def _energy(entry: DftEntry, scheme: MP2020, corrections: Corrections, counted: _Counts) -> tuple[str, float | None]:
+def _energy(entry: DftEntry, scheme: MP2020, corrections: Treatment, counted: _Counts) -> tuple[str, float | None]:
     assert entry.counts is not None
     assert entry.energy is not None
     if corrections == "none":
@@ -174,7 +177,7 @@ def _energy(entry: DftEntry, scheme: MP2020, corrections: Corrections, counted: 
     try:
         value = scheme.correction(entry.counts, entry.crystal, hubbards=hubbards, hints=entry.hints)
     except NoCorrectionError:
-        return "no_correction", None
+        return Status.NO_CORRECTION, None
     if entry.crystal is None:
         counted.by_composition += 1
     else:
@@ -192,37 +195,26 @@ def _count_carried(entry: DftEntry, counted: _Counts) -> None:
         counted.bare_oxides += 1
 
 
-def _name(corrections: Corrections, counted: _Counts) -> str:
+def _name(corrections: Treatment, counted: _Counts) -> Corrections:
     """What the corrections are; `as-given` is MP2020 only where everything that should carry it does, by name."""
     if corrections == "mp2020":
-        return scale.MP2020
+        return Corrections.MP2020
     if corrections == "none":
-        return scale.NONE
+        return Corrections.NONE
     uniform = counted.carry_mp2020 > 0 and counted.carry_others == 0 and counted.bare_oxides == 0
-    return scale.MP2020 if uniform else scale.AS_GIVEN
-
-
-def _lowest_elements(rows: Iterable[_Row]) -> dict[str, float]:
-    lowest: dict[str, float] = {}
-    for row in rows:
-        if row.energy is not None and row.counts is not None and len(row.counts) == 1:
-            symbol = SYMBOLS[next(iter(row.counts)) - 1]
-            lowest[symbol] = min(row.energy, lowest.get(symbol, row.energy))
-    return lowest
+    return Corrections.MP2020 if uniform else Corrections.AS_GIVEN
 
 
 def _table(rows: list[_Row], elemental: Mapping[str, float], source: str) -> pa.Table:
     formation = []
+    zero = by_number(elemental)
     for row in rows:
         value = None
         if row.energy is not None and row.counts is not None:
-            symbols = {SYMBOLS[z - 1]: n for z, n in row.counts.items()}
-            if symbols.keys() <= elemental.keys():
-                mean = sum(n * elemental[symbol] for symbol, n in symbols.items()) / sum(symbols.values())
-                value = round(row.energy - mean, _DIGITS)
-            else:
-                row.status = "no_reference_energy"
-        formation.append(value)
+            value = formation_energy(row.counts, row.energy, zero)
+            if value is None:
+                row.status = Status.NO_REFERENCE_ENERGY
+        formation.append(None if value is None else round(value, _DIGITS))
     data = {
         "id": [row.id for row in rows],
         "formula": [row.formula for row in rows],
@@ -237,7 +229,7 @@ def _table(rows: list[_Row], elemental: Mapping[str, float], source: str) -> pa.
     return make_table(REFERENCE, data | {name: [row.labels.get(name) for row in rows] for name in labels})
 
 
-def _statement(source: str, corrections: Corrections, functional: str, counted: _Counts, own_elements: bool) -> str:
+def _statement(source: str, corrections: Treatment, functional: str, counted: _Counts, own_elements: bool) -> str:
     words = [f"DFT total energies ({'PBE/PBE+U' if functional == 'PBE' else functional}) of {source}"]
     if counted.without_run_type:
         words.append(f"{counted.without_run_type} entries name no run type and are taken for {functional}")

@@ -19,6 +19,11 @@ class Functional(StrEnum):
     R2SCAN = "r2SCAN"
     UNKNOWN = "unknown"
 
+    @classmethod
+    def of(cls, name: str | None) -> Functional:
+        """The functional of that name; `UNKNOWN` for another."""
+        return cls(name) if name in {member.value for member in cls} else cls.UNKNOWN
+
 
 class Corrections(StrEnum):
     """What was added to the functional's energies before anybody learned or stored them."""
@@ -82,7 +87,7 @@ class PotentialIdentity:
         return cls(
             name=str(record["name"]),
             digest=str(record.get("weights_sha256") or ""),
-            functional=_member(Functional, record.get("functional")) if known else _old_functional(record, words),
+            functional=Functional.of(record.get("functional")) if known else _old_functional(record, words),
             corrections=_member(Corrections, words) if known else _old_corrections(words),
             method=Method.DFT if record.get("method") == Method.DFT.value else Method.POTENTIAL,
             variant=str(
@@ -106,7 +111,7 @@ def _old_corrections(words: str) -> Corrections:
 
 def _old_functional(record: Mapping[str, Any], words: str) -> Functional:
     if record.get("functional"):
-        return _member(Functional, record["functional"])
+        return Functional.of(record["functional"])
     if "r2scan" in f"{record['name']} {words}".lower().replace("²", "2"):
         return Functional.R2SCAN
     return Functional.PBE if _old_corrections(words) is Corrections.MP2020 else Functional.UNKNOWN

@@ -1,120 +1,80 @@
-"""Which scale energies are on: the density functional, and the corrections that are in them.
+"""Whether a potential's energies can stand beside a DFT reference: both must be on one energy scale.
 
-A potential's energies may stand beside a DFT hull only where both are on one scale. This module decides from the
-identities that files record, and refuses where that cannot be known.
+A scale is a density functional and the corrections added to its energies. This module decides from the identities that
+files record, and refuses where that cannot be known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull.hull_table import describe_identity
+from crystalformer_rl.reference.identity import Corrections, Functional, Method, PotentialIdentity
 
-MP2020 = "MP2020"
-NONE = "none"
-AS_GIVEN = "as given, under no known name"
-
-DFT = "DFT"
-"""`method` of the identity of a reference that holds DFT energies."""
+_KNOWN = (Corrections.MP2020, Corrections.NONE)
 
 
-@dataclass(frozen=True)
-class Scale:
-    """functional: `PBE` (PBE and PBE+U as the Materials Project mixes them), `r2SCAN` …; corrections: `MP2020` or `none`.
-
-    None where it is not known.
-    """
-
-    functional: str | None
-    corrections: str | None
-
-
-def is_dft(identity: Mapping[str, Any] | None) -> bool:
-    """Whether the energies are DFT's own, not a potential's."""
-    return bool(identity) and (identity or {}).get("method") == DFT
-
-
-def dft_identity(digest: str, functional: str, corrections: str) -> dict[str, Any]:
+def dft_identity(digest: str, functional: Functional, corrections: Corrections) -> PotentialIdentity:
     """The identity of a reference of given DFT energies; `digest`: SHA-256 of what they were read from."""
-    name = "PBE/PBE+U" if functional == "PBE" else functional
-    return {
-        "name": f"DFT as given, {name}",
-        "weights_sha256": digest,
-        "corrections": corrections,
-        "method": DFT,
-        "functional": functional,
-    }
+    name = "PBE/PBE+U" if functional is Functional.PBE else functional.value
+    return PotentialIdentity(f"DFT as given, {name}", digest, functional, corrections, Method.DFT)
 
 
-def reference_scale(identity: Mapping[str, Any]) -> Scale:
-    """The scale of a DFT reference."""
-    corrections = identity.get("corrections")
-    return Scale(identity.get("functional"), corrections if corrections in (MP2020, NONE) else None)
-
-
-def potential_scale(identity: Mapping[str, Any]) -> Scale:
-    """The scale of a potential's energies, as far as its identity says it.
-
-    `corrections` that begin with `MP2020` or with `none` say it; everything else (a MACE head, `unknown`) does not.
-    MP2020 is made for PBE(+U) and implies it; r2SCAN is known by its name.
-    """
-    text = str(identity.get("corrections") or "").strip().lower()
-    corrections = MP2020 if text.startswith("mp2020") else NONE if text.startswith("none") else None
-    named = f"{identity.get('name') or ''} {text}".lower().replace("²", "2")
-    functional = "r2SCAN" if "r2scan" in named else "PBE" if corrections == MP2020 else None
-    return Scale(functional, corrections)
+def is_dft(identity: PotentialIdentity | None) -> bool:
+    """Whether the energies are DFT's own, not a potential's."""
+    return identity is not None and identity.method is Method.DFT
 
 
 def must_add_mp2020(
-    crystals: str, found: Mapping[str, Any] | None, reference: str, expected: Mapping[str, Any], said: str | None
+    crystals: str,
+    found: PotentialIdentity | None,
+    reference: str,
+    expected: PotentialIdentity,
+    said: Corrections | None,
 ) -> bool:
     """Whether MP2020 corrections must be added to a potential's energies before they stand beside a DFT reference.
 
-    `crystals` and `reference` name the files in messages; `found` and `expected` are the identities they record;
-    `said` is what the user says of the potential's corrections, `mp2020` or `none`, where the identity
-    does not. Raises InputError where the two cannot be brought to one scale.
+    `crystals` and `reference` name the files in messages; `found` and `expected` are the identities they record; `said` is
+    what the user says of the potential's corrections, MP2020 or none, where the identity does not. Raises InputError where
+    the two cannot be brought to one scale.
     """
     if not is_dft(expected):
         raise InputError(
-            f"{reference} holds energies of {describe_identity(expected)}, not of DFT; leave out --against-dft, or give "
-            "a reference made with `crystalformer-rl reference --energies given`."
+            f"{reference} holds energies of {expected}, not of DFT; compare with it as with any other reference, or give one "
+            "of DFT energies as computed entries give them."
         )
-    there = reference_scale(expected)
-    if there.corrections is None:
+    if expected.corrections not in _KNOWN:
         raise InputError(
             f"{reference} holds DFT energies with corrections of no known name, so no potential's energies can be brought "
-            "to its scale; build it with `reference --energies given --corrections mp2020` (or none)."
+            "to its scale; build it again with MP2020 corrections, or with none."
         )
-    here = potential_scale(found or {})
-    corrections = _corrections(crystals, found or {}, here, said)
-    if here.functional and there.functional and here.functional != there.functional:
+    corrections = _corrections(crystals, found, said)
+    functionals = {found.functional if found else Functional.UNKNOWN, expected.functional}
+    if found is not None and Functional.UNKNOWN not in functionals and len(functionals) > 1:
         raise InputError(
-            f"{crystals} holds energies of {describe_identity(found or {})}, which learned {here.functional}, but {reference} "
-            f"holds {there.functional} energies; use a reference of the potential's functional."
+            f"{crystals} holds energies of {found}, which learned {found.functional}, but {reference} "
+            f"holds {expected.functional} energies; use a reference of the potential's functional."
         )
-    if corrections == MP2020 and there.corrections == NONE:
+    if corrections is Corrections.MP2020 and expected.corrections is Corrections.NONE:
         raise InputError(
             f"{crystals} holds energies that include MP2020 corrections but {reference} holds uncorrected ones; build the "
-            "reference with `reference --energies given --corrections mp2020`."
+            "reference with MP2020 corrections."
         )
-    return corrections == NONE and there.corrections == MP2020
+    return corrections is Corrections.NONE and expected.corrections is Corrections.MP2020
 
 
-def _corrections(crystals: str, found: Mapping[str, Any], scale: Scale, said: str | None) -> str:
+def _corrections(crystals: str, found: PotentialIdentity | None, said: Corrections | None) -> Corrections:
     """The corrections in a potential's energies: what its identity says, or where it is silent what the user says."""
-    claimed = None if said is None else MP2020 if said == "mp2020" else NONE
-    if scale.corrections is None and claimed is None:
-        who = f"of {describe_identity(found)}" if found else "of a potential that it does not name"
+    recorded = found.corrections if found is not None else Corrections.UNKNOWN
+    if recorded in _KNOWN:
+        if said not in (None, recorded):
+            raise InputError(
+                f"{crystals} holds energies of {found}, which contradicts what is said of their corrections, {said}; leave that "
+                "out."
+            )
+        return recorded
+    if said is None:
+        who = f"of {found}" if found is not None else "of a potential that it does not name"
         raise InputError(
-            f"{crystals} holds energies {who}, and whether these include MP2020 corrections is not recorded; say it with "
-            "--potential-corrections mp2020 or none."
+            f"{crystals} holds energies {who}, and whether these include MP2020 corrections is not recorded; say whether they "
+            "do."
         )
-    if scale.corrections is not None and claimed not in (None, scale.corrections):
-        raise InputError(
-            f"{crystals} holds energies of {describe_identity(found)}, which contradicts --potential-corrections {said}; "
-            "leave the option out."
-        )
-    return scale.corrections or claimed or NONE
+    return said

@@ -12,6 +12,7 @@ import numpy as np
 
 from crystalformer_rl import __version__
 from crystalformer_rl.discovery.known_structures import LEVELS
+from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.report.charts import Point, curve, histogram, mark, scatter
 from crystalformer_rl.report.results import Results, Row, from_json
 from crystalformer_rl.report.words import caveats, change, discoveries, percent, signed, threshold
@@ -295,12 +296,5 @@ def _versions(records: dict[str, Row]) -> list[tuple[str, str]]:
 
 def _potentials(records: dict[str, Row]) -> list[str]:
     """The potentials' identities that the tables name: one, unless energies of several were mixed."""
-    identities = [record["potential"] for record in records.values() if isinstance(record.get("potential"), dict)]
-    return sorted({_identity(identity) for identity in identities})
-
-
-def _identity(identity: Row) -> str:
-    digest = str(identity.get("weights_sha256", ""))[:12]
-    return (
-        f"{identity.get('name', 'unnamed')} (weights {digest or 'not recorded'}…, corrections {identity.get('corrections')})"
-    )
+    identities = (PotentialIdentity.from_record(record.get("potential")) for record in records.values())
+    return sorted({str(identity) for identity in identities if identity is not None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from crystalformer_rl.discovery.metrics import difference_interval
+from crystalformer_rl.intervals import difference_interval
 from crystalformer_rl.report.results import Results, Row
 
 _NAMED = 5

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crystalformer_rl.crystal.tokens import Sites
-from crystalformer_rl.hull import SUSPECT_BELOW
+from crystalformer_rl.hull.stability import SUSPECT_BELOW
 from crystalformer_rl.tables.figure_columns import FIGURES
 from crystalformer_rl.tables.status import OK
 

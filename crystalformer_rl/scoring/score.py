@@ -13,11 +13,14 @@ from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, primitive
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.rollout import Score, Scores
-from crystalformer_rl.hull import Hull, check_same_potential, row_status
+from crystalformer_rl.hull import Hull, row_status
+from crystalformer_rl.potential.client import PotentialWorker
+from crystalformer_rl.reference.compatibility import check_same_potential
+from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.reward_settings import RewardConfig
 from crystalformer_rl.rewards.scored_batch import ENERGY, FORCE, NOVELTY, PROPERTIES, Batch
-from crystalformer_rl.scoring.client import PotentialWorker
+from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, STATUS
@@ -29,23 +32,24 @@ _EVALUATED = (OK, "potential_failed", "out_of_memory")
 """Statuses of crystals that the potential was evaluated for; others are refused before."""
 
 
-def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: KnownKinds) -> Score:
+def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: KnownKinds, models: str | None = None) -> Score:
     """The score of a batch by the figures of the crystals as sampled.
 
     The energies must come from the potential that `hull.identity` names; whoever makes the worker checks it. Figures
-    that cost more than an energy are computed for those crystals alone whose reward depends on them.
+    that cost more than an energy are computed for those crystals alone whose reward depends on them. models: file of the
+    property models, where the reward needs them.
     """
     everywhere = FORCE if reward.needs_everywhere(FORCE) else ENERGY
     later = [group for group in (PROPERTIES, FORCE) if group in reward.needs and group != everywhere]
 
     def score(sites: Sequence[Sites | None], statuses: Sequence[str]) -> Scores:
         table = _crystals_table(sites, statuses)
-        answer = worker.figures(table, everywhere)
+        answer = figures_of(worker, table, everywhere)
         batch = _judged(hull, known, sites, table, answer)
         evaluations = _evaluated([status == OK for status in statuses], answer.column("status").to_pylist())
         for group in later:
             wanted = reward.wanted(group, batch)
-            batch = _with_more(worker, table, batch, group, wanted)
+            batch = _with_more(worker, table, batch, group, wanted, models)
             if group == FORCE:  # what predictions cost is no evaluation of energy or forces, and not counted
                 evaluations += _evaluated(wanted.tolist(), batch.reasons[FORCE])
         rewards = reward.score(batch)
@@ -65,7 +69,7 @@ def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: Known
 @contextmanager
 def open_scoring(
     settings: RewardConfig, potential: str, reference: str, properties: str | None, threads: int | None
-) -> Iterator[tuple[Score, dict[str, Any]]]:
+) -> Iterator[tuple[Score, PotentialIdentity]]:
     """The score that `settings` describe and the identity of its potential; its worker lives as long as the block.
 
     reference: file of the known crystals, in the same potential; properties: file of the property models, which is
@@ -83,9 +87,10 @@ def open_scoring(
         )
     hull = Hull.from_reference(reference)
     models = properties if PROPERTIES in reward.needs else None
-    with PotentialWorker(potential, properties=models, threads=threads) as worker:
+    prepare = [(FUNCTIONS[PROPERTIES], {"models": models})] if models else []
+    with PotentialWorker(potential, prepare=prepare, threads=threads) as worker:
         check_same_potential(f"the potential {potential}", worker.identity, reference, hull.identity)
-        yield make_score(worker, hull, reward, known), worker.identity
+        yield make_score(worker, hull, reward, known, models), worker.identity
 
 
 def _crystals_table(sites: Sequence[Sites | None], statuses: Sequence[str]) -> pa.Table:
@@ -121,10 +126,18 @@ def _judged(hull: Hull, known: KnownKinds, sites: Sequence[Sites | None], table:
     return Batch(numbers, statuses, figures, suspect, list(sites))
 
 
-def _with_more(worker: PotentialWorker, table: pa.Table, batch: Batch, group: str, wanted: np.ndarray) -> Batch:
+def figures_of(worker: PotentialWorker, table: pa.Table, group: str, models: str | None = None) -> pa.Table:
+    """A group of figures of the crystals in `table`, row for row: the columns of `ANSWERS`, null where status says why."""
+    options: dict[str, Any] = {"models": models} if group == PROPERTIES else {}
+    return worker.map(FUNCTIONS[group], table, ANSWERS[group], **options)
+
+
+def _with_more(
+    worker: PotentialWorker, table: pa.Table, batch: Batch, group: str, wanted: np.ndarray, models: str | None
+) -> Batch:
     """The batch with the figures of `group` for the wanted crystals, and with the reasons for those that are missing."""
     rows = np.flatnonzero(wanted)
-    answer = worker.figures(table.take(pa.array(rows, pa.int64())), group)
+    answer = figures_of(worker, table.take(pa.array(rows, pa.int64())), group, models)
     figures, reasons = dict(batch.figures), [OK] * len(batch)
     for name in answer.column_names:
         if name in _FIGURES and name not in figures:

@@ -1,0 +1,38 @@
+"""What a worker with a potential is asked for: stages as functions of a table, the potential and JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from crystalformer_rl.potential.protocol import Potential
+from crystalformer_rl.potential.recompute import self_test
+from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.stages import properties as properties_stage
+from crystalformer_rl.stages import relax as relax_stage
+
+RELAX = "crystalformer_rl.stages.answers:relax"
+PROPERTIES = "crystalformer_rl.stages.answers:properties"
+RECOMPUTE = "crystalformer_rl.stages.answers:recompute"
+"""Names by which `PotentialWorker` asks."""
+
+Advance = Callable[[int], object] | None
+
+
+def relax(
+    table: pa.Table, potential: Potential, settings: dict[str, Any], symprec: float = 0.01, advance: Advance = None
+) -> pa.Table:
+    """The stage `relax` with the settings as a mapping."""
+    return relax_stage.relax(table, potential, RelaxSettings(**settings), symprec=symprec, advance=advance)
+
+
+def properties(table: pa.Table, potential: Potential, models: str, advance: Advance = None) -> pa.Table:
+    """The stage `properties` with the models in the file `models`."""
+    return properties_stage.properties(table, models, potential, advance=advance)
+
+
+def recompute(table: pa.Table, potential: Potential, reference: str, advance: Advance = None) -> pa.Table:
+    """The largest deviation (eV/atom) of some energies of a reference file computed again, as a table of one number."""
+    return pa.table({"deviation": [self_test(reference, potential)]})

@@ -1,0 +1,121 @@
+"""All that the stages say of anybody's crystals: stability before and after relaxation, uniqueness, novelty, S.U.N."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from crystalformer_rl.discovery.evaluation import StageTables, evaluated, rows_in_order, unique_ids
+from crystalformer_rl.discovery.metrics import metrics
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.hull import Hull
+from crystalformer_rl.hull.stability import STABLE_BELOW
+from crystalformer_rl.potential.client import PotentialWorker
+from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.reference.compatibility import check_same_potential
+from crystalformer_rl.stages.answers import PROPERTIES as ASK_PROPERTIES
+from crystalformer_rl.stages.answers import RECOMPUTE, RELAX
+from crystalformer_rl.stages.hull import hull
+from crystalformer_rl.stages.novelty import novelty
+from crystalformer_rl.tables.column import Column, pick
+from crystalformer_rl.tables.discovery_columns import NOVELTY
+from crystalformer_rl.tables.energy_columns import HULL, REFERENCE, RELAXED
+from crystalformer_rl.tables.parquet import read_table
+from crystalformer_rl.tables.property_columns import PROPERTIES
+from crystalformer_rl.tables.provenance import record_of, sha256
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "relaxed": RELAXED,
+    "hull": HULL,
+    "novelty": NOVELTY,
+    "properties": PROPERTIES,
+}
+"""Columns of the stages' tables that evaluation joins, in the order in which the stages run."""
+
+Progress = Callable[[str, int], object]
+"""Called with the name of a stage and the number of crystals that it has just finished."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """crystals: the EVALUATED table, a row a crystal; metrics: the METRICS table, one row; stages: the tables that it joins."""
+
+    crystals: pa.Table
+    metrics: pa.Table
+    stages: dict[str, pa.Table]
+
+
+def evaluate(
+    crystals: pa.Table,
+    reference: str | Path,
+    worker: PotentialWorker | None = None,
+    *,
+    given: Mapping[str, Mapping[str, pa.Table]] | None = None,
+    models: str | Path | None = None,
+    settings: RelaxSettings | None = None,
+    policy: str = "base",
+    stable_below: float = STABLE_BELOW,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judge a crystals table with unique ids against a reference file, in the potential that `worker` holds.
+
+    given: tables of stages on these very crystals (`relaxed`, `hull`, `novelty`, `properties`), each by the name of where it
+    comes from; those stages are not run again. models: file of the property models; none leaves properties out. worker:
+    needed where something is to be relaxed or predicted; before anything is relaxed its potential must be the reference's,
+    and some of the reference's energies are computed again. stable_below: eV/atom. Raises InputError for tables of
+    other crystals, or of another reference.
+    """
+    tables = {stage: dict(found) for stage, found in (given or {}).items() if found}
+    ids = unique_ids(crystals, "the crystals")
+    read_table(reference, pick(REFERENCE, "id", "role"))
+    joined = {stage: _joined(stage, found) for stage, found in tables.items()}
+    for stage, table in joined.items():
+        rows_in_order(table.select(["id"]), ids, stage)
+    _check_reference(tables, reference)
+
+    def told(stage: str) -> Callable[[int], object] | None:
+        return None if progress is None else lambda n: progress(stage, n)
+
+    if "relaxed" not in joined:
+        asked = _worker(worker, "relaxed")
+        expected = Hull.from_reference(reference).identity
+        check_same_potential(f"the potential '{asked.name}'", asked.identity, str(reference), expected)
+        asked.ask(RECOMPUTE, reference=str(reference))
+        options = (settings or RelaxSettings()).model_dump()
+        joined["relaxed"] = asked.map(RELAX, crystals, RELAXED, advance=told("relaxed"), settings=options)
+    if "hull" not in joined:
+        joined["hull"] = hull(joined["relaxed"], reference, advance=told("hull"))
+    if "novelty" not in joined:
+        joined["novelty"] = novelty(joined["relaxed"], reference, advance=told("novelty"))
+    if "properties" not in joined and models is not None:
+        asked, relaxed = _worker(worker, "properties"), joined["relaxed"]
+        joined["properties"] = asked.map(ASK_PROPERTIES, relaxed, PROPERTIES, advance=told("properties"), models=str(models))
+    table = evaluated(crystals, StageTables(**joined), policy, stable_below)
+    return Evaluation(table, metrics(table, stable_below), joined)
+
+
+def _worker(worker: PotentialWorker | None, stage: str) -> PotentialWorker:
+    if worker is None:
+        raise InputError(f"the {stage} table is not given, and no potential either that could make it; give one of the two.")
+    return worker
+
+
+def _joined(stage: str, tables: Mapping[str, pa.Table]) -> pa.Table:
+    """The tables of a stage as one, with the record of the first."""
+    names = [column.name for column in COLUMNS[stage]]
+    parts = [table.select(names) for table in tables.values()]
+    whole = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+    return whole.replace_schema_metadata(parts[0].schema.metadata)
+
+
+def _check_reference(tables: Mapping[str, Mapping[str, pa.Table]], reference: str | Path) -> None:
+    """Refuse tables that were computed on another reference."""
+    found = [(stage, path, table) for stage in ("hull", "novelty") for path, table in tables.get(stage, {}).items()]
+    digest = sha256(reference) if found else ""
+    for stage, path, table in found:
+        recorded = record_of(table).get("inputs")
+        if recorded and digest not in recorded.values():
+            raise InputError(f"{path} was computed on another reference than {reference}; run `{stage}` again on this one.")

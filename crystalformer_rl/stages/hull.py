@@ -1,0 +1,120 @@
+"""Formation energy and energy above the convex hull of a reference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from crystalformer_rl.crystal.readers import with_types
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.hull import Hull, hull_table
+from crystalformer_rl.reference.compatibility import check_same_potential
+from crystalformer_rl.reference.corrections import MP2020, corrected
+from crystalformer_rl.reference.identity import Corrections, PotentialIdentity
+from crystalformer_rl.reference.scale import is_dft, must_add_mp2020
+from crystalformer_rl.tables.column import pick
+from crystalformer_rl.tables.energy_columns import RELAXED
+from crystalformer_rl.tables.provenance import record_of, with_record
+
+NEEDED = pick(RELAXED, "id", "atomic_numbers", "energy")
+_USED = pick(RELAXED, "energy_initial", "status", "frac_coords", "lattice")
+_SAME_REMEDY = "use a reference built with the same potential"
+_DFT_REMEDY = (
+    f"{_SAME_REMEDY}, or ask for a comparison with DFT to set a potential's energies beside those of DFT all the same"
+)
+
+Advance = Callable[[int], object] | None
+
+
+def hull(
+    relaxed: pa.Table | Mapping[str, pa.Table],
+    reference: str | Path | Hull,
+    *,
+    assume_same_potential: bool = False,
+    against_dft: bool = False,
+    potential_corrections: Corrections | None = None,
+    advance: Advance = None,
+) -> pa.Table:
+    """The HULL table of crystals with energies, row for row: eV/atom, negative below the hull.
+
+    relaxed: a table of `relax`, or any with the columns id, atomic_numbers and energy (total energy, eV/atom), and perhaps
+    energy_initial and status; or several by name, which become one. The potential is that of each table's record; a table
+    that names none is refused unless `assume_same_potential`.
+
+    against_dft: set a potential's energies beside a reference of DFT energies, with MP2020 corrections added where the
+    reference has them and the potential does not; potential_corrections: those in the potential's energies, where its
+    identity does not say. What was done stands in the record, as `against_dft`.
+
+    Raises InputError for energies of two potentials, ids that occur twice, and scales that cannot be brought together.
+    """
+    tables = {"the crystals": relaxed} if isinstance(relaxed, pa.Table) else dict(relaxed)
+    name = str(reference) if not isinstance(reference, Hull) else "the reference"
+    where = reference if isinstance(reference, Hull) else Hull.from_reference(reference)
+    found = {path: PotentialIdentity.from_record(record_of(table).get("potential")) for path, table in tables.items()}
+    crystals = _joined(tables, with_structures=against_dft)
+    if not against_dft:
+        remedy = _DFT_REMEDY if is_dft(where.identity) else _SAME_REMEDY
+        for path, identity in found.items():
+            if identity is not None or not assume_same_potential:
+                check_same_potential(path, identity, name, where.identity, remedy)
+        record = {"potential": where.identity.as_record()} if where.identity is not None else {}
+    else:
+        crystals, record = _on_the_dft_scale(crystals, found, name, where.identity, potential_corrections, advance)
+    return with_record(hull_table(where, crystals, advance), {"stage": "hull", **record})
+
+
+def _joined(tables: Mapping[str, pa.Table], with_structures: bool) -> pa.Table:
+    """What the hull needs of all tables, one after the other."""
+    columns = _USED if with_structures else _USED[:2]
+    parts = []
+    for path, table in tables.items():
+        typed = with_types(table, columns, path)
+        names = [column.name for column in (*NEEDED, *columns) if column.name in typed.column_names]
+        parts.append(typed.select(names).replace_schema_metadata(None))
+    crystals = pa.concat_tables(parts, promote_options="permissive")
+    ids = crystals.column("id").to_pylist()
+    if len(set(ids)) < len(ids):
+        twice = next(name for name, n in Counter(ids).items() if n > 1)
+        raise InputError(f"{', '.join(tables)}: id '{twice}' occurs twice; give each crystal an id of its own.")
+    return crystals
+
+
+def _on_the_dft_scale(
+    crystals: pa.Table,
+    found: Mapping[str, PotentialIdentity | None],
+    reference: str,
+    expected: PotentialIdentity | None,
+    said: Corrections | None,
+    advance: Advance,
+) -> tuple[pa.Table, dict[str, Any]]:
+    """The crystals with energies on the reference's scale, and what the record must say of it."""
+    (first, identity), *others = found.items()
+    assert expected is not None  # a file of a reference names it
+    add = must_add_mp2020(first, identity, reference, expected, said)
+    for path, other in others:  # one table of distances is on one scale
+        if identity is not None or other is not None:
+            check_same_potential(path, other, first, identity, "give tables of one potential")
+    who = identity if identity is not None else "a potential that is not named"
+    statement = f"energies of {who} against {expected}: "
+    counted: dict[str, int] = {}
+    if add:
+        crystals, counted = corrected(crystals, MP2020(), advance)
+        statement += (
+            "MP2020 corrections added to the potential's energies, before and after relaxation, by the relaxed structure for "
+            f"{counted['structure']} crystals, by the composition for {counted['composition']}, not possible for "
+            f"{counted['failed']}"
+        )
+    else:
+        statement += "nothing added to the potential's energies"
+    record: dict[str, Any] = {
+        "reference": expected.as_record(),
+        "corrections_added": (Corrections.MP2020 if add else Corrections.NONE).value,
+        "potential_corrections_by_user": None if said is None else said.value,
+        "crystals": counted,
+        "statement": statement,
+    }
+    return crystals, {"potential": None if identity is None else identity.as_record(), "against_dft": record}
