@@ -22,7 +22,8 @@ from scipy.special import logsumexp
 from crystalformer_rl.crystal.descriptions import descriptions
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.policy.dataset import load_dataset
-from crystalformer_rl.policy.pretraining import PretrainSettings, pretrain
+from crystalformer_rl.policy.pretrain_settings import TrainingSettings
+from crystalformer_rl.policy.pretraining import pretrain
 from crystalformer_rl.policy.shape import PolicyShape
 from crystalformer_rl.policy.token_log_probs import log_probs_of
 from crystalformer_rl.policy.transformer import Policy
@@ -45,7 +46,7 @@ def main() -> None:
     dataset = load_dataset(path, SHAPE.n_max)
     result: dict[str, object] = {"epochs": epochs, "held_out_crystals": len(dataset.held_out)}
     for name, chance in (("without", 0.0), ("with", 1.0)):
-        settings = PretrainSettings(epochs=epochs, learning_rate=2e-3, dropout=0.1, augmentation=chance)
+        settings = TrainingSettings(epochs=epochs, learning_rate=2e-3, dropout=0.1, augmentation=chance)
         policy, curve = pretrain(dataset, SHAPE, settings, report=lambda record: print(record, file=sys.stderr))
         result[name] = {**judge(policy, dataset.held_out), "training": round(curve[-1].training_nll, 3)}
         print(name, result[name])

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crystalformer_rl.config import Config, load_config
+from crystalformer_rl.config.loading import load_config
+from crystalformer_rl.config.run import RunSettings
 from crystalformer_rl.finetune.loop import Update, run_round, stable
 from crystalformer_rl.finetune.record import update_row
 from crystalformer_rl.finetune.rollout import Score, roll_out
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--temperature", type=float, help="Sample the base policy so, instead of fine-tuning it.")
     options = parser.parse_args()
-    run = load_config(options.config) if options.config else Config()
+    run = load_config(options.config) if options.config else RunSettings()
     settings = run.finetune.model_copy(update={"updates": options.updates})
     policy, card = load_policy(EMBEDDED / "policy.safetensors")
     groups = settings.space_groups

@@ -27,8 +27,8 @@ from crystalformer_rl.crystal.tokens import Sites, decode, sites_from_table
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.coordinates import Coordinates
 from crystalformer_rl.potential.protocol import Potential
-from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.walker import Relaxed
 from crystalformer_rl.tables.parquet import read_table
 

@@ -29,7 +29,7 @@ from crystalformer_rl.crystal.tokens import Sites, sites_from_table
 from crystalformer_rl.policy.batch import make_batch
 from crystalformer_rl.policy.dataset import Minibatch, minibatches
 from crystalformer_rl.policy.pretraining import (
-    PretrainSettings,
+    TrainingSettings,
     TrainingState,
     loss,
     make_optimizer,
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--crystals", type=int, default=3000, help="that ours trains on")
     arguments = parser.parse_args()
-    settings = PretrainSettings(batch_size=arguments.batch)
+    settings = TrainingSettings(batch_size=arguments.batch)
     crystals = crystals_to_train_on(arguments.crystals)
     policy = Policy.init(jax.random.key(0), PolicyShape())
     optimizer = make_optimizer(settings, 1000)

@@ -29,7 +29,7 @@ def known_elements(symbols: list[str]) -> list[str]:
     return symbols
 
 
-# Numbers may come as text: YAML 1.1 reads `1e-4` (no dot) so, and Snakemake whatever --config nests.
+# Numbers may come as text: YAML 1.1 reads `1e-4` (no dot) so, and Snakemake whatever its command line nests.
 Integer = Annotated[int, BeforeValidator(_not_boolean)]
 Number = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_boolean)]

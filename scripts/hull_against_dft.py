@@ -22,8 +22,8 @@ from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.hull import Hull
 from crystalformer_rl.potential import load
-from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.stages.reference import check_identity
 from crystalformer_rl.tables.crystal_columns import ID
 from crystalformer_rl.tables.parquet import read_table

@@ -10,13 +10,15 @@ import jsonschema
 import pytest
 import yaml
 
-from crystalformer_rl.config import Config, arm_settings, load_config, load_section, parse_config, schema, schema_text
+from crystalformer_rl.config.loading import arm_settings, load_config, load_section, parse_config
+from crystalformer_rl.config.run import RunSettings
+from crystalformer_rl.config.schema import schema, schema_text
 from crystalformer_rl.errors import InputError
 
 
 def test_the_default_run_is_the_default(root: Path) -> None:
     """The file in the repository spells out defaults and changes none."""
-    assert load_config(root / "config.yaml") == Config()
+    assert load_config(root / "config.yaml") == RunSettings()
 
 
 def test_schema_file_is_the_models(root: Path) -> None:
@@ -28,7 +30,7 @@ def test_schema_is_valid_and_agrees_with_the_model() -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
     validator = jsonschema.Draft202012Validator(schema())
     validator.validate({})
-    validator.validate(Config().model_dump(mode="json"))
+    validator.validate(RunSettings().model_dump(mode="json"))
     for wrong in (
         {"sample": {"temprature": 1}},
         {"finetune": {"rounds": 0}},
@@ -106,13 +108,13 @@ def test_numbers_as_yaml_and_snakemake_write_them(tmp_path: Path) -> None:
 def test_empty_file_and_empty_sections_mean_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("", encoding="utf-8")
-    assert load_config(path) == Config()
+    assert load_config(path) == RunSettings()
     path.write_text("sample:\nfinetune:\n", encoding="utf-8")
-    assert load_config(path) == Config()
+    assert load_config(path) == RunSettings()
 
 
 def test_a_section_in_its_own_file(tmp_path: Path) -> None:
-    section = Config().finetune.model_copy(update={"updates": 7})
+    section = RunSettings().finetune.model_copy(update={"updates": 7})
     for path, text in (
         (tmp_path / "a.json", json.dumps(section.model_dump())),
         (tmp_path / "a.yaml", yaml.safe_dump(section.model_dump())),
@@ -136,9 +138,9 @@ def test_pretraining_is_declared_once() -> None:
     from crystalformer_rl.policy.pretraining import PretrainSettings
     from crystalformer_rl.policy.shape import PolicyShape
 
-    training = Config().pretrain.training.model_dump()
+    training = RunSettings().pretrain.training.model_dump()
     assert training == {key: asdict(PretrainSettings())[key] for key in training}
-    assert set(Config().pretrain.shape.model_dump()) <= set(PolicyShape().to_dict())
+    assert set(RunSettings().pretrain.shape.model_dump()) <= set(PolicyShape().to_dict())
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_template_with_a_formula():
     [
         (Request(formula="Cs2LiLuF7"), (225,), "none of the space groups.*225: no choice"),
         (Request(formula="NaCl", formula_units=(3,)), (225,), "divisible by 4"),
-        (Request(formula="Na30Cl31"), (1,), "hold 40 .--max-atoms"),
+        (Request(formula="Na30Cl31"), (1,), "hold 40 by the limit on atoms"),
         (Request(formula="NaCl", forbidden={11}), (225,), "holds Na, which is not allowed"),
         (Request(formula="NaX"), (225,), "'X' is no element"),
         (Request(formula_units=(2,)), (225,), "give --formula too"),

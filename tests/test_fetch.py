@@ -390,7 +390,7 @@ def test_member_of_an_archive(origin: Origin, tmp_path: Path) -> None:
     assert _left(tmp_path / "in") == ["train.csv", "val.csv"]
     fetch(resource, tmp_path / "whole.zip", patience=QUICK)
     assert (tmp_path / "whole.zip").read_bytes() == origin.content
-    with pytest.raises(InputError, match=r"no file 'set/test.csv'; give --member one of .*set/train\.csv"):
+    with pytest.raises(InputError, match=r"no file 'set/test.csv'; name one of .*set/train\.csv"):
         fetch(resource, tmp_path / "test.csv", member="set/test.csv", patience=QUICK)
     assert _left(tmp_path) == ["in", "test.csv.zip.part", "test.csv.zip.part.json", "whole.zip"]
     fetch(resource, tmp_path / "test.csv", member="set/val.csv", patience=QUICK)
@@ -436,7 +436,7 @@ def test_the_command(origin: Origin, tmp_path: Path) -> None:
     ("what", "words"),
     [
         ("mp20-trian", "did you mean 'mp20-train'"),
-        ("nothing-like-it-at-all", "fetch --list"),
+        ("nothing-like-it-at-all", "the registry has"),
         ("ftp://example.org/file", "'ftp:' are not fetched"),
         ("data:text/plain,hello", "'data:' are not fetched"),
         ("embedded:../secret", "'embedded:' are not fetched"),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from policy_examples import small_policy
 
-from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.advantages import Baseline, advantages, normalized, worth
 from crystalformer_rl.finetune.divergence import adapted_tau, divergence
+from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
 from crystalformer_rl.finetune.loop import run_behaviour, run_round
 from crystalformer_rl.finetune.memory import Best, best_of, remembered, repeats
 from crystalformer_rl.finetune.objectives import Facts, Knobs, dpo, grpo, ppo, rloo, sft
@@ -26,7 +26,7 @@ from crystalformer_rl.policy.sampler import sample
 from crystalformer_rl.tables.provenance import sha256
 
 WEIGHTS = [float(g in (225, 221, 2)) for g in range(1, 231)]
-SETTINGS = FinetuneConfig(updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, trainable="all")
+SETTINGS = FinetuneSettings(updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, trainable="all")
 
 
 def light(sites, statuses) -> Scores:
@@ -38,7 +38,7 @@ def light(sites, statuses) -> Scores:
     return Scores(reward, {"reward_light": reward}, figures, none, none, list(statuses), len(sites))
 
 
-def with_settings(**changes) -> FinetuneConfig:
+def with_settings(**changes) -> FinetuneSettings:
     return SETTINGS.model_copy(update=changes)
 
 

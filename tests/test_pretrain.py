@@ -24,12 +24,13 @@ from crystalformer_rl.policy.dataset import (
     minibatches,
     sites_formula,
 )
-from crystalformer_rl.policy.pretraining import PretrainSettings, loss, pretrain
+from crystalformer_rl.policy.pretrain_settings import TrainingSettings
+from crystalformer_rl.policy.pretraining import loss, pretrain
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import TOKENS
 from crystalformer_rl.tables.parquet import read_table, write_table
 
-SETTINGS = PretrainSettings(epochs=3, batch_size=16, learning_rate=5e-3, warmup_steps=2, dropout=0.1, seed=4)
+SETTINGS = TrainingSettings(epochs=3, batch_size=16, learning_rate=5e-3, warmup_steps=2, dropout=0.1, seed=4)
 
 
 def family(n: int = 60) -> list[Sites]:

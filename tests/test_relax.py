@@ -24,9 +24,9 @@ from crystalformer_rl.potential.coordinates import Coordinates, free_strains
 from crystalformer_rl.potential.free import relax_freely
 from crystalformer_rl.potential.graph import crystal_graph
 from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Outcome, Potential
+from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.springs import CROWDED, bond_changes, model_hessian, pushed_apart
-from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.walker import updated_hessian
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS_AND_TOKENS
@@ -157,7 +157,9 @@ def test_a_known_minimum_is_found() -> None:
     for start in (rutile(), quartz(), monoclinic()):
         coordinates = Coordinates.of(start)
         away = 0.08 * np.random.default_rng(3).normal(size=len(coordinates))
-        (result,) = relax(Springs(coordinates.crystal(away)), [start], RelaxSettings(fmax=1e-4, smax=1e-3, max_evaluations=200))
+        (result,) = relax(
+            Springs(coordinates.crystal(away)), [start], RelaxSettings(fmax=1e-4, smax=1e-3, max_evaluations=200)
+        )
         assert result.converged
         assert result.energy == pytest.approx(0, abs=1e-7)
 

@@ -20,7 +20,7 @@ from crystalformer_rl.cli.finetune import command
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.rewards import terms
 from crystalformer_rl.rewards.algebra import Reward
-from crystalformer_rl.rewards.reward_settings import RewardConfig, TermConfig
+from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
 from crystalformer_rl.rewards.scored_batch import Batch
 from crystalformer_rl.rewards.terms import make_term
 from crystalformer_rl.tables.provenance import provenance, sha256
@@ -103,7 +103,7 @@ def test_what_fails_in_making_a_term_is_one_sentence(
         (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputError, match=rf"^reward\.terms\.0: .*{says}") as found:
-        Reward.of(RewardConfig(terms=[TermConfig(term=term)]))
+        Reward.of(RewardSettings(terms=[TermSettings(term=term)]))
     assert "\n" not in str(found.value)
 
 
@@ -135,13 +135,13 @@ def test_what_fails_in_a_term_is_one_sentence(
 ) -> None:
     monkeypatch.setitem(terms.BUILT_IN, "mine", lambda options: Said(answer))
     with pytest.raises(InputError, match=f"^reward term 'mine' {says}") as found:
-        rewards(batch(2), TermConfig(term="mine"))
+        rewards(batch(2), TermSettings(term="mine"))
     assert "\n" not in str(found.value)
 
 
 def test_answers_may_be_lists_with_none_for_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(terms.BUILT_IN, "mine", lambda options: Said(lambda b: [[True, None, 3], [0, 0, 1]]))
-    assert earned(batch(3), TermConfig(term="mine", confidence=1.0)) == [1.0, -1.0, 2.0]
+    assert earned(batch(3), TermSettings(term="mine", confidence=1.0)) == [1.0, -1.0, 2.0]
 
 
 def _write(values: Any) -> Any:
@@ -165,7 +165,7 @@ def test_no_term_writes_to_what_others_see(write: Callable[[Batch], Any], monkey
     given = batch(1, e_above_hull=[0.05], fom=[3.0])
     given = Batch([ROCK_SALT.copy()], given.statuses, given.figures, given.suspect, [rock_salt()])
     with pytest.raises(InputError, match=r"^reward term 'writing' failed .*read-only\); let it change copies only"):
-        rewards(given, TermConfig(term="writing"), TermConfig(term="e_above_hull"))
+        rewards(given, TermSettings(term="writing"), TermSettings(term="e_above_hull"))
     assert given.figures["fom"].tolist() == [3.0]  # and what was given can still be written to
     given.figures["fom"][0] = 4.0
 
@@ -177,7 +177,7 @@ def test_containers_are_each_terms_own(monkeypatch: pytest.MonkeyPatch) -> None:
         return batch.figure("fom"), None
 
     monkeypatch.setitem(terms.BUILT_IN, "replacing", lambda options: Said(replacing))
-    found = rewards(batch(1, fom=[3.0]), TermConfig(term="replacing"), TermConfig(term="fom"))
+    found = rewards(batch(1, fom=[3.0]), TermSettings(term="replacing"), TermSettings(term="fom"))
     assert [share.tolist() for share in found.terms.values()] == [[9.0], [3.0]]
     options = {"most": 1}
     make_term("test_reward_terms:greedy_for_options", options)
@@ -191,8 +191,8 @@ def test_packages_that_offer_what_cannot_be_used(monkeypatch: pytest.MonkeyPatch
 
     mine, path = ("mine", "test_rewards:atoms"), "test_reward_terms:"
     offer(mine, mine, ("e_above_hull", path + "raising"), ("other", path + "MODULES"), ("broken", "raising.nowhere:x"))
-    assert earned(batch(1), TermConfig(term="mine")) == [2.0]  # twice the same is one
-    assert earned(batch(1, e_above_hull=[0.5]), TermConfig(term="e_above_hull")) == [0.5]  # ours wins
+    assert earned(batch(1), TermSettings(term="mine")) == [2.0]  # twice the same is one
+    assert earned(batch(1, e_above_hull=[0.5]), TermSettings(term="e_above_hull")) == [0.5]  # ours wins
     with pytest.raises(InputError, match="'other' leads to a dict, no function"):
         make_term("other", {})
     with pytest.raises(InputError, match=r"'broken' \(raising.nowhere:x\) cannot be loaded \(ModuleNotFoundError"):

@@ -16,14 +16,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from crystalformer_rl.config import parse_config, schema
+from crystalformer_rl.config.loading import parse_config
+from crystalformer_rl.config.schema import schema
 from crystalformer_rl.crystal.masses import MASSES
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull import SUSPECT_BELOW
 from crystalformer_rl.rewards import terms
 from crystalformer_rl.rewards.algebra import Reward, Rewards
 from crystalformer_rl.rewards.conditions import Condition, parse_conditions
-from crystalformer_rl.rewards.reward_settings import LARGEST, RewardConfig, TermConfig
+from crystalformer_rl.rewards.reward_settings import LARGEST, RewardSettings, TermSettings
 from crystalformer_rl.rewards.scored_batch import GROUP_OF, GROUPS, Batch, known_figures
 from crystalformer_rl.rewards.terms import BUILT_IN, CERTAIN, UNCERTAIN, make_term
 from crystalformer_rl.tables.figure_columns import FIGURES
@@ -40,11 +41,11 @@ def batch(n: int, *, statuses: list[str] | None = None, numbers: Any = None, **f
     return Batch(atoms, statuses or ["ok"] * n, arrays, distance < -SUSPECT_BELOW)
 
 
-def rewards(given: Batch, *of: TermConfig, failure: float = -1.0) -> Rewards:
-    return Reward.of(RewardConfig(terms=list(of), failure=failure)).score(given)
+def rewards(given: Batch, *of: TermSettings, failure: float = -1.0) -> Rewards:
+    return Reward.of(RewardSettings(terms=list(of), failure=failure)).score(given)
 
 
-def earned(given: Batch, *of: TermConfig) -> list[float]:
+def earned(given: Batch, *of: TermSettings) -> list[float]:
     return rewards(given, *of).reward.tolist()
 
 
@@ -60,7 +61,7 @@ clips = st.none() | st.lists(numbers, min_size=2, max_size=2).map(sorted)
 def transformed(name: st.SearchStrategy[str] | str, weight: st.SearchStrategy[float] = priced) -> Any:
     """Terms with any transforms."""
     return st.builds(
-        TermConfig,
+        TermSettings,
         term=name if isinstance(name, st.SearchStrategy) else st.just(name),
         weight=weight,
         target=st.none() | numbers,
@@ -80,7 +81,7 @@ def transformed(name: st.SearchStrategy[str] | str, weight: st.SearchStrategy[fl
     priced,
     st.lists(st.tuples(*[anything] * 6), max_size=6),
 )
-def test_rewards_are_finite_and_failures_earn_their_price(of: list[TermConfig], failure: float, rows: list[Any]) -> None:
+def test_rewards_are_finite_and_failures_earn_their_price(of: list[TermSettings], failure: float, rows: list[Any]) -> None:
     columns = list(zip(*rows, strict=True)) or [()] * 6
     names = ("e_above_hull", "formation_energy", "force", "novelty", "band_gap", "fom")
     given = batch(
@@ -103,7 +104,7 @@ def test_rewards_are_finite_and_failures_earn_their_price(of: list[TermConfig], 
     transformed("e_above_hull", st.floats(-100, 100)).filter(lambda term: term.target is None and not term.only_if),
     st.lists(moderate, min_size=2, max_size=8),
 )
-def test_rewards_are_monotone_in_the_figure(term: TermConfig, values: list[float]) -> None:
+def test_rewards_are_monotone_in_the_figure(term: TermSettings, values: list[float]) -> None:
     found = rewards(batch(len(values), e_above_hull=sorted(values)), term).reward
     assert (np.sign(term.weight) * np.diff(found) >= 0).all()
 
@@ -112,7 +113,7 @@ def test_rewards_are_monotone_in_the_figure(term: TermConfig, values: list[float
 @given(st.lists(moderate | st.just(float("nan")), max_size=30))
 @example([-0.1, 0.0, -0.0, 1.0, 0.1, -0.11, 1.1])
 def test_the_default_is_the_stability_reward(distances: list[float]) -> None:
-    found = Reward.of(RewardConfig()).score(batch(len(distances), e_above_hull=distances))
+    found = Reward.of(RewardSettings()).score(batch(len(distances), e_above_hull=distances))
     e = np.array(distances, float)
     assert np.array_equal(found.reward, np.where(np.isnan(e), -1.0, np.clip(0.0 - e, -1.0, 0.1)))
     assert not np.signbit(found.reward[e == 0]).any()
@@ -132,7 +133,7 @@ def test_the_default_is_the_stability_reward(distances: list[float]) -> None:
     st.floats(0, 50),
 )
 def test_a_suspect_never_earns_more_than_where_suspicion_begins(
-    of: list[TermConfig], below: float, energy: float, other: float
+    of: list[TermSettings], below: float, energy: float, other: float
 ) -> None:
     def crystal(distance: float) -> Batch:
         formation = energy + SUSPECT_BELOW + distance
@@ -150,7 +151,7 @@ def test_a_suspect_never_earns_more_than_where_suspicion_begins(
 
 @settings(deadline=None)
 @given(transformed("fom"), st.floats(0, 10), moderate, st.floats(0, 100))
-def test_confidence_never_raises_a_reward(term: TermConfig, k: float, mean: float, std: float) -> None:
+def test_confidence_never_raises_a_reward(term: TermSettings, k: float, mean: float, std: float) -> None:
     given = batch(1, fom=[mean], fom_std=[std], e_above_hull=[0.0], band_gap=[1.0], force=[0.0])
     careful = term.model_copy(update={"confidence": k})
     assert rewards(given, careful).reward[0] <= rewards(given, term).reward[0]
@@ -161,51 +162,51 @@ def test_confidence_never_raises_a_reward(term: TermConfig, k: float, mean: floa
 
 def test_transforms_come_in_their_order() -> None:
     given = batch(3, band_gap=[1.0, 1.3, 3.0], band_gap_std=[0.2, 0.1, 0.5])
-    target = TermConfig(term="band_gap", weight=-1.0, target=1.3)
+    target = TermSettings(term="band_gap", weight=-1.0, target=1.3)
     assert earned(given, target) == pytest.approx([-0.3, 0.0, -1.7])
     careful = target.model_copy(update={"confidence": 2.0})
     assert earned(given, careful) == pytest.approx([-0.7, -0.2, -2.7])
     assert earned(given, careful.model_copy(update={"clip": [0.0, 1.0]})) == pytest.approx([-0.7, -0.2, -1.0])
     assert earned(given, careful.model_copy(update={"log": True})) == pytest.approx(-np.log([0.7, 0.2, 2.7]))
     assert earned(given, careful.model_copy(update={"threshold": 0.7})) == pytest.approx([-1, 0, -1])
-    far = TermConfig(term="band_gap", weight=1.0, target=1.3, confidence=2.0)
+    far = TermSettings(term="band_gap", weight=1.0, target=1.3, confidence=2.0)
     assert earned(given, far) == pytest.approx([0.0, 0.0, 0.7])  # no distance is negative
-    assert earned(given, TermConfig(term="band_gap", confidence=1.0)) == pytest.approx([0.8, 1.2, 2.5])
-    assert earned(given, TermConfig(term="band_gap", confidence=1.0, log=True)) == pytest.approx(np.log([0.8, 1.2, 2.5]))
+    assert earned(given, TermSettings(term="band_gap", confidence=1.0)) == pytest.approx([0.8, 1.2, 2.5])
+    assert earned(given, TermSettings(term="band_gap", confidence=1.0, log=True)) == pytest.approx(np.log([0.8, 1.2, 2.5]))
     metal = batch(1, band_gap=[0.0], band_gap_std=[0.1])
-    assert earned(metal, TermConfig(term="band_gap", log=True)) == pytest.approx([np.log(1e-3)])
+    assert earned(metal, TermSettings(term="band_gap", log=True)) == pytest.approx([np.log(1e-3)])
 
 
 @pytest.mark.parametrize("weight", [1.0, -1.0])
 @pytest.mark.parametrize("std", [-0.1, np.nan, np.inf])
 def test_a_deviation_that_is_none_is_missing(weight: float, std: float) -> None:
     given = batch(2, fom=[5.0, 5.0], fom_std=[std, 0.0])
-    careful = rewards(given, TermConfig(term="fom", weight=weight, confidence=1.0))
+    careful = rewards(given, TermSettings(term="fom", weight=weight, confidence=1.0))
     assert careful.statuses == ["no_figure", "ok"]
     assert careful.reward.tolist() == [-1.0, 5.0 * weight]
-    assert earned(given, TermConfig(term="fom", weight=weight)) == [5.0 * weight] * 2
+    assert earned(given, TermSettings(term="fom", weight=weight)) == [5.0 * weight] * 2
 
 
 def test_shares_are_bounded() -> None:
     given = batch(3, fom=[1e39, -1e300, 2.0])
-    assert earned(given, TermConfig(term="fom", weight=10.0)) == [LARGEST, -LARGEST, 20.0]
-    dear = TermConfig(term="fom", weight=-1e6, only_if=["n_elements == 3"], otherwise=1e6)
+    assert earned(given, TermSettings(term="fom", weight=10.0)) == [LARGEST, -LARGEST, 20.0]
+    dear = TermSettings(term="fom", weight=-1e6, only_if=["n_elements == 3"], otherwise=1e6)
     assert earned(given, dear) == [-LARGEST] * 3
     for setting in ("weight", "otherwise"):
         with pytest.raises(ValidationError, match="less than or equal to 1000000"):
-            TermConfig(term="fom", **{setting: 1e39})
+            TermSettings(term="fom", **{setting: 1e39})
     with pytest.raises(ValidationError, match="greater than or equal to -1000000"):
-        RewardConfig(failure=-2e6)
+        RewardSettings(failure=-2e6)
 
 
 def test_terms_are_added_up_and_repeated_names_numbered() -> None:
     given = batch(2, e_above_hull=[0.05, 0.3], force=[1.0, 2.0])
     found = rewards(
         given,
-        TermConfig(term="e_above_hull", weight=-1.0),
-        TermConfig(term="force", weight=-0.1),
-        TermConfig(term="e_above_hull", weight=2.0, threshold=0.1),
-        TermConfig(term="test_rewards:atoms", weight=0.5),
+        TermSettings(term="e_above_hull", weight=-1.0),
+        TermSettings(term="force", weight=-0.1),
+        TermSettings(term="e_above_hull", weight=2.0, threshold=0.1),
+        TermSettings(term="test_rewards:atoms", weight=0.5),
     )
     assert list(found.terms) == ["reward_e_above_hull", "reward_force", "reward_e_above_hull_2", "reward_atoms"]
     assert found.terms["reward_e_above_hull_2"].tolist() == [0.0, 2.0]
@@ -214,7 +215,7 @@ def test_terms_are_added_up_and_repeated_names_numbered() -> None:
 
 # --- conditions and failures ----------------------------------------------------
 
-MERIT = TermConfig(term="fom", weight=0.1, only_if=["e_above_hull < 0.1"], otherwise=-1.0)
+MERIT = TermSettings(term="fom", weight=0.1, only_if=["e_above_hull < 0.1"], otherwise=-1.0)
 
 
 def test_a_term_behind_a_condition_needs_its_figure_only_where_that_holds() -> None:
@@ -237,25 +238,25 @@ def test_a_missing_figure_keeps_the_status_that_says_why() -> None:
 
 
 def test_conditions_on_unknown_figures_fail_unless_another_decides() -> None:
-    term = TermConfig(term="force", weight=-1.0, only_if=["e_above_hull < 0.1", "band_gap > 0.5"])
+    term = TermSettings(term="force", weight=-1.0, only_if=["e_above_hull < 0.1", "band_gap > 0.5"])
     found = rewards(batch(3, e_above_hull=[0.3, 0.0, 0.0], band_gap=[np.nan, np.nan, 2.0], force=[1.0] * 3), term)
     assert found.statuses == ["ok", "no_figure", "ok"]
     assert found.reward == pytest.approx([0.0, -1.0, -1.0])
 
 
 def test_no_condition_on_an_energy_pays_a_suspect() -> None:
-    paid = TermConfig(term="fom", weight=0.1, only_if=["e_above_hull < 0.1"])
-    spared = TermConfig(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"])
+    paid = TermSettings(term="fom", weight=0.1, only_if=["e_above_hull < 0.1"])
+    spared = TermSettings(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"])
     given = batch(2, e_above_hull=[0.0, -0.5], fom=[30.0, 30.0], force=[0.2, 0.2])
     assert earned(given, paid) == pytest.approx([3.0, 0.0])
     assert earned(given, spared) == pytest.approx([-0.2, -0.2])  # being suspect is no way around a penalty
     assert earned(given, paid.model_copy(update={"only_if": ["n_elements == 2"]})) == pytest.approx([3.0, 3.0])
-    deep = TermConfig(term="n_elements", only_if=["e_above_hull < -0.2"])
+    deep = TermSettings(term="n_elements", only_if=["e_above_hull < -0.2"])
     assert earned(given, deep) == [0.0, 0.0]
 
 
 def test_failures_of_stages_stay() -> None:
-    found = Reward.of(RewardConfig(failure=-2.0)).score(
+    found = Reward.of(RewardSettings(failure=-2.0)).score(
         batch(
             4,
             statuses=["collapsed", "ok", "ok", "no_crystal"],
@@ -265,18 +266,18 @@ def test_failures_of_stages_stay() -> None:
     )
     assert found.reward.tolist() == [-2.0, -0.1, -2.0, -2.0]
     assert found.statuses == ["collapsed", "ok", "empty_crystal", "no_crystal"]
-    empty = Reward.of(RewardConfig()).score(batch(0, e_above_hull=[]))
+    empty = Reward.of(RewardSettings()).score(batch(0, e_above_hull=[]))
     assert empty.reward.shape == (0,)
 
 
 def test_only_crystals_whose_reward_depends_on_it_want_a_group() -> None:
-    reward = Reward.of(RewardConfig(terms=[TermConfig(term="e_above_hull", weight=-1.0), MERIT]))
+    reward = Reward.of(RewardSettings(terms=[TermSettings(term="e_above_hull", weight=-1.0), MERIT]))
     assert reward.needs == {"energy", "properties"}
     assert reward.needs_everywhere("energy")
     assert not reward.needs_everywhere("properties")
     given = batch(4, e_above_hull=[0.05, 0.3, -0.5, np.nan], statuses=["ok"] * 3 + ["too_large"])
     assert reward.wanted("properties", given).tolist() == [True, False, True, False]
-    both = Reward.of(RewardConfig(terms=[TermConfig(term="n_elements", only_if=["force < 1", "e_above_hull < 0.1"])]))
+    both = Reward.of(RewardSettings(terms=[TermSettings(term="n_elements", only_if=["force < 1", "e_above_hull < 0.1"])]))
     assert both.needs == {"energy", "force"}
     assert both.wanted("force", given).tolist() == [True, False, True, False]
 
@@ -318,7 +319,7 @@ def test_conditions_that_never_hold_together_are_refused(texts: list[str], possi
         ]
         return
     with pytest.raises(InputError, match=r"^reward\.terms\.1: conditions 'force .*' and 'force .*' never hold together"):
-        Reward.of(RewardConfig(terms=[TermConfig(term="fom"), TermConfig(term="fom", only_if=texts)]))
+        Reward.of(RewardSettings(terms=[TermSettings(term="fom"), TermSettings(term="fom", only_if=texts)]))
 
 
 def test_one_condition_needs_no_list() -> None:
@@ -355,7 +356,7 @@ PEROVSKITE, QUARTZ, LEAD = np.array([38, 22, 8, 8, 8]), np.array([14] * 3 + [8] 
 
 
 def values_of(term: str, atoms: list[Any], **options: Any) -> list[float]:
-    return earned(batch(len(atoms), numbers=atoms), TermConfig(term=term, options=options))
+    return earned(batch(len(atoms), numbers=atoms), TermSettings(term=term, options=options))
 
 
 def test_terms_of_the_composition() -> None:
@@ -434,7 +435,7 @@ def test_tables_that_cannot_be_used_are_refused(text: str | None, says: str, tmp
 )
 def test_wrong_terms_are_refused(term: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=rf"^reward\.terms\.1: .*{says}") as found:
-        Reward.of(RewardConfig(terms=[TermConfig(term="fom"), TermConfig(term=term, options=options)]))
+        Reward.of(RewardSettings(terms=[TermSettings(term="fom"), TermSettings(term=term, options=options)]))
     assert "\n" not in str(found.value)
 
 
@@ -447,7 +448,7 @@ def test_files_are_the_options_that_name_one(tmp_path: Path) -> None:
         {"table": "periodic", "other": str(second), "folder": str(tmp_path)},
         {"table": str(first), "long": "x" * 5000, "nothing": "\0", "list": [str(second)]},
     ]
-    found = RewardConfig(terms=[TermConfig(term="x", options=each) for each in options]).files
+    found = RewardSettings(terms=[TermSettings(term="x", options=each) for each in options]).files
     assert found == [str(first), str(second)]
 
 
@@ -499,9 +500,9 @@ def test_users_terms_come_by_path_or_entry_point(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point, broken])
     given = batch(2, numbers=[QUARTZ, None], statuses=["ok", "no_crystal"])
     for name in ("my_atoms", "test_rewards:atoms"):
-        assert earned(given, TermConfig(term=name)) == [9.0, -1.0]
+        assert earned(given, TermSettings(term=name)) == [9.0, -1.0]
     failed = batch(1, numbers=[None], statuses=["no_crystal"])
-    assert earned(failed, TermConfig(term="my_atoms")) == [-1.0]  # nobody is asked about no crystal
+    assert earned(failed, TermSettings(term="my_atoms")) == [-1.0]  # nobody is asked about no crystal
     with pytest.raises(InputError, match="did you mean 'my_atoms'"):
         make_term("my_atom", {})
     with pytest.raises(InputError, match="cannot be loaded"):
@@ -512,16 +513,16 @@ def test_users_terms_are_held_to_the_same_laws(monkeypatch: pytest.MonkeyPatch) 
     for name, make in (("deep", Deep), ("wrong", Wrong), ("greedy", Greedy)):
         monkeypatch.setitem(BUILT_IN, name, lambda options, make=make: make())
     given = batch(2, e_above_hull=[0.0, -3.0])
-    assert earned(given, TermConfig(term="deep")) == pytest.approx([0.0, SUSPECT_BELOW])
-    assert earned(given, TermConfig(term="deep", confidence=2.0)) == pytest.approx([-0.02, SUSPECT_BELOW - 0.02])
+    assert earned(given, TermSettings(term="deep")) == pytest.approx([0.0, SUSPECT_BELOW])
+    assert earned(given, TermSettings(term="deep", confidence=2.0)) == pytest.approx([-0.02, SUSPECT_BELOW - 0.02])
     with pytest.raises(InputError, match="one number a crystal"):
-        rewards(given, TermConfig(term="wrong"))
+        rewards(given, TermSettings(term="wrong"))
     with pytest.raises(InputError, match="needs 'phonons'"):
-        rewards(given, TermConfig(term="greedy"))
+        rewards(given, TermSettings(term="greedy"))
     with pytest.raises(InputError, match="without a standard deviation"):
-        rewards(given, TermConfig(term="test_rewards:atoms", confidence=1.0))
+        rewards(given, TermSettings(term="test_rewards:atoms", confidence=1.0))
     with pytest.raises(InputError, match="without a standard deviation"):
-        Reward.of(RewardConfig(terms=[TermConfig(term="e_above_hull", confidence=1.0)]))
+        Reward.of(RewardSettings(terms=[TermSettings(term="e_above_hull", confidence=1.0)]))
 
 
 def test_the_examples_of_the_documentation_work(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,8 +538,8 @@ def test_the_examples_of_the_documentation_work(root: Path, tmp_path: Path, monk
     points = [importlib.metadata.EntryPoint(name, value, terms.ENTRY_POINTS) for name, value in offered.items()]
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points)
 
-    configured = [RewardConfig(**yaml.safe_load(text)["reward"]) for kind, text in blocks if kind == "yaml"]
-    assert configured[0] == RewardConfig()
+    configured = [RewardSettings(**yaml.safe_load(text)["reward"]) for kind, text in blocks if kind == "yaml"]
+    assert configured[0] == RewardSettings()
     more = {"eps_electronic": [4.0], "eps_electronic_std": [0.4], "fom": [8.0], "fom_std": [3.0], "novelty": [1.0]}
     given = batch(
         1,

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pytest
 from ase.calculators.calculator import Calculator
 from ase.calculators.lj import LennardJones
+from crystalformer_rl.scoring.client import PotentialWorker
+from crystalformer_rl.scoring.frames import ANSWERS
 from potential_examples import perovskite, quartz, rock_salt, rutile, two_close_atoms
 
 from crystalformer_rl.crystal.prototype import kind
@@ -26,9 +28,7 @@ from crystalformer_rl.potential import load
 from crystalformer_rl.potential.protocol import Evaluation, Potential
 from crystalformer_rl.properties import PropertyModels, properties_table
 from crystalformer_rl.rewards.algebra import Reward
-from crystalformer_rl.rewards.reward_settings import RewardConfig, TermConfig
-from crystalformer_rl.scoring.client import PotentialWorker
-from crystalformer_rl.scoring.frames import ANSWERS
+from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
 from crystalformer_rl.scoring.score import make_score, open_scoring
 from crystalformer_rl.tables.column import make_table
@@ -304,11 +304,11 @@ class Pretender:
 
 SITES = [rock_salt(), rutile(), None, quartz(), rock_salt(5.0), perovskite()]
 STATUS = ["ok", "ok", "no_crystal", "ok", "overlapping_atoms", "ok"]
-MERIT = TermConfig(term="fom", weight=0.1, confidence=2.0, only_if=["e_above_hull < 0.1"])
+MERIT = TermSettings(term="fom", weight=0.1, confidence=2.0, only_if=["e_above_hull < 0.1"])
 
 
-def scored(worker: Pretender, *terms: TermConfig) -> Any:
-    reward = Reward.of(RewardConfig(terms=list(terms)) if terms else RewardConfig())
+def scored(worker: Pretender, *terms: TermSettings) -> Any:
+    reward = Reward.of(RewardSettings(terms=list(terms)) if terms else RewardSettings())
     return make_score(worker, HULL, reward, KNOWN)(SITES, STATUS)  # type: ignore[arg-type]
 
 
@@ -333,7 +333,7 @@ def test_scores_come_from_the_hull() -> None:
 
 def test_dear_figures_are_computed_only_where_they_count() -> None:
     worker = Pretender()
-    found = scored(worker, MERIT, TermConfig(term="novelty", weight=0.5))
+    found = scored(worker, MERIT, TermSettings(term="novelty", weight=0.5))
     assert worker.asked[1:] == [("properties", ["0", "1"])]
     assert found.reward == pytest.approx([0.8, 0.5, -1.0, 0.5, -1.0, -1.0])
     assert np.isnan(found.figures["fom"]).tolist() == [False, False, True, True, True, True]
@@ -350,21 +350,21 @@ def test_properties_that_failed_say_why() -> None:
 
 def test_forces_are_one_evaluation_with_the_energy_or_a_second_pass() -> None:
     always, sometimes = Pretender(), Pretender()
-    found = scored(always, TermConfig(term="force", weight=-1.0))
+    found = scored(always, TermSettings(term="force", weight=-1.0))
     assert [group for group, _ in always.asked] == ["force"]
     assert found.evaluations == 4
     assert found.reward == pytest.approx([-0.5, -0.5, -1.0, -0.5, -1.0, -1.0])
-    found = scored(sometimes, TermConfig(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"]), MERIT)
+    found = scored(sometimes, TermSettings(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"]), MERIT)
     assert [(group, len(ids)) for group, ids in sometimes.asked] == [("energy", 6), ("properties", 2), ("force", 2)]
     assert found.reward[:2] == pytest.approx([0.3, -0.5])
     assert found.evaluations == 4 + 2
     refused = Pretender({("force", "NaCl"): "too_large", ("force", "TiO2"): "potential_failed"})
-    term = TermConfig(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"])
+    term = TermSettings(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"])
     assert scored(refused, term).evaluations == 4 + 1  # the potential was not asked about what is refused before
 
 
 def test_a_batch_without_a_crystal_has_the_same_columns() -> None:
-    score = make_score(Pretender(), HULL, Reward.of(RewardConfig(terms=[MERIT])), KNOWN)  # type: ignore[arg-type]
+    score = make_score(Pretender(), HULL, Reward.of(RewardSettings(terms=[MERIT])), KNOWN)  # type: ignore[arg-type]
     nothing, something = score([None], ["no_crystal"]), score(SITES, STATUS)
     assert list(nothing.figures) == list(something.figures)
     assert list(nothing.terms) == list(something.terms)
@@ -377,7 +377,7 @@ def test_a_batch_without_a_crystal_has_the_same_columns() -> None:
 
 def test_open_scoring_scores_with_the_embedded_files(root: Path, models: str) -> None:
     reference = str(root / "resources" / "embedded" / "reference.parquet")
-    with open_scoring(RewardConfig(), "chgnet", reference, None, 1) as (score, identity):
+    with open_scoring(RewardSettings(), "chgnet", reference, None, 1) as (score, identity):
         assert identity["name"] == "CHGNet 0.3.0"
         plain = score([rock_salt(5.6), None], ["ok", "no_crystal"])
     assert plain.status == ["ok", "no_crystal"]
@@ -385,7 +385,7 @@ def test_open_scoring_scores_with_the_embedded_files(root: Path, models: str) ->
     assert plain.reward == pytest.approx([-plain.figures["e_above_hull"][0], -1.0])
     assert abs(plain.reward[0]) < 0.1
 
-    merit = RewardConfig(terms=[TermConfig(term="fom", confidence=1.0, only_if=["e_above_hull < 0.1"], otherwise=-1.0)])
+    merit = RewardSettings(terms=[TermSettings(term="fom", confidence=1.0, only_if=["e_above_hull < 0.1"], otherwise=-1.0)])
     with open_scoring(merit, "chgnet", reference, models, 1) as (score, _):
         found = score([rock_salt(5.6), rock_salt(8.0), None], ["ok", "ok", "no_crystal"])
     assert found.figures["e_above_hull"][0] == pytest.approx(plain.figures["e_above_hull"][0], abs=1e-5)
@@ -396,14 +396,14 @@ def test_open_scoring_scores_with_the_embedded_files(root: Path, models: str) ->
 
 def test_open_scoring_refuses_what_does_not_belong_together(root: Path, tmp_path: Path, tests_importable: None) -> None:
     reference = str(root / "resources" / "embedded" / "reference.parquet")
-    cases: list[tuple[RewardConfig, str, str]] = [
-        (RewardConfig(terms=[MERIT]), reference, "no models are given"),
-        (RewardConfig(terms=[TermConfig(term="fum")]), reference, "did you mean 'fom'"),
-        (RewardConfig(), reference, "potential"),
+    cases: list[tuple[RewardSettings, str, str]] = [
+        (RewardSettings(terms=[MERIT]), reference, "no models are given"),
+        (RewardSettings(terms=[TermSettings(term="fum")]), reference, "did you mean 'fom'"),
+        (RewardSettings(), reference, "potential"),
     ]
     write_table(tmp_path / "reference.parquet", reference_table([rutile()], ["held_out"]), {})
     cases.append(
-        (RewardConfig(terms=[TermConfig(term="novelty")]), str(tmp_path / "reference.parquet"), "can be called new")
+        (RewardSettings(terms=[TermSettings(term="novelty")]), str(tmp_path / "reference.parquet"), "can be called new")
     )
     for settings, path, says in cases:
         with pytest.raises(InputError, match=says), open_scoring(settings, "ase:test_scoring:lennard_jones", path, None, 1):

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from crystalformer_rl.cli import COMMANDS
-from crystalformer_rl.config import parse_config
+from crystalformer_rl.config.loading import parse_config
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.stages.source_digest import PACKAGE, imported_modules, source_digest, source_files
 from crystalformer_rl.tables.column import make_table

@@ -7,20 +7,19 @@ from pathlib import Path
 import click
 
 from crystalformer_rl.cli.console import progress, say
-from crystalformer_rl.cli.options import json_option
+from crystalformer_rl.cli.options import json_option, out_folder_option
 
 
 @click.command("compare")
 @click.argument("results", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Folder to write to.")
+@out_folder_option
 @click.option(
-    "--policy",
-    "policies",
+    "--only",
     multiple=True,
     help="Only these, such as ppo-0; repeatable. The base policy is always there.  [default: all]",
 )
 @json_option
-def command(results: str, out: str, policies: tuple[str, ...], as_json: bool) -> None:
+def command(results: str, out: str, only: tuple[str, ...], as_json: bool) -> None:
     """Ways to fine-tune side by side at the same number of scored crystals: one table, one picture.
 
     RESULTS: the folder of a run with `arms.policies`. Read are finetune/ARM-SEED/, evaluation/POLICY/ and, where there
@@ -36,28 +35,24 @@ def command(results: str, out: str, policies: tuple[str, ...], as_json: bool) ->
     Example:
       crystalformer-rl compare results/ehull-small --out comparison
     """
-    from crystalformer_rl.comparison.arms import arms_table, summaries
-    from crystalformer_rl.comparison.curves import base_level, curves_table
-    from crystalformer_rl.comparison.document import document
-    from crystalformer_rl.comparison.picture import picture
     from crystalformer_rl.comparison.run_reader import read_runs
-    from crystalformer_rl.comparison.top import top_table
+    from crystalformer_rl.errors import InputError
+    from crystalformer_rl.stages.compare import compare
     from crystalformer_rl.tables.parquet import atomic_path, write_table
     from crystalformer_rl.tables.provenance import provenance
 
+    if set(only) == {"base"}:
+        raise InputError("--only names the base policy alone; name an arm with its seed too, such as ppo-0.")
     with progress(0, "compare", "policy") as bar:
-        runs = read_runs(results, policies, bar.update)
-    arms, curves, top = arms_table(runs), curves_table(runs), top_table(runs)
+        runs = read_runs(results, only, bar.update)
+    found = compare(runs)
     made_by = provenance("compare", {"policies": [run.policy for run in runs]}, [p for run in runs for p in run.inputs])
     folder = Path(out)
-    tables = {"arms": arms, "curves": curves} | ({"top": top} if top is not None else {})
-    for name, table in tables.items():
+    for name, table in found.tables.items():
         write_table(folder / f"{name}.parquet", table, made_by)
-    found = summaries(arms)
-    files = {"comparison.md": document(runs, found, arms, top), "comparison.svg": picture(curves, base_level(runs))}
-    for name, text in files.items():
+    for name, text in {"comparison.md": found.document, "comparison.svg": found.picture}.items():
         with atomic_path(folder / name) as path:
             path.write_text(text, encoding="utf-8")
-    summary = {"arms": {name: arm.as_json() for name, arm in found.items()}, "out": str(folder / "comparison.md")}
-    sentences = [arm.sentence() for arm in found.values()]
+    summary = {"arms": {name: arm.as_json() for name, arm in found.arms.items()}, "out": str(folder / "comparison.md")}
+    sentences = [arm.sentence() for arm in found.arms.values()]
     say(summary, "\n".join([*sentences, f"Comparison: {folder / 'comparison.md'}"]), as_json)

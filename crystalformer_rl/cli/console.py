@@ -17,9 +17,9 @@ def progress(total: int, what: str, unit: str = "crystal") -> tqdm:
 
 
 class StageProgress:
-    """A progress bar a stage, one after the other: a context manager that is called with a stage and finished crystals."""
+    """A progress bar a stage, one after the other: a context manager that is called with a stage and what was finished."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int = 0) -> None:
         self._total = total
         self._bars: dict[str, tqdm] = {}
 
@@ -27,8 +27,13 @@ class StageProgress:
         return self
 
     def __call__(self, stage: str, finished: int) -> None:
+        """Crystals that a stage has finished, of the total of all stages."""
+        self.of(stage, self._total, finished)
+
+    def of(self, stage: str, total: int, finished: int) -> None:
+        """The same of a stage with a total of its own."""
         if stage not in self._bars:
-            self._bars[stage] = progress(self._total, stage)
+            self._bars[stage] = progress(total, stage)
         self._bars[stage].update(finished)
 
     def __exit__(self, *error: object) -> None:

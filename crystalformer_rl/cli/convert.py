@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from crystalformer_rl.cli.console import say
@@ -28,18 +26,13 @@ def command(checkpoint: str, space_groups_from: str | None, out: str, as_json: b
     """
     import jax
 
-    from crystalformer_rl.cli.policy_options import space_group_weights
     from crystalformer_rl.policy.checkpoint import save_policy
-    from crystalformer_rl.policy.published import load_published
+    from crystalformer_rl.stages.convert import convert
     from crystalformer_rl.tables.provenance import provenance
 
-    policy = load_published(checkpoint)
-    card: dict[str, Any] = {
-        "made_by": provenance("convert", {}, [checkpoint] + ([space_groups_from] if space_groups_from else []))
-    }
-    if space_groups_from:
-        card["space_group_counts"] = [int(n) for n in space_group_weights((), space_groups_from, {}, checkpoint)]
-    save_policy(out, policy, card)
+    policy, card = convert(checkpoint, space_groups_from)
+    inputs = [checkpoint] + ([space_groups_from] if space_groups_from else [])
+    save_policy(out, policy, {"made_by": provenance("convert", {}, inputs), **card})
     parameters = sum(leaf.size for leaf in jax.tree.leaves(policy))
     shape = policy.shape
     words = (

@@ -6,16 +6,20 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from crystalformer_rl.cli.console import progress, say
-from crystalformer_rl.cli.options import SEED, json_option
+from crystalformer_rl.cli.options import (
+    json_option,
+    models_option,
+    out_folder_option,
+    potential_option,
+    reference_option,
+    seed_option,
+)
 from crystalformer_rl.errors import InputError
-
-if TYPE_CHECKING:
-    from crystalformer_rl.finetune.loop import Update
 
 
 @click.command("finetune")
@@ -24,27 +28,27 @@ if TYPE_CHECKING:
 )
 @click.option("--state", type=click.Path(), help="State of the round before; not in round 1.")
 @click.option("--base-policy", required=True, type=click.Path(), help="Pretrained policy that the KL term counts from.")
-@click.option("--reference", required=True, type=click.Path(), help="Reference that spans the hull, in the same potential.")
-@click.option("--potential", default="chgnet", show_default=True, help="Potential that gives the energies.")
+@reference_option
+@potential_option()
 @click.option(
     "--round", "round_number", default=1, show_default=True, type=click.IntRange(min=1), help="Number of this round."
 )
-@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the run; the same in all rounds.")
+@seed_option
+@models_option
 @click.option(
-    "--properties", type=click.Path(), help="Property models, where the reward asks for them.  [default: the embedded ones]"
+    "--config", type=click.Path(), help="Configuration of a run; its sections `finetune`, `reward` and `evaluate` are used."
 )
-@click.option("--config", type=click.Path(), help="Configuration of a run; its sections `finetune` and `reward` are used.")
-@click.option("--out", required=True, type=click.Path(), help="Folder for the round's files.")
+@out_folder_option
 @json_option
 def command(
     policy_path: str,
     state: str | None,
     base_policy: str,
     reference: str,
-    potential: str,
+    potential_name: str,
     round_number: int,
     seed: int,
-    properties: str | None,
+    models: str | None,
     config: str | None,
     out: str,
     as_json: bool,
@@ -63,20 +67,20 @@ def command(
       crystalformer-rl finetune --policy round_1/policy.safetensors --state round_1/state.safetensors \\
           --base-policy base.safetensors --reference reference.parquet --round 2 --out round_2
     """
-    from crystalformer_rl.cli.policy_options import space_group_weights
-    from crystalformer_rl.config import Config, load_config
-    from crystalformer_rl.finetune.loop import run_round
-    from crystalformer_rl.finetune.record import rollouts_table, update_row, updates_table
-    from crystalformer_rl.finetune.state import Lineage, first_state, load_state, save_state
+    from crystalformer_rl.config.loading import load_config
+    from crystalformer_rl.config.run import RunSettings
+    from crystalformer_rl.finetune.state import Lineage, load_state, save_state
     from crystalformer_rl.policy.checkpoint import load_policy, save_policy
+    from crystalformer_rl.policy.space_group_weights import space_group_weights
     from crystalformer_rl.resources.registry import embedded_folder
     from crystalformer_rl.rewards.algebra import Reward
     from crystalformer_rl.rewards.scored_batch import PROPERTIES
     from crystalformer_rl.scoring.score import open_scoring
+    from crystalformer_rl.stages.finetune import finetune
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance, sha256
 
-    run = load_config(config) if config else Config()
+    run = load_config(config) if config else RunSettings()
     settings = run.finetune
     if (state is None) != (round_number == 1):
         raise InputError(
@@ -89,45 +93,47 @@ def command(
             f"{policy_path} and {base_policy} have different shapes; the policy must stem from the base policy."
         )
     lineage = Lineage(round_number, sha256(base_policy), sha256(policy_path))
-    start = first_state(policy, settings) if state is None else load_state(state, policy, settings, lineage)
+    start = None if state is None else load_state(state, policy, settings, lineage)
     predicts = PROPERTIES in Reward.of(run.reward).needs
-    models = (properties or str(embedded_folder() / "properties.safetensors")) if predicts else None
+    models = (models or str(embedded_folder() / "properties.safetensors")) if predicts else None
     source = None if "space_group_counts" in card else reference
-    weights = space_group_weights(tuple(settings.space_groups), source, card, base_policy)
+    weights = space_group_weights(card, base_policy, settings.space_groups, source)
     inputs = [path for path in (policy_path, base_policy, reference, state, models, *run.reward.files) if path]
     parameters = {
         "round": round_number,
         "seed": seed,
         **settings.model_dump(mode="json", exclude={"rounds"}),
         "reward": run.reward.model_dump(mode="json"),
+        "stable_below": run.evaluate.stable_below,
     }
     folder = Path(out)
     _check_writable(folder)
     with (
-        open_scoring(run.reward, potential, reference, models, None) as (score, identity),
+        open_scoring(run.reward, potential_name, reference, models, None) as (score, identity),
         progress(settings.updates, f"round {round_number}", "update") as bar,
     ):
         # Before the round, of the inputs that it reads and not of what becomes of them meanwhile.
-        made_by = provenance("finetune", parameters, inputs, potential=identity)
+        made_by = provenance("finetune", parameters, inputs, potential=identity.as_record())
+        begin = time.monotonic()
 
-        def updated(update: Update) -> None:
-            row = update_row(update, round_number)
+        def updated(row: dict[str, Any]) -> None:
             bar.update(1)
             bar.set_postfix_str(_figures(row), refresh=False)
-            done = update.number - start.updates
+            done = row["update"] - (0 if start is None else start.updates)
             left = (time.monotonic() - begin) / done * (settings.updates - done)
             bar.write(f"{_words(row)} {left / 60:.0f} min left in this round.", file=sys.stderr)
 
-        begin = time.monotonic()
-        end, updates = run_round(start, base, settings, score, weights, seed, updated)
+        end, rollouts, updates, last = finetune(
+            base, settings, score, weights, state=start, policy=policy, seed=seed, round_number=round_number,
+            stable_below=run.evaluate.stable_below, report=updated,
+        )  # fmt: skip
 
-    write_table(folder / "rollouts.parquet", rollouts_table(updates, round_number, seed), made_by)
-    write_table(folder / "updates.parquet", updates_table(updates, round_number), made_by)
+    write_table(folder / "rollouts.parquet", rollouts, made_by)
+    write_table(folder / "updates.parquet", updates, made_by)
     tuned = {**card, "space_group_counts": [int(w) for w in weights], "finetuned_by": made_by, "updates": end.updates}
     save_policy(folder / "policy.safetensors", end.policy, tuned)
     made = lineage._replace(policy_sha256=sha256(folder / "policy.safetensors"))
     save_state(folder / "state.safetensors", end, made)
-    last = update_row(updates[-1], round_number)
     words = f"Round {round_number} done after {end.updates} updates: {_words(last)} Files: {out}"
     say({**last, "out": out}, words, as_json)
 

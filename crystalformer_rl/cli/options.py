@@ -51,6 +51,10 @@ def setting_option(section: type[BaseModel], name: str) -> _Decorator:
     flag = f"--{name.replace('_', '-')}"
     if bounds["type"] == "boolean":
         return click.option(flag, is_flag=True, default=field.default, help=field.description)
+    if "enum" in bounds:
+        return click.option(
+            flag, type=click.Choice(bounds["enum"]), default=field.default, show_default=True, help=field.description
+        )
     low, high = (bounds.get(key, bounds.get(f"exclusive{key.capitalize()}")) for key in ("minimum", "maximum"))
     if bounds["type"] == "integer":
         kind: click.ParamType = click.IntRange(low, high)

@@ -1,9 +1,8 @@
-"""Options and tables that the commands of the policy share: space groups, elements, samples as a table."""
+"""How the commands of the policy read elements, and several values after one flag."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
@@ -28,30 +27,6 @@ class ManyValues(click.Command):
         return super().parse_args(ctx, spread)
 
 
-def space_group_weights(chosen: tuple[int, ...], table: str | None, card: dict[str, Any], policy_path: str) -> list[float]:
-    """Weights of the 230 space groups: those chosen, alike; else those of a table; else those the policy was trained on."""
-    from collections import Counter
-
-    from crystalformer_rl.crystal.wyckoff import check_space_group
-    from crystalformer_rl.tables.parquet import read_table
-
-    if chosen:
-        return [float(g in {check_space_group(c) for c in chosen}) for g in range(1, 231)]
-    if table is not None:
-        from crystalformer_rl.tables.crystal_columns import TOKENS
-
-        rows = read_table(table, [c for c in TOKENS if c.name == "space_group"])
-        counts = Counter(rows.column("space_group").to_pylist())
-        if not any(counts[g] for g in range(1, 231)):
-            raise InputError(f"{table} says no crystal's space group; give a table that does, or choose by --space-group.")
-        return [float(counts[g]) for g in range(1, 231)]
-    if "space_group_counts" not in card:
-        raise InputError(
-            f"{policy_path} does not say which space groups it was trained on; give --space-group or --space-groups-from."
-        )
-    return [float(n) for n in card["space_group_counts"]]
-
-
 def element_numbers(symbols: Sequence[str]) -> set[int]:
     """Atomic numbers of symbols; `Na,Cl` counts as two."""
     from crystalformer_rl.crystal.elements import atomic_number
@@ -72,28 +47,3 @@ def parse_site_elements(entries: Sequence[str]) -> dict[int, set[int]]:
             )
         chosen.setdefault(LETTERS.index(letter) + 1, set()).update(element_numbers([symbols]))
     return chosen
-
-
-def sample_columns(ids: list[str], samples: Any) -> dict[str, Any]:
-    """The columns of the samples table, crystals in their conventional cell."""
-    return {
-        "id": ids,
-        **crystal_and_token_columns(samples.tokens),
-        "log_prob": samples.log_prob.astype(float).tolist(),
-        "behaviour_log_prob": samples.behaviour_log_prob.astype(float).tolist(),
-    }
-
-
-def crystal_and_token_columns(tokens: Any) -> dict[str, Any]:
-    """Crystals of a token batch in their conventional cell, their tokens, and `status`."""
-    from crystalformer_rl.crystal.structure import crystal_columns
-    from crystalformer_rl.crystal.tokens import decode, token_columns
-    from crystalformer_rl.policy.sampler import sites_of
-
-    decoded = sites_of(tokens)
-    sites = [s for s, _ in decoded]
-    return {
-        **crystal_columns([None if s is None else decode(s) for s in sites]),
-        **token_columns(sites, coords_name="site_frac_coords"),
-        "status": [status for _, status in decoded],
-    }

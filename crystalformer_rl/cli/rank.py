@@ -8,22 +8,16 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import progress, say
-from crystalformer_rl.cli.options import json_option
+from crystalformer_rl.cli.options import json_option, out_folder_option, setting_option
+from crystalformer_rl.discovery.discovery_settings import RankSettings
 
 CIF_FILES = 20
 
 
 @click.command()
 @click.argument("evaluations", nargs=-1, required=True, type=click.Path(), metavar="DIR...")
-@click.option("--out", required=True, type=click.Path(), help="Folder to write to.")
-@click.option(
-    "--by",
-    type=click.Choice(["e_above_hull", "fom", "fom_total"]),
-    default="e_above_hull",
-    show_default=True,
-    help="e_above_hull: rising energy above hull. fom: stable crystals by falling figure of merit, then the others. "
-    "fom_total: the same with the total dielectric constant. Suspect crystals stand last in all.",
-)
+@out_folder_option
+@setting_option(RankSettings, "by")
 @json_option
 def command(evaluations: tuple[str, ...], out: str, by: str, as_json: bool) -> None:
     """Rank the crystals of several policies and set their metrics side by side.
@@ -39,29 +33,28 @@ def command(evaluations: tuple[str, ...], out: str, by: str, as_json: bool) -> N
     Example:
       crystalformer-rl rank results/evaluation/base results/evaluation/tuned --out results
     """
-    import pyarrow as pa
-
-    from crystalformer_rl.discovery.candidates import RULES, candidates
+    from crystalformer_rl.discovery.candidates import RULES
+    from crystalformer_rl.stages.rank import rank
     from crystalformer_rl.tables.discovery_columns import EVALUATED, METRICS
     from crystalformer_rl.tables.parquet import read_table, write_table
     from crystalformer_rl.tables.provenance import provenance
 
-    crystals_files = [Path(folder) / "crystals.parquet" for folder in evaluations]
-    metrics_files = [Path(folder) / "metrics.parquet" for folder in evaluations]
-    tables = [read_table(path, EVALUATED).select([c.name for c in EVALUATED]) for path in crystals_files]
-    metrics = [read_table(path, METRICS).select([c.name for c in METRICS]) for path in metrics_files]
-    _refuse_equal_names(evaluations, metrics)
-    with progress(sum(table.num_rows for table in tables), "rank") as bar:
-        ranked = candidates(tables, by, bar.update)
+    def read(folder: str, name: str, columns: Any) -> Any:
+        return read_table(Path(folder) / f"{name}.parquet", columns).select([column.name for column in columns])
+
+    tables = {place: (read(place, "crystals", EVALUATED), read(place, "metrics", METRICS)) for place in evaluations}
+    with progress(sum(crystals.num_rows for crystals, _ in tables.values()), "rank") as bar:
+        ranked, metrics = rank(tables, by, advance=bar.update)
     folder = Path(out)
+    crystals_files, metrics_files = ([Path(e) / f"{name}.parquet" for e in evaluations] for name in ("crystals", "metrics"))
     made_by = provenance("rank", {"by": by, "rule": RULES[by]}, crystals_files)
     write_table(folder / "candidates.parquet", ranked, made_by)
-    write_table(folder / "metrics.parquet", pa.concat_tables(metrics), provenance("rank", {}, metrics_files))
+    write_table(folder / "metrics.parquet", metrics, provenance("rank", {}, metrics_files))
     _write_cifs(folder / "candidates_cif", ranked)
     rows = ranked.select(["verdict", "stable"]).to_pylist()
     stable = [row["verdict"] for row in rows if row["stable"]]
     summary = {
-        "candidates": ranked.num_rows,
+        "n": ranked.num_rows,
         "stable": len(stable),
         "stable_new": stable.count("new"),
         "stable_rediscovered": stable.count("rediscovered"),
@@ -69,19 +62,6 @@ def command(evaluations: tuple[str, ...], out: str, by: str, as_json: bool) -> N
         "out": str(folder / "candidates.parquet"),
     }
     say(summary, _words(summary), as_json)
-
-
-def _refuse_equal_names(folders: tuple[str, ...], metrics: list[Any]) -> None:
-    from crystalformer_rl.errors import InputError
-
-    seen: dict[str, str] = {}
-    for folder, table in zip(folders, metrics, strict=True):
-        name = table.column("policy").to_pylist()[0]
-        if name in seen:
-            raise InputError(
-                f"{seen[name]} and {folder} both name the policy '{name}'; evaluate one again with another --name."
-            )
-        seen[name] = folder
 
 
 def _write_cifs(folder: Path, ranked: Any) -> None:
@@ -98,6 +78,6 @@ def _write_cifs(folder: Path, ranked: Any) -> None:
 
 def _words(summary: dict[str, Any]) -> str:
     return (
-        f"{summary['candidates']} distinct crystals, {summary['stable']} of them stable: {summary['stable_new']} new, "
+        f"{summary['n']} distinct crystals, {summary['stable']} of them stable: {summary['stable_new']} new, "
         f"{summary['stable_rediscovered']} rediscovered, {summary['stable_retrieved']} retrieved → {summary['out']}"
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from crystalformer_rl.cli.console import progress, say
-from crystalformer_rl.cli.options import json_option
+from crystalformer_rl.cli.options import json_option, out_folder_option
 
 
 @click.command()
 @click.argument("results", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Folder to write index.html and summary.txt to.")
+@out_folder_option
 @json_option
 def command(results: str, out: str, as_json: bool) -> None:
     """A self-contained HTML page from a folder of results, and the outcome in words.
@@ -28,16 +28,14 @@ def command(results: str, out: str, as_json: bool) -> None:
     Example:
       crystalformer-rl report results --out results/report
     """
-    from crystalformer_rl.report.page import render
     from crystalformer_rl.report.results import read_results
-    from crystalformer_rl.report.words import findings
+    from crystalformer_rl.stages.report import report
     from crystalformer_rl.tables.parquet import atomic_path
 
     with progress(0, "report") as bar:
         found = read_results(results, bar.update)
-    page = render(found)
+    page, sentences = report(found)
     folder = Path(out)
-    sentences = findings(found)
     places = [f"Report: {folder / 'index.html'}"]
     places += [f"Candidates: {path}" for path in [Path(results) / "candidates.parquet"] if path.is_file()]
     places += [f"CIF files of the best: {path}" for path in [Path(results) / "candidates_cif"] if path.is_dir()]

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import click
 
-from crystalformer_rl.cli.console import count_words, progress, say, status_counts
-from crystalformer_rl.cli.options import SEED, json_option, out_option
-from crystalformer_rl.cli.policy_options import (
-    ManyValues,
-    element_numbers,
-    parse_site_elements,
-    sample_columns,
-    space_group_weights,
-)
+from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.options import SEED, json_option, out_option, policy_option
+from crystalformer_rl.cli.policy_options import ManyValues, element_numbers, parse_site_elements
 
 
 @click.command("sample", cls=ManyValues)
-@click.option("--policy", "policy_path", required=True, type=click.Path(), help="Our .safetensors or a published .pkl.")
+@policy_option
 @click.option("--n", required=True, type=click.IntRange(min=1), help="How many crystals.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Crystal i depends on the seed and i alone.")
 @click.option("--offset", default=0, show_default=True, type=click.IntRange(min=0), help="Number of the first crystal.")
@@ -103,9 +97,8 @@ def command(
     """
     from crystalformer_rl.policy.checkpoint import load_policy
     from crystalformer_rl.policy.request import Request
-    from crystalformer_rl.policy.sampler import sample
-    from crystalformer_rl.tables.column import make_table
-    from crystalformer_rl.tables.crystal_columns import SAMPLES
+    from crystalformer_rl.policy.space_group_weights import space_group_weights
+    from crystalformer_rl.stages.sample import sample
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance
 
@@ -121,13 +114,11 @@ def command(
         max_atoms=max_atoms,
     )
     policy, card = load_policy(policy_path)
-    asked = space_group_weights(space_group, space_groups_from, card, policy_path)
-    behaviour, weights = request.plan(asked, policy.shape.n_max)
+    weights = space_group_weights(card, policy_path, space_group, space_groups_from)
     with progress(n, "sample") as bar:
-        samples = sample(
-            policy, seed, range(offset, offset + n), weights, behaviour, batch_size=batch_size, advance=bar.update
+        table, unable = sample(
+            policy, n, weights, seed=seed, offset=offset, request=request, batch_size=batch_size, advance=bar.update
         )
-    columns = sample_columns([f"s{seed}-{i}" for i in range(offset, offset + n)], samples)
     parameters = {
         "n": n,
         "seed": seed,
@@ -144,9 +135,8 @@ def command(
         "top_p": top_p,
     }
     inputs = [policy_path] + ([space_groups_from] if space_groups_from else [])
-    write_table(out, make_table(SAMPLES, columns), provenance("sample", parameters, inputs))
-    statuses = columns["status"]
-    unable = sum(w > 0 for w in asked) - sum(w > 0 for w in weights)
+    write_table(out, table, provenance("sample", parameters, inputs))
+    statuses = table.column("status").to_pylist()
     left_out = f" Of the space groups asked for, {unable} cannot hold what is asked and were left out." if unable else ""
     words = f"Sampled {n} crystals: {count_words(statuses)}.{left_out} Samples: {out}"
-    say({"n": n, "status": status_counts(statuses), "out": out}, words, as_json)
+    say(summarize(statuses, out, space_groups_left_out=unable), words, as_json)

@@ -47,7 +47,7 @@ def _check_sampled(folder: Path, arms: Sequence[Run]) -> None:
         (a, n), (b, m) = pair
         raise InputError(
             f"{folder}/finetune: {n} crystals were sampled for {a.policy} but {m} for {b.policy}, and arms are compared at "
-            "the same number; let the pipeline finish, or choose others by --policy."
+            "the same number; let the pipeline finish, or choose others."
         )
 
 
@@ -58,7 +58,7 @@ def _check_seeds(folder: Path, arms: Sequence[Run]) -> None:
             keys = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
             raise InputError(
                 f"{folder}/finetune: {a.policy} and {b.policy} are seeds of one arm but differ in {', '.join(keys)}; let "
-                "the pipeline make both again, or choose one by --policy."
+                "the pipeline make both again, or choose one of them."
             )
 
 
@@ -67,13 +67,13 @@ def _check_rewards(folder: Path, arms: Sequence[Run]) -> None:
         (a, _), (b, _) = pair
         raise InputError(
             f"{folder}/finetune: {a.policy} and {b.policy} had different rewards, so they cannot be compared; let the "
-            "pipeline make both again, or choose others by --policy."
+            "pipeline make both again, or choose others."
         )
     if pair := _pair(arms, lambda run: run.potential):
         (a, own), (b, other) = pair
         raise InputError(
             f"{folder}/finetune: {a.policy} was rewarded by {own} but {b.policy} by "
-            f"{other}; let the pipeline make both again, or choose others by --policy."
+            f"{other}; let the pipeline make both again, or choose others."
         )
 
 

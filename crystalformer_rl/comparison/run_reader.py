@@ -7,39 +7,25 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-
 from crystalformer_rl.comparison.consistency import check_comparable
 from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reference.identity import PotentialIdentity
-from crystalformer_rl.tables.column import Column
-from crystalformer_rl.tables.crystal_columns import SAMPLES, STATUS
+from crystalformer_rl.tables.column import Column, pick
 from crystalformer_rl.tables.discovery_columns import EVALUATED, METRICS
 from crystalformer_rl.tables.energy_columns import HULL
 from crystalformer_rl.tables.parquet import read_table
 from crystalformer_rl.tables.provenance import read_provenance, sha256
+from crystalformer_rl.tables.rollout_columns import ROLLOUTS, UPDATES
 
 MAIN = "tuned"
 _ARM = re.compile(r"(.+)-(0|[1-9]\d*)")
 """Name of a policy: its arm and its seed."""
 
-_f = pa.float64()
-ROLLOUTS = (
-    *(column for column in SAMPLES if column.name in ("id", "space_group", "wyckoff", "elements")),
-    Column("update", pa.int64(), "", "update within the whole run, from 1"),
-    Column("e_above_hull", _f, "eV/atom", "energy above hull, unrelaxed"),
-    Column("suspect", pa.bool_(), "", "too far below the hull to be believed"),
-    Column("known", pa.bool_(), "", "the pretraining set has a crystal of this formula, space group and Wyckoff letters"),
-    Column("reward", _f, "", "reward in its own unit"),
-    STATUS,
+_ROLLOUTS = pick(
+    ROLLOUTS, "id", "space_group", "wyckoff", "elements", "update", "e_above_hull", "suspect", "known", "reward", "status"
 )
-UPDATES = (
-    Column("update", pa.int64(), "", "update within the whole run, from 1"),
-    Column("evaluations", pa.int64(), "", "evaluations of the potential in this update"),
-    Column("kl", _f, "nat", "KL divergence from the base policy"),
-    Column("entropy", _f, "nat", "mean of −ln p over the batch"),
-)
+_UPDATES = pick(UPDATES, "update", "evaluations", "kl", "entropy")
 
 
 def read_runs(folder: str | Path, policies: Sequence[str] = (), advance: Callable[[int], object] | None = None) -> list[Run]:
@@ -54,8 +40,6 @@ def read_runs(folder: str | Path, policies: Sequence[str] = (), advance: Callabl
     if not _evaluated(folder, BASE):
         raise InputError(f"{folder} holds no evaluation of the base policy (evaluation/base); run the pipeline on it first.")
     arms = [name for name in dict.fromkeys(policies) if name != BASE]
-    if policies and not arms:
-        raise InputError("--policy names the base policy alone; name an arm with its seed too, such as ppo-0.")
     arms = arms or _arms(folder)
     if not arms:
         raise InputError(
@@ -80,7 +64,7 @@ def _arms(folder: Path) -> list[str]:
     if unfinished:
         raise InputError(
             f"{folder} holds no evaluation of {', '.join(unfinished)} yet (evaluation/ARM-SEED); let the pipeline finish, "
-            "or choose by --policy what to compare."
+            "or choose what to compare."
         )
     return names
 
@@ -146,8 +130,8 @@ def _course(place: Path) -> Row:
         settings, digest = _settings(settings_at), sha256(settings_at)
         files.append(settings_at)
     return {
-        "rollouts": [row for path in rounds for row in _rows(path / "rollouts.parquet", ROLLOUTS)],
-        "updates": [row for path in rounds for row in _rows(path / "updates.parquet", UPDATES)],
+        "rollouts": [row for path in rounds for row in _rows(path / "rollouts.parquet", _ROLLOUTS)],
+        "updates": [row for path in rounds for row in _rows(path / "updates.parquet", _UPDATES)],
         "settings": settings,
         "settings_sha256": digest,
         "potential": PotentialIdentity.from_record(record.get("potential")),

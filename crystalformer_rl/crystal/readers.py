@@ -80,7 +80,7 @@ def _from_entries(path: Path) -> pa.Table:
     if set(table.column("status").to_pylist()) == {"no_structure"}:
         raise InputError(
             f"{path} holds entries without structures, so no crystals; give ComputedStructureEntry dictionaries, or take "
-            "the energies alone with `crystalformer-rl reference --energies given`."
+            "the energies alone as a reference of given energies."
         )
     return table
 

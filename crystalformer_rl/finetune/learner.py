@@ -12,10 +12,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
 from crystalformer_rl.finetune.memory import Best
-from crystalformer_rl.finetune.objectives import OBJECTIVES, Facts, Knobs
+from crystalformer_rl.finetune.objectives import Objective, ObjectiveSettings, RolloutBatch, objective
 from crystalformer_rl.finetune.rollout import log_probs, parts_of
 from crystalformer_rl.finetune.state import TrainState, make_optimizer, step_size
 from crystalformer_rl.finetune.trainable import moved
@@ -26,36 +26,36 @@ from crystalformer_rl.policy.transformer import Policy
 
 
 class Learning(NamedTuple):
-    """How the last pass of an update went: loss, fraction that the clip held back, norm of the gradient (means over its steps)."""
+    """How the last pass of an update went: loss, fraction of crystals that the clip kept from giving a gradient, norm of the gradient (means over its steps)."""
 
     loss: float
-    held_back: float
+    clip_fraction: float
     gradient_norm: float
 
 
 class Learner:
     """Updates of the weights by `settings.algorithm`, on crystals sampled with `behaviour`."""
 
-    def __init__(self, settings: FinetuneConfig, behaviour: Behaviour) -> None:
+    def __init__(self, settings: FinetuneSettings, behaviour: Behaviour) -> None:
         self._settings, self._behaviour = settings, behaviour
         self._step = _make_step(settings)
-        objective = OBJECTIVES.get(settings.algorithm)
-        self._slope = None if objective is None else _make_slope(objective)
+        found = objective(settings.algorithm)
+        self._slope = None if found is None else _make_slope(found)
 
     def update(
-        self, state: TrainState, facts: Facts, tokens: TokenBatch, seed: int
+        self, state: TrainState, batch: RolloutBatch, tokens: TokenBatch, seed: int
     ) -> tuple[Policy, optax.OptState, Learning]:
         """Policy and optimizer after `inner_epochs` passes over the batch, each in `minibatches` steps."""
         policy, optimizer, settings = state.policy, state.optimizer, self._settings
         learning = Learning(0.0, 0.0, 0.0)
         if self._slope is None:
             return policy, optimizer, learning
-        size = len(facts.old_log_prob)
+        size = len(batch.old_log_prob)
         random, length = np.random.default_rng([seed, state.updates]), step_size(settings, state.updates)
         for _ in range(settings.inner_epochs):
             steps = []
             for rows in np.array_split(random.permutation(size), min(settings.minibatches, size)):
-                gradient, loss, held_back = self._gradient(policy, facts, tokens, np.sort(rows), state.tau)
+                gradient, loss, clip_fraction = self._gradient(policy, batch, tokens, np.sort(rows), state.tau)
                 if len(state.best.value):
                     gradient = _sum([gradient, self._imitation(policy, state.best, random)])
                 policy, optimizer, norm = self._step(policy, optimizer, gradient, jnp.float32(length))
@@ -64,22 +64,22 @@ class Learner:
                         f"update {state.updates + 1}: the gradient is not finite, and would destroy the policy; lower "
                         "finetune.learning_rate, or scale the reward's weights to about 1."
                     )
-                steps.append((loss, held_back, float(norm)))
+                steps.append((loss, clip_fraction, float(norm)))
             learning = Learning(*(float(mean) for mean in np.mean(steps, axis=0)))
         return policy, optimizer, learning
 
     def _gradient(
-        self, policy: Policy, facts: Facts, tokens: TokenBatch, rows: np.ndarray, tau: float
+        self, policy: Policy, batch: RolloutBatch, tokens: TokenBatch, rows: np.ndarray, tau: float
     ) -> tuple[Policy, float, float]:
         """The objective's gradient over the crystals of `rows`, by way of its slope in each log-probability."""
         assert self._slope is not None
-        parts, size = parts_of(tokens, rows), len(facts.old_log_prob)
+        parts, size = parts_of(tokens, rows), len(batch.old_log_prob)
         current = log_probs(policy, parts, size, self._behaviour)
-        here = Facts(*(array[rows] for array in facts))
-        slope, value, held_back = self._slope(jnp.asarray(current[rows], jnp.float32), here, self._settings.clip, tau)
+        here = RolloutBatch(*(array[rows] for array in batch))
+        slope, value, clip_fraction = self._slope(jnp.asarray(current[rows], jnp.float32), here, self._settings.clip, tau)
         slopes = np.zeros(size, np.float32)
         slopes[rows] = np.asarray(slope)
-        return self._backward(policy, tokens, slopes), float(value), float(held_back)
+        return self._backward(policy, tokens, slopes), float(value), float(clip_fraction)
 
     def _imitation(self, policy: Policy, best: Best, random: np.random.Generator) -> Policy:
         """The gradient of −ln p, averaged over some of the best crystals so far."""
@@ -107,22 +107,22 @@ def _gradient_of_part(policy: Policy, tokens: TokenBatch, slopes: Array, behavio
     return eqx.filter_grad(lambda p: (log_prob(p, tokens, behaviour).total * slopes).sum())(policy)
 
 
-def _make_slope(objective: Callable) -> Callable[..., tuple[Array, Array, Array]]:
+def _make_slope(objective: Objective) -> Callable[..., tuple[Array, Array, Array]]:
     """(B,) slope of the objective in each log-probability, its value, and the fraction that the clip held back."""
 
     @jax.jit
-    def slope(current: Array, facts: Facts, clip: float, tau: float) -> tuple[Array, Array, Array]:
+    def slope(current: Array, batch: RolloutBatch, clip: float, tau: float) -> tuple[Array, Array, Array]:
         def loss(current: Array) -> tuple[Array, Array]:
-            result = objective(current, facts, Knobs(clip, tau))
-            return result.value, result.held_back
+            result = objective.loss(current, batch, ObjectiveSettings(clip, tau))
+            return result.value, result.clip_fraction
 
-        (value, held_back), gradient = jax.value_and_grad(loss, has_aux=True)(current)
-        return gradient, value, held_back
+        (value, clip_fraction), gradient = jax.value_and_grad(loss, has_aux=True)(current)
+        return gradient, value, clip_fraction
 
     return slope
 
 
-def _make_step(settings: FinetuneConfig) -> Callable[..., tuple[Policy, optax.OptState, Float[Array, ""]]]:
+def _make_step(settings: FinetuneSettings) -> Callable[..., tuple[Policy, optax.OptState, Float[Array, ""]]]:
     optimizer = make_optimizer(settings)
 
     @eqx.filter_jit

@@ -13,20 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.crystal.elements import atomic_number
 from crystalformer_rl.finetune.advantages import Baseline, advantages, normalized, worth
 from crystalformer_rl.finetune.divergence import Divergence, adapted_tau, divergence
+from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
 from crystalformer_rl.finetune.learner import Learner, Learning
 from crystalformer_rl.finetune.memory import best_of, remembered, repeats
-from crystalformer_rl.finetune.objectives import KL_IN_REWARD, Facts
+from crystalformer_rl.finetune.objectives import KL, RolloutBatch, objective
 from crystalformer_rl.finetune.rollout import Rollout, Score, Scores, log_probs, parts_of, roll_out
 from crystalformer_rl.finetune.state import TrainState
+from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
 from crystalformer_rl.policy.constraints import Behaviour, allowed_elements
 from crystalformer_rl.policy.transformer import Policy
-
-STABLE_BELOW = 0.1
-"""eV/atom above the hull; what imitation and the live figures call stable."""
+from crystalformer_rl.tables.status import OK
 
 
 class Update(NamedTuple):
@@ -53,22 +52,27 @@ class Update(NamedTuple):
 def run_round(
     state: TrainState,
     base: Policy,
-    settings: FinetuneConfig,
+    settings: FinetuneSettings,
     score: Score,
     space_group_weights: Sequence[float],
     seed: int,
     report: Callable[[Update], Any] | None = None,
+    *,
+    stable_below: float = STABLE_BELOW,
 ) -> tuple[TrainState, list[Update]]:
     """`settings.updates` updates of the policy in `state` on the rewards that `score` gives.
 
-    base: the pretrained policy, from which the KL term counts in every round; space_group_weights: (230,).
+    base: the pretrained policy, from which the KL term counts in every round; space_group_weights: (230,);
+    stable_below: eV/atom above the hull, what imitation calls stable.
     """
     behaviour = run_behaviour(settings)
     learner = Learner(settings, behaviour)
     updates = []
     for _ in range(settings.updates):
         update = collect(state, base, settings, score, space_group_weights, seed, behaviour)
-        policy, optimizer, learning = learner.update(state, _facts(update), update.rollout.samples.tokens, seed)
+        policy, optimizer, learning = learner.update(
+            state, _batch(update, stable_below), update.rollout.samples.tokens, seed
+        )
         update = update._replace(learning=learning)
         state = _next_state(state, update, settings)._replace(policy=policy, optimizer=optimizer)
         updates.append(update)
@@ -77,7 +81,7 @@ def run_round(
     return state, updates
 
 
-def run_behaviour(settings: FinetuneConfig) -> Behaviour:
+def run_behaviour(settings: FinetuneSettings) -> Behaviour:
     """How crystals are drawn: part of every log-probability of the run."""
     only = {atomic_number(symbol) for symbol in settings.elements} or None
     return Behaviour.make(settings.temperature, allowed=allowed_elements(only))
@@ -86,7 +90,7 @@ def run_behaviour(settings: FinetuneConfig) -> Behaviour:
 def collect(
     state: TrainState,
     base: Policy,
-    settings: FinetuneConfig,
+    settings: FinetuneSettings,
     score: Score,
     space_group_weights: Sequence[float],
     seed: int,
@@ -99,14 +103,15 @@ def collect(
     old_log_prob = np.asarray(rollout.samples.behaviour_log_prob, float)
     base_log_prob = log_probs(base, parts_of(rollout.samples.tokens, np.arange(size)), size, behaviour)
     again = repeats(state.seen, rollout.kinds)
-    tau = state.tau if settings.algorithm in KL_IN_REWARD else 0.0
+    goal = objective(settings.algorithm)
+    tau = state.tau if goal is not None and goal.kl is KL.IN_REWARD else 0.0
     value = worth(
         scores.reward, old_log_prob, base_log_prob, again,
         tau=tau, entropy=settings.entropy, repeat_penalty=settings.repeats,
     )  # fmt: skip
     groups = np.asarray(rollout.samples.tokens.g)
     advantage, baseline = advantages(settings.baseline, state.baseline, value, groups, settings.baseline_decay)
-    if settings.algorithm == "grpo":
+    if goal is not None and goal.normalizes:
         advantage = normalized(advantage)
     return Update(
         number=state.updates + 1,
@@ -124,31 +129,31 @@ def collect(
     )
 
 
-def stable(scores: Scores) -> np.ndarray:
-    """(B,) bool: at most 0.1 eV/atom above the hull as sampled, and not too far below it to be believed."""
-    ok = np.array([status == "ok" for status in scores.status], bool)
-    return ok & ~scores.suspect & (scores.figures["e_above_hull"] <= STABLE_BELOW)
+def stable(scores: Scores, threshold: float) -> np.ndarray:
+    """(B,) bool: at most `threshold` (eV/atom) above the hull as sampled, and not too far below it to be believed."""
+    ok = np.array([status == OK for status in scores.status], bool)
+    return ok & ~scores.suspect & is_stable(scores.figures["e_above_hull"], threshold)
 
 
-def _facts(update: Update) -> Facts:
+def _batch(update: Update, stable_below: float) -> RolloutBatch:
     """What the objective sees. Repeats count against a crystal in preferences too."""
-    return Facts(
+    return RolloutBatch(
         old_log_prob=jnp.asarray(update.rollout.samples.behaviour_log_prob),
         base_log_prob=jnp.asarray(update.base_log_prob, jnp.float32),
         advantage=jnp.asarray(update.advantage, jnp.float32),
         reward=jnp.asarray(update.value, jnp.float32),
         space_group=jnp.asarray(update.rollout.samples.tokens.g),
-        stable=jnp.asarray(stable(update.scores)),
+        stable=jnp.asarray(stable(update.scores, stable_below)),
         repeats=jnp.asarray(update.repeats),
     )
 
 
-def _next_state(state: TrainState, update: Update, settings: FinetuneConfig) -> TrainState:
+def _next_state(state: TrainState, update: Update, settings: FinetuneSettings) -> TrainState:
     """All of the state but policy and optimizer."""
     tokens, kinds = update.rollout.samples.tokens, update.rollout.kinds
     best = state.best
     if settings.replay:
-        ok = np.array([status == "ok" for status in update.scores.status], bool) & ~update.scores.suspect
+        ok = np.array([status == OK for status in update.scores.status], bool) & ~update.scores.suspect
         best = best_of(best, tokens, update.scores.reward, kinds, ok, settings.replay)
     return state._replace(
         baseline=update.baseline,

@@ -9,9 +9,9 @@ import equinox as eqx
 import numpy as np
 import optax
 
-from crystalformer_rl.config import FinetuneConfig
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.advantages import Baseline
+from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
 from crystalformer_rl.finetune.memory import Best
 from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_safetensors, write_safetensors
@@ -36,7 +36,7 @@ class TrainState(NamedTuple):
     best: Best
 
 
-def make_optimizer(settings: FinetuneConfig) -> optax.GradientTransformation:
+def make_optimizer(settings: FinetuneSettings) -> optax.GradientTransformation:
     """Adam's directions, gradients clipped to norm 1; if relative, each times the root mean square of its array of weights.
 
     The latter as in Adafactor (N. Shazeer and M. Stern, arXiv 1804.04235, section 8): the scales of the norms, near 1, then
@@ -46,13 +46,13 @@ def make_optimizer(settings: FinetuneConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(), *relative)
 
 
-def step_size(settings: FinetuneConfig, updates: int) -> float:
+def step_size(settings: FinetuneSettings, updates: int) -> float:
     """How far along its direction a step goes after so many updates; it depends on nothing else, so rounds may be divided at will."""
     halvings = updates / settings.learning_rate_half_life if settings.learning_rate_half_life else 0.0
     return settings.learning_rate * 0.5**halvings
 
 
-def first_state(policy: Policy, settings: FinetuneConfig) -> TrainState:
+def first_state(policy: Policy, settings: FinetuneSettings) -> TrainState:
     """The state before the first update."""
     optimizer = make_optimizer(settings).init(eqx.filter(policy, eqx.is_array))
     best = Best.empty(policy.shape.n_max)
@@ -73,7 +73,7 @@ def save_state(path: str | Path, state: TrainState, lineage: Lineage) -> None:
     write_safetensors(path, _arrays(state), {"format": FORMAT, "facts": facts})
 
 
-def load_state(path: str | Path, policy: Policy, settings: FinetuneConfig, wanted: Lineage) -> TrainState:
+def load_state(path: str | Path, policy: Policy, settings: FinetuneSettings, wanted: Lineage) -> TrainState:
     """The state that the round before `wanted.round` left; InputError if it belongs to another round, policy or base policy."""
     arrays, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:

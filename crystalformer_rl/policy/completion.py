@@ -104,8 +104,8 @@ def make_completion(request: FormulaRequest, space_groups: Sequence[int]) -> tup
             total += tables[g][0].size
             if total > _MOST_STATES:
                 raise InputError(
-                    f"Formula {request.name()}: too many ways to compose it in all these space groups; name fewer with --space-group, "
-                    "or give --formula-units or a smaller --max-atoms."
+                    f"Formula {request.name()}: too many ways to compose it in all these space groups; name fewer of "
+                    "them, or say how many formula units, or allow fewer atoms."
                 )
             if tables[g][0].reshape(-1)[_first_cursor(request) * tables[g][1]] <= request.sites:
                 able.append(g)
@@ -131,7 +131,7 @@ def _admitted_units(request: FormulaRequest, g: int) -> tuple[list[int], str]:
         least = min(request.units) if request.units else 1
         return [], (
             f"{least} formula unit{'s' if least > 1 else ''} make {least * per_unit} atoms, "
-            f"its conventional cell may hold {most_atoms} (--max-atoms)"
+            f"its conventional cell may hold {most_atoms} by the limit on atoms"
         )
     divisor = _divisor(request, g)
     fitting = [z for z in chosen if all(z * n % divisor == 0 for n in request.reduced.values())]
@@ -239,5 +239,5 @@ def _refusal(request: FormulaRequest, reasons: dict[int, str]) -> str:
     more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return (
         f"Formula {request.name()} fits in none of the space groups asked for ({'; '.join(shown)}{more}); "
-        "choose other space groups, more --max-atoms or other --formula-units."
+        "choose other space groups, more atoms or other formula units."
     )

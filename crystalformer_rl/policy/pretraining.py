@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,31 +20,9 @@ from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_safetensors, write_safetensors
 from crystalformer_rl.policy.dataset import Dataset, Variations, count_batches, minibatches
 from crystalformer_rl.policy.likelihood import log_prob
+from crystalformer_rl.policy.pretrain_settings import TrainingSettings
 from crystalformer_rl.policy.shape import PolicyShape
 from crystalformer_rl.policy.transformer import Policy
-
-
-@dataclass(frozen=True)
-class PretrainSettings:
-    """How to pretrain. Rates are per step; `epochs` fixes the decay; `minutes` stops earlier, 0 means no limit.
-
-    mixed_precision: 1 lets an accelerator multiply matrices in bfloat16 while training (weights, sums and the held-out
-    likelihood stay float32); a CPU always takes float32. augmentation: chance that a training crystal is shown with another origin or other axes of its space group.
-    """
-
-    epochs: int = 50
-    minutes: float = 0.0
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    warmup_steps: int = 300
-    weight_decay: float = 0.01
-    dropout: float = 0.1
-    augmentation: float = 0.0
-    gradient_clip: float = 1.0
-    average_decay: float = 0.999
-    patience: int = 10
-    mixed_precision: int = 1
-    seed: int = 0
 
 
 class TrainingState(NamedTuple):
@@ -70,7 +47,7 @@ class EpochRecord(NamedTuple):
 Report = Callable[[EpochRecord], None]
 
 
-def make_optimizer(settings: PretrainSettings, steps: int) -> optax.GradientTransformation:
+def make_optimizer(settings: TrainingSettings, steps: int) -> optax.GradientTransformation:
     """AdamW with gradient clipping, linear warm-up and cosine decay to a hundredth."""
     warmup = min(settings.warmup_steps, max(1, steps // 10))
     rate = optax.warmup_cosine_decay_schedule(
@@ -93,7 +70,7 @@ def loss(
 def pretrain(
     dataset: Dataset,
     shape: PolicyShape,
-    settings: PretrainSettings,
+    settings: TrainingSettings,
     *,
     checkpoint: Path | None = None,
     report: Report | None = None,
@@ -106,7 +83,7 @@ def pretrain(
     """
     steps = settings.epochs * count_batches(dataset.training, settings.batch_size)
     optimizer = make_optimizer(settings, steps)
-    key = jax.random.key(settings.seed)
+    key = jax.random.key(settings.seed or 0)
     policy = Policy.init(key, shape)
     state = TrainingState(policy, policy, optimizer.init(eqx.filter(policy, eqx.is_array)), jnp.zeros((), jnp.int32))
     best, curve = policy, list[EpochRecord]()
@@ -120,8 +97,8 @@ def pretrain(
         total = 0.0
         crystals = dataset.training
         if variations is not None:
-            crystals = variations.draw(settings.augmentation, (settings.seed, epoch, 1))
-        for batch, weight in minibatches(crystals, settings.batch_size, (settings.seed, epoch)):
+            crystals = variations.draw(settings.augmentation, ((settings.seed or 0), epoch, 1))
+        for batch, weight in minibatches(crystals, settings.batch_size, ((settings.seed or 0), epoch)):
             state, value = train_step(state, batch, weight)
             total += float(value)
             if advance is not None:
@@ -140,21 +117,21 @@ def pretrain(
     return best, curve
 
 
-def _should_stop(curve: list[EpochRecord], settings: PretrainSettings) -> bool:
+def _should_stop(curve: list[EpochRecord], settings: TrainingSettings) -> bool:
     out_of_time = 0 < settings.minutes * 60 <= curve[-1].seconds * (1 + 1 / len(curve))
     best = min(range(len(curve)), key=lambda i: curve[i].held_out_nll)
     return out_of_time or len(curve) - 1 - best >= settings.patience
 
 
 def make_train_step(
-    optimizer: optax.GradientTransformation, settings: PretrainSettings
+    optimizer: optax.GradientTransformation, settings: TrainingSettings
 ) -> Callable[[TrainingState, TokenBatch, Any], tuple[TrainingState, Array]]:
     """One compiled update a bucket length."""
     halved = settings.mixed_precision and jax.default_backend() != "cpu"
 
     @eqx.filter_jit
     def update(state: TrainingState, batch: TokenBatch, weight: Float[Array, " b"]) -> tuple[TrainingState, Array]:
-        key = jax.random.fold_in(jax.random.key(settings.seed + 1), state.step)
+        key = jax.random.fold_in(jax.random.key((settings.seed or 0) + 1), state.step)
         # Divided by the batch's constant size, so that every crystal counts alike whatever its bucket.
         value, gradient = eqx.filter_value_and_grad(
             lambda p: loss(p, batch, weight, settings.dropout, key) / settings.batch_size
@@ -180,17 +157,17 @@ def _mean_nll(evaluate: Callable[..., Array], policy: Policy, crystals: list[Sit
 
 
 def _save(
-    path: Path, state: TrainingState, best: Policy, curve: list[EpochRecord], shape: PolicyShape, settings: PretrainSettings
+    path: Path, state: TrainingState, best: Policy, curve: list[EpochRecord], shape: PolicyShape, settings: TrainingSettings
 ) -> None:
-    metadata = {"shape": shape.to_dict(), "settings": asdict(settings), "curve": curve}
+    metadata = {"shape": shape.to_dict(), "settings": settings.model_dump(), "curve": curve}
     write_safetensors(path, named_arrays((state, best)), metadata)
 
 
 def _restore(
-    path: Path, blank: TrainingState, shape: PolicyShape, settings: PretrainSettings
+    path: Path, blank: TrainingState, shape: PolicyShape, settings: TrainingSettings
 ) -> tuple[TrainingState, Policy, list[EpochRecord]]:
     arrays, metadata = read_safetensors(path)
-    if metadata.get("shape") != shape.to_dict() or metadata.get("settings") != asdict(settings):
+    if metadata.get("shape") != shape.to_dict() or metadata.get("settings") != settings.model_dump():
         raise InputError(
             f"{path} was made with another shape or other settings; remove it to start afresh, or restore the config."
         )

@@ -49,8 +49,8 @@ class Request:
         able = [g for g in groups if _some_letter_holds(g, allowed, template)]
         if not able:
             raise InputError(
-                "No Wyckoff position of the space groups asked for may hold any element; allow more with --elements, --forbid "
-                "or --site-elements."
+                "No Wyckoff position of the space groups asked for may hold any element; allow more elements, or other ones "
+                "on its sites."
             )
         formula = None
         if self.formula:
@@ -59,16 +59,16 @@ class Request:
             request = FormulaRequest(asked, tuple(self.formula_units), self.max_atoms, n_max - 1, allowed, template)
             formula, able = make_completion(request, able)
         elif self.formula_units:
-            raise InputError("--formula-units counts units of a formula; give --formula too.")
+            raise InputError("Formula units are given, but no formula that they count; give one too.")
         behaviour = Behaviour.make(self.temperature, self.top_p, allowed, template, formula, n_max)
         return behaviour, [weights[g - 1] * (g in set(able)) for g in range(1, 231)]
 
     def _template(self, groups: list[int], n_max: int) -> tuple[int, ...]:
         if len(groups) != 1:
-            raise InputError("--wyckoff names the sites of one space group; give that with --space-group.")
+            raise InputError("Wyckoff positions are named, which are those of one space group; choose exactly one space group.")
         letters = parse_wyckoff(groups[0], self.wyckoff)
         if len(letters) >= n_max:
-            raise InputError(f"--wyckoff has {len(letters)} sites, the policy has room for {n_max - 1}; leave some out.")
+            raise InputError(f"{len(letters)} Wyckoff positions are named, the policy has room for {n_max - 1}; leave some out.")
         return letters
 
 

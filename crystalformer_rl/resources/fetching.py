@@ -91,7 +91,7 @@ def take_member(archive: Path, member: str, out: Path) -> None:
             names = [info.filename for info in opened.infolist() if not info.is_dir()]
             if member not in names:
                 raise InputError(
-                    f"The archive has no file '{member}'; give --member one of {', '.join(sorted(names)[:20])}."
+                    f"The archive has no file '{member}'; name one of {', '.join(sorted(names)[:20])}."
                 )
             free = shutil.disk_usage(out.parent).free
             if opened.getinfo(member).file_size > free:
@@ -134,7 +134,7 @@ def _wanted(resource: Resource, sha256_hex: str | None) -> list[Digest]:
         try:
             given = Digest.parse(sha256_hex)
         except ValueError as error:
-            raise InputError(f"--sha256 '{sha256_hex}' is no sha256; give its 64 hexadecimal digits.") from error
+            raise InputError(f"'{sha256_hex}' is not a SHA-256 digest; give its 64 hexadecimal digits.") from error
         wanted += [given] if given not in wanted else []
     return wanted
 

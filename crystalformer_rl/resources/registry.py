@@ -157,4 +157,4 @@ def _near(name: str, among: Mapping[str, Resource]) -> str:
     near = difflib.get_close_matches(name, among, n=1)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; `crystalformer-rl fetch --list` shows the registry: {', '.join(among)}."
+    return f"; the registry has {', '.join(among)}."

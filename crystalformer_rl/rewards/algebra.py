@@ -13,7 +13,7 @@ import numpy as np
 
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.rewards.conditions import Condition, parse_conditions
-from crystalformer_rl.rewards.reward_settings import LARGEST, RewardConfig, TermConfig
+from crystalformer_rl.rewards.reward_settings import LARGEST, RewardSettings, TermSettings
 from crystalformer_rl.rewards.scored_batch import GROUPS, Batch
 from crystalformer_rl.rewards.terms import Term, ask, make_term
 from crystalformer_rl.tables.status import OK
@@ -57,12 +57,12 @@ class WeightedTerm:
     """One term of the sum with its settings and conditions."""
 
     column: str
-    settings: TermConfig
+    settings: TermSettings
     term: Term
     conditions: tuple[Condition, ...]
 
     @classmethod
-    def of(cls, settings: TermConfig, taken: set[str]) -> WeightedTerm:
+    def of(cls, settings: TermSettings, taken: set[str]) -> WeightedTerm:
         """From its settings; `taken` are the columns of the terms before it. Raises InputError as `Reward.of`."""
         term = make_term(settings.term, settings.options)
         _check(settings, term)
@@ -130,7 +130,7 @@ class Reward:
     failure: float
 
     @classmethod
-    def of(cls, settings: RewardConfig) -> Reward:
+    def of(cls, settings: RewardSettings) -> Reward:
         """From the configuration. Raises InputError for unknown terms, options, figures and impossible conditions.
 
         Its sentence begins with the term's place, `reward.terms.0`.
@@ -187,7 +187,7 @@ def _reason(term: WeightedTerm, batch: Batch, row: int) -> str:
     return next((status for status in found if status != OK), "no_figure")
 
 
-def _check(settings: TermConfig, term: Term) -> None:
+def _check(settings: TermSettings, term: Term) -> None:
     unknown = sorted(term.needs - set(GROUPS), key=str)  # by their texts: a user's may be of several types
     if unknown:
         raise InputError(

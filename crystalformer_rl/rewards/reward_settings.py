@@ -26,7 +26,7 @@ Texts = Annotated[
 ]
 
 
-class TermConfig(Section):
+class TermSettings(Section):
     """One term: weight · transformed(figure), where its conditions hold.
 
     The figure passes its transforms in this order: target, confidence, log, threshold, clip.
@@ -70,11 +70,11 @@ class TermConfig(Section):
         return self
 
 
-class RewardConfig(Section):
+class RewardSettings(Section):
     """The sum of its terms; crystals that fail at any stage earn `failure`."""
 
-    terms: list[TermConfig] = Field(
-        [TermConfig(term="e_above_hull", weight=-1.0, clip=[-0.1, 1.0])], min_length=1, description="What is added up."
+    terms: list[TermSettings] = Field(
+        [TermSettings(term="e_above_hull", weight=-1.0, clip=[-0.1, 1.0])], min_length=1, description="What is added up."
     )
     failure: Number = Field(
         -1.0, ge=-LARGEST, le=LARGEST, description="Reward of a crystal that fails, or lacks a figure that counts."

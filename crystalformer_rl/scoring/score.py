@@ -18,7 +18,7 @@ from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.rewards.algebra import Reward
-from crystalformer_rl.rewards.reward_settings import RewardConfig
+from crystalformer_rl.rewards.reward_settings import RewardSettings
 from crystalformer_rl.rewards.scored_batch import ENERGY, FORCE, NOVELTY, PROPERTIES, Batch
 from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
@@ -68,7 +68,7 @@ def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: Known
 
 @contextmanager
 def open_scoring(
-    settings: RewardConfig, potential: str, reference: str, properties: str | None, threads: int | None
+    settings: RewardSettings, potential: str, reference: str, properties: str | None, threads: int | None
 ) -> Iterator[tuple[Score, PotentialIdentity]]:
     """The score that `settings` describe and the identity of its potential; its worker lives as long as the block.
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version, validate
 
-from crystalformer_rl.config import POLICY_SUFFIXES, arm_settings, parse_config, read_mapping
+from crystalformer_rl.config.loading import POLICY_SUFFIXES, arm_settings, parse_config
+from crystalformer_rl.config.yaml_file import read_mapping
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.resources.registry import Resource, choose
 from crystalformer_rl.rewards.algebra import Reward

@@ -1,0 +1,26 @@
+"""Drawing crystals from a policy."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from crystalformer_rl.settings import Integer, Number, Section, SpaceGroup, ascending
+
+
+class SampleSettings(Section):
+    """Drawing crystals from a policy."""
+
+    n: Integer = Field(256, ge=1, le=10_000_000, description="Crystals to sample from each policy.")
+    batch: Integer = Field(
+        128,
+        ge=1,
+        le=100_000,
+        description="Crystals in a file and job. A larger n only adds files; another batch size makes all of them again.",
+    )
+    temperature: Number = Field(1.0, gt=0, le=10, description="Temperature of every choice; 1 samples the policy itself.")
+    space_groups: Annotated[list[SpaceGroup], AfterValidator(ascending)] = Field(
+        [],
+        description="Space groups to sample in (1 to 230); none means the distribution that the policy was trained on.",
+    )
