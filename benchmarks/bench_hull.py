@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from crystalformer_rl.crystal.elements import SYMBOLS
-from crystalformer_rl.hull import Entry, Hull
+from crystalformer_rl.hull.convex_hull import Hull
+from crystalformer_rl.reference.energies import Entry
 
 ROOT = Path(__file__).resolve().parents[1]
 

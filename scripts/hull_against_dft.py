@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
-from crystalformer_rl.hull import Hull
+from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.relaxation import relax

@@ -32,7 +32,7 @@ from crystalformer_rl.crystal.entries import DftEntry, read_entries
 from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull import Hull
+from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.reference.corrections import MP2020, NoCorrectionError
 from crystalformer_rl.reference.given import given_reference
 from crystalformer_rl.reference.scale import Scale, must_add_mp2020, potential_scale

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from crystalformer_rl.crystal.elements import SYMBOLS, parse_formula, reduced_formula
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull import Entry, Hull, NoReferenceEnergyError, check_same_potential, hull_table
+from crystalformer_rl.hull.convex_hull import Hull, NoReferenceEnergyError
+from crystalformer_rl.hull.hull_table import hull_table
+from crystalformer_rl.reference.compatibility import check_same_potential
+from crystalformer_rl.reference.energies import Entry
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.energy_columns import HULL, REFERENCE
 from crystalformer_rl.tables.parquet import read_table, write_table

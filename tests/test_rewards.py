@@ -20,7 +20,7 @@ from crystalformer_rl.config.loading import parse_config
 from crystalformer_rl.config.schema import schema
 from crystalformer_rl.crystal.masses import MASSES
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull import SUSPECT_BELOW
+from crystalformer_rl.hull.stability import SUSPECT_BELOW
 from crystalformer_rl.rewards import terms
 from crystalformer_rl.rewards.algebra import Reward, Rewards
 from crystalformer_rl.rewards.conditions import Condition, parse_conditions

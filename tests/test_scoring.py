@@ -23,10 +23,11 @@ from crystalformer_rl.crystal.prototype import kind
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, primitive, sites_from_table, sort_sites
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull import Entry, Hull
+from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.protocol import Evaluation, Potential
 from crystalformer_rl.properties import PropertyModels, properties_table
+from crystalformer_rl.reference.energies import Entry
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds

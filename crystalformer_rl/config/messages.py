@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +18,9 @@ def validate(model: type[BaseModel], values: Mapping[str, Any], where: str) -> A
     for key in _keys(values):
         if not isinstance(key, str):
             raise InputError(f"{where}: '{key}' is no name of a setting; write one, in quotes where it is a number or date.")
-    values = {key: value for key, value in values.items() if value is not None or not _is_section(model, key)}
+    values = {
+        key: value for key, value in _from_text(model, values).items() if value is not None or not _is_section(model, key)
+    }
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -27,6 +30,46 @@ def validate(model: type[BaseModel], values: Mapping[str, Any], where: str) -> A
         if others:
             sentence += f" Wrong too: {', '.join(others)}."
         raise InputError(f"{where}: {sentence}") from error
+
+
+_WORDS = {"true": True, "false": False}
+
+
+def _from_text(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with `true`, `false` and `null` as YAML means them, where they came as texts and the setting takes them.
+
+    Snakemake reads whatever its command line nests as texts; numbers among them are taken by pydantic.
+    """
+    return {
+        key: _value(model.model_fields[key].annotation, v) if key in model.model_fields else v for key, v in values.items()
+    }
+
+
+def _value(annotation: Any, value: Any) -> Any:
+    choices = _choices(annotation)
+    if isinstance(value, str):
+        if value == "null" and type(None) in choices:
+            return None
+        return _WORDS.get(value, value) if bool in choices else value
+    section = next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    if isinstance(value, Mapping):
+        inner = next((typing.get_args(c)[1] for c in choices if typing.get_origin(c) is dict), None)
+        if section is not None:
+            return _from_text(section, value)
+        return value if inner is None else {key: _value(inner, one) for key, one in value.items()}
+    if isinstance(value, list):
+        inner = next((typing.get_args(c)[0] for c in choices if typing.get_origin(c) is list), None)
+        return value if inner is None else [_value(inner, one) for one in value]
+    return value
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """What an annotation may be: the members of a union, each without its constraints."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _choices(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [choice for one in typing.get_args(annotation) for choice in _choices(one)]
+    return [annotation]
 
 
 def _keys(values: Any) -> Iterator[Any]:

@@ -65,10 +65,14 @@ class Request:
 
     def _template(self, groups: list[int], n_max: int) -> tuple[int, ...]:
         if len(groups) != 1:
-            raise InputError("Wyckoff positions are named, which are those of one space group; choose exactly one space group.")
+            raise InputError(
+                "Wyckoff positions are named, which are those of one space group; choose exactly one space group."
+            )
         letters = parse_wyckoff(groups[0], self.wyckoff)
         if len(letters) >= n_max:
-            raise InputError(f"{len(letters)} Wyckoff positions are named, the policy has room for {n_max - 1}; leave some out.")
+            raise InputError(
+                f"{len(letters)} Wyckoff positions are named, the policy has room for {n_max - 1}; leave some out."
+            )
         return letters
 
 

@@ -90,9 +90,7 @@ def take_member(archive: Path, member: str, out: Path) -> None:
         with zipfile.ZipFile(archive) as opened:
             names = [info.filename for info in opened.infolist() if not info.is_dir()]
             if member not in names:
-                raise InputError(
-                    f"The archive has no file '{member}'; name one of {', '.join(sorted(names)[:20])}."
-                )
+                raise InputError(f"The archive has no file '{member}'; name one of {', '.join(sorted(names)[:20])}.")
             free = shutil.disk_usage(out.parent).free
             if opened.getinfo(member).file_size > free:
                 raise InputError(f"The disk of {out.parent} has {free} bytes free, too few for '{member}'; make room first.")

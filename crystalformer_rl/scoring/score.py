@@ -13,7 +13,8 @@ from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, primitive
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.rollout import Score, Scores
-from crystalformer_rl.hull import Hull, row_status
+from crystalformer_rl.hull.convex_hull import Hull
+from crystalformer_rl.hull.hull_table import row_status
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.identity import PotentialIdentity

@@ -11,7 +11,7 @@ import pyarrow as pa
 from crystalformer_rl.discovery.evaluation import StageTables, evaluated, rows_in_order, unique_ids
 from crystalformer_rl.discovery.metrics import metrics
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull import Hull
+from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.relax_settings import RelaxSettings

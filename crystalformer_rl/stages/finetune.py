@@ -15,8 +15,8 @@ from crystalformer_rl.finetune.state import TrainState, first_state
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.policy.transformer import Policy
 
-STARTS = ("scoring.figure_answers", "potential.worker")
-"""Modules below the package that run in the worker, which answers the score; nothing here imports them."""
+STARTS = ("scoring.score", "scoring.figure_answers", "potential.worker")
+"""Modules below the package that give the score, in part in a worker; nothing here imports them."""
 
 
 class Round(NamedTuple):

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from crystalformer_rl.crystal.readers import with_types
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull import Hull, hull_table
+from crystalformer_rl.hull.convex_hull import Hull
+from crystalformer_rl.hull.hull_table import hull_table
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.corrections import MP2020, corrected
 from crystalformer_rl.reference.identity import Corrections, PotentialIdentity

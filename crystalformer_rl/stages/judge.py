@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.discovery.evaluation import rows_in_order, unique_ids
-from crystalformer_rl.hull import Hull, hull_table
+from crystalformer_rl.hull.convex_hull import Hull
+from crystalformer_rl.hull.hull_table import hull_table
 from crystalformer_rl.potential.protocol import Evaluation, Potential
 from crystalformer_rl.potential.recompute import has_crystals, self_test
 from crystalformer_rl.reference.compatibility import check_same_potential

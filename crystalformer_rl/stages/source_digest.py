@@ -1,8 +1,8 @@
-"""Which files of the package a command is made of, so that an edit reruns the stages it touches.
+"""Which code of the package a stage runs, as one digest, so that an edit reruns the stages it touches and no other.
 
-Snakemake notices changes of a rule, its inputs and parameters, but not of the
-package that the rule's command comes from. The workflow passes `source_digest`
-as a parameter instead.
+Snakemake notices changes of a rule, its inputs and parameters, but not of the package that the rule's command comes
+from. The workflow passes `source_digest` as a parameter instead. It follows what a stage imports, and says nothing of
+what changes no result: comments, docstrings, the descriptions of settings, the command line.
 """
 
 from __future__ import annotations
@@ -14,56 +14,103 @@ from pathlib import Path
 
 PACKAGE = "crystalformer_rl"
 _ROOT = Path(__file__).resolve().parent.parent
-#: Lists the commands and imports each by name; no result depends on it.
-_ENTRY = f"{PACKAGE}.cli"
+_STARTS = "STARTS"
+"""Name of a stage's tuple of modules below the package that it has run elsewhere without importing them."""
 
 
-def source_digest(command: str, *also: str) -> str:
-    """Hex digest of everything in the package that a command uses.
+def source_digest(stage: str, *also: str) -> str:
+    """Hex digest of the code that a stage runs.
 
     Args:
-        command: such as `relax` or `log-prob`.
-        also: further modules below the package that it starts without importing them,
-            such as `scoring.worker`.
+        stage: such as `relax` or `log-prob`.
+        also: dotted names of further modules of the package that this stage loads by name, such as that of a potential; those
+            of other packages are passed over.
     """
     digest = hashlib.sha256()
-    for path in source_files(command, *also):
+    for path in source_files(stage, *also):
         digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update((_code(path) if path.suffix == ".py" else path.read_bytes()) + b"\0")
     return digest.hexdigest()
 
 
-def source_files(command: str, *also: str) -> list[Path]:
-    """The modules that a command imports, directly or not, in functions too, and the data files beside them.
+def source_files(stage: str, *also: str) -> list[Path]:
+    """The modules that a stage imports, directly or not, in functions too, and the data files that they name.
 
-    Raises FileNotFoundError where the command has no module.
+    Raises FileNotFoundError where the stage has no module.
     """
-    waiting = [f"{_ENTRY}.{command.replace('-', '_')}", *(f"{PACKAGE}.{name}" for name in also)]
-    if missing := [name for name in waiting if _file(name) is None]:
-        raise FileNotFoundError(f"no module {', '.join(missing)}")
+    start = f"{PACKAGE}.stages.{stage.replace('-', '_')}"
+    own = _file(start)
+    if own is None:
+        raise FileNotFoundError(f"no module {start}")
+    waiting = [start, *(f"{PACKAGE}.{name}" for name in _starts(own)), *(n for n in also if n.split(".")[0] == PACKAGE)]
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
         path = _file(name)
-        if name in seen or name == _ENTRY or path is None:
+        # The package itself only leads to everything by name.
+        if name in seen or name == PACKAGE or path is None:
             continue
         seen.add(name)
         waiting += imported_modules(path)
         waiting.append(name.rpartition(".")[0])  # importing a module runs the packages around it
     modules = {path for name in seen if (path := _file(name))}
-    return sorted(modules | {data for path in modules for data in _data_beside(path)})
+    return sorted(modules | {data for path in modules for data in _data_of(path)})
 
 
 @functools.cache
 def imported_modules(path: Path) -> tuple[str, ...]:
-    """Dotted names below the package that a module's import statements may mean."""
-    names = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    """Dotted names below the package that a module's import statements may mean, those for type checkers aside."""
+    names: list[str] = []
+    waiting: list[ast.AST] = [_tree(path)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and _for_type_checkers(node.test):
+            waiting += node.orelse
+            continue
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        waiting += ast.iter_child_nodes(node)
     return tuple(name for name in names if name.split(".")[0] == PACKAGE)
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+@functools.cache
+def _code(path: Path) -> bytes:
+    """What a module does: its text anew from its syntax, without comments, docstrings and descriptions of settings."""
+    tree = _Bare().visit(ast.parse(path.read_bytes()))
+    return ast.unparse(tree).encode()
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes out statements that are plain texts, and the words of `Field(…, description=…)`."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return ast.Pass()
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg not in ("description", "examples")]
+        return self.generic_visit(node)
+
+
+def _for_type_checkers(test: ast.expr) -> bool:
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
+def _starts(stage: Path) -> tuple[str, ...]:
+    """The modules that a stage names in `STARTS`."""
+    for node in _tree(stage).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == _STARTS for t in node.targets):
+            return tuple(ast.literal_eval(node.value))
+    return ()
 
 
 def _file(name: str) -> Path | None:
@@ -73,9 +120,10 @@ def _file(name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _data_beside(module: Path) -> list[Path]:
-    """Tables, templates and the like in a module's folder; they count as part of it."""
-    if module.parent == _ROOT:
-        return []
-    files = (path for path in module.parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return [path for path in files if path.suffix not in (".py", ".pyc", ".typed")]
+def _data_of(module: Path) -> list[Path]:
+    """Tables, templates and the like beside a module that it names in a text of its own."""
+    texts = {
+        node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    others = (path for path in module.parent.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc"))
+    return [path for path in others if path.name in texts]

@@ -2,8 +2,10 @@
 
 import atexit
 import json
+import shlex
 from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version, validate
@@ -11,7 +13,8 @@ from snakemake.utils import min_version, validate
 from crystalformer_rl.config.loading import POLICY_SUFFIXES, arm_settings, parse_config
 from crystalformer_rl.config.yaml_file import read_mapping
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.resources.registry import Resource, choose
+from crystalformer_rl.potential.registry import find, fingerprint, module_of
+from crystalformer_rl.resources.registry import Resource, choose, load_registry
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.scored_batch import PROPERTIES as PREDICTED
 from crystalformer_rl.stages.source_digest import source_digest
@@ -72,9 +75,14 @@ shell.prefix(
 )
 
 
-def stage(command, *also, **settings):
-    """The one parameter of a stage: its settings, and the digest of the package's modules that it uses."""
-    return {**settings, "code": source_digest(command, *also)}
+def stage(name, *potentials, **settings):
+    """The one parameter of a stage: its settings, the potentials that it uses, and the digest of the code that it runs.
+
+    Snakemake leaves params whose functions take `input` out of its rerun triggers, so nothing here does.
+    """
+    facts = [potential.facts for potential in potentials]
+    code = source_digest(name, *(potential.code for potential in potentials))
+    return {**settings, **({"potentials": facts} if facts else {}), "code": code}
 
 
 # Resources
@@ -112,30 +120,44 @@ else:
     PRETRAIN_DATA = []
 
 
-def potential_file(setting, name):
-    """The checkpoint that a potential's name means; none where the potential comes with a package."""
-    if name in ("chgnet", "chgnet-r2scan") or name.startswith("ase:"):
-        return []
-    return chosen(setting, name.removeprefix("mace:"), "potential", (".model",))
+class Potential(NamedTuple):
+    """A potential of the run: its name, its checkpoint (none where it comes with a package), its code, what it stands for."""
+
+    name: str
+    file: list | str
+    code: str
+    facts: dict
+
+    def given(self, place):
+        """What --potential is given; `place` is where the checkpoint lies in the end."""
+        return f"{self.name.partition(':')[0]}:{place}" if self.file else self.name
 
 
-def potential(wildcards, input):
-    """What --potential is given."""
-    return f"mace:{input.potential}" if POTENTIAL_FILE else CONFIG.resources.potential
+def potential(setting, name):
+    """The potential that a setting means: a registered one, or a checkpoint by its place or its name in the registry."""
+    if name in POTENTIAL_RESOURCES or Path(name).suffix == ".model" and ":" not in name:
+        name = f"mace:{name}"
+    registered, argument = checked(find, name)
+    if registered.takes != "FILE":
+        return Potential(name, [], checked(module_of, name), checked(fingerprint, name))
+    file = chosen(setting, argument, "potential", (".model",))
+    facts = checked(fingerprint, name)
+    if Path(file).name in FETCHED:
+        resource = FETCHED[Path(file).name]
+        facts = facts | {"url": resource.url, "digest": str(resource.digest)}
+    return Potential(name, file, checked(module_of, name), facts)
 
 
-def judge_potential(wildcards, input):
-    """What --potential is given where the judge is asked."""
-    return f"mace:{input.potential}" if JUDGE_FILE else JUDGE.potential
-
-
-POTENTIAL_FILE = potential_file("resources.potential", CONFIG.resources.potential)
-CHECKED = "<results>/potential.json"
+POTENTIAL_RESOURCES = {name for name, resource in load_registry().items() if resource.kind == "potential"}
+POTENTIAL = potential("resources.potential", CONFIG.resources.potential)
+# Property models are trained on this one's embeddings, whatever potential gives the energies.
+EMBEDDER = potential("resources.properties", "chgnet")
+POTENTIAL_CHECKED, REFERENCE_CHECKED = "<results>/checks/potential.json", "<results>/checks/reference.json"
 # Nobody judges where there is nothing to compare.
 JUDGE = CONFIG.arms.judge if ARMS else None
-JUDGE_FILE, JUDGE_REFERENCE = [], []
+JUDGING, JUDGE_REFERENCE = None, []
 if JUDGE:
-    JUDGE_FILE = potential_file("arms.judge.potential", JUDGE.potential)
+    JUDGING = potential("arms.judge.potential", JUDGE.potential)
     JUDGE_REFERENCE = chosen(
         "arms.judge.reference",
         "embedded-judge" if JUDGE.reference == "embedded" else JUDGE.reference,
@@ -143,17 +165,31 @@ if JUDGE:
         (".parquet",),
     )
 
+
+def energies_by(wildcards, input):
+    """What --potential is given; the setting itself stands in each stage's settings."""
+    return POTENTIAL.given(input.potential)
+
+
+def judged_by(wildcards, input):
+    """The same where the judge is asked."""
+    return JUDGING.given(input.potential)
+
+
 # What the reward reads besides: models, where it asks for predicted figures, and tables that its terms name.
 REWARDED_PROPERTIES = PROPERTIES if PREDICTED in checked(Reward.of, CONFIG.reward).needs else []
 REWARD_TABLES = CONFIG.reward.files
+# Whose figures the reward is made of.
+REWARDING = [POTENTIAL, *([EMBEDDER] if REWARDED_PROPERTIES else [])]
 
 # Policies, batches and rounds
 
 
 def pretrain_settings():
     """What the command `pretrain` takes as its configuration."""
-    training = {**CONFIG.pretrain.training.model_dump(), "seed": CONFIG.seed}
-    return {"shape": CONFIG.pretrain.shape.model_dump(), "training": training}
+    training = CONFIG.pretrain.training.model_dump()
+    seed = CONFIG.seed if training["seed"] is None else training["seed"]
+    return {"shape": CONFIG.pretrain.shape.model_dump(), "training": {**training, "seed": seed}}
 
 
 BATCHES = [f"{k:05d}" for k in range(ceil(CONFIG.sample.n / CONFIG.sample.batch))]
@@ -211,6 +247,7 @@ def finetune_settings(wildcards):
     parts = {
         "finetune": settings.model_dump(mode="json", exclude={"rounds"}),
         "reward": CONFIG.reward.model_dump(mode="json"),
+        "evaluate": CONFIG.evaluate.model_dump(mode="json"),
     }
     return json.dumps(parts, sort_keys=True)
 
@@ -256,7 +293,8 @@ def everything():
     return [
         *(f"<results>/resources/{name}" for name in FETCHED),
         *([BASE_POLICY] if CONFIG.policy.source == "pretrain" else []),
-        CHECKED,
+        POTENTIAL_CHECKED,
+        REFERENCE_CHECKED,
         # Rounds in their order, before what needs the last of them: else Snakemake follows a long chain by recursion.
         *rounds_of(["tuned", *ARMS], of_round),
         *expand(
@@ -273,9 +311,60 @@ def everything():
     ]
 
 
+# What a stage's name means as a target: all its policies and batches. Rules of those names have wildcards, which
+# Snakemake takes for no target.
+STAGE_FILES = {
+    "sample": "samples/{policy}/{batch}.parquet",
+    "relax": "relaxed/{policy}/{batch}.parquet",
+    "hull": "hull/{policy}.parquet",
+    "properties": "properties/{policy}.parquet",
+    "novelty": "novelty/{policy}.parquet",
+    "evaluate": "evaluation/{policy}/metrics.parquet",
+    "judge": "judge/{policy}.parquet",
+    "finetune": "finetune/{tuned}/round_{round}/policy.safetensors",
+}
+
+
+def files_of_stage(name):
+    """All files of a stage, below the folder of results."""
+    found = expand(
+        STAGE_FILES[name],
+        policy=["base", "tuned", *ARMS] if name != "judge" else ["base", *ARMS] if JUDGE else [],
+        tuned=["tuned", *ARMS],
+        batch=BATCHES,
+        round=ROUNDS,
+    )
+    if not found:
+        raise WorkflowError(f"There is nothing to {name}: arms.policies names no arms, or arms.judge is null.")
+    return [f"{CONFIG.results}/{path}" for path in found]
+
+
+class StageTargets(type(workflow)):
+    """The workflow, with names of stages among its targets replaced by their files.
+
+    Snakemake hands over the targets when it has read the rules, and no rule with wildcards can be one.
+    """
+
+    @property
+    def dag_settings(self):
+        return self.__dict__.get("_dag_settings")
+
+    @dag_settings.setter
+    def dag_settings(self, settings):
+        if settings is not None:
+            named = set(settings.targets)
+            files = {path for name in named & STAGE_FILES.keys() for path in files_of_stage(name)}
+            settings.targets = (named - STAGE_FILES.keys()) | files
+        self.__dict__["_dag_settings"] = settings
+
+
+workflow.__class__ = StageTargets
+
+
 def repeated(option, values):
-    """`--option a --option b`, for one value or several."""
-    return " ".join(f"{option} {value}" for value in ([values] if isinstance(values, str) else values))
+    """`--option a --option b`, for one value or several, quoted for the shell."""
+    values = [values] if isinstance(values, (str, Path)) else values
+    return " ".join(f"{option} {shlex.quote(str(value))}" for value in values)
 
 
 def modified(path):

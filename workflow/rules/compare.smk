@@ -7,7 +7,7 @@ rule judge:
         samples=batches("<results>/samples/{policy}/{batch}.parquet"),
         relaxed=batches("<results>/relaxed/{policy}/{batch}.parquet"),
         reference=JUDGE_REFERENCE,
-        potential=JUDGE_FILE,
+        potential=JUDGING.file if JUDGING else [],
     output:
         "<results>/judge/{policy}.parquet",
     log:
@@ -19,8 +19,8 @@ rule judge:
         mem_mb=2000,
         runtime=120,
     params:
-        settings=stage("judge"),
-        potential=judge_potential,
+        settings=stage("judge", *([JUDGING] if JUDGING else [])),
+        potential=judged_by,
         relaxed=lambda wildcards, input: repeated("--relaxed", input.relaxed),
     message:
         "Judging the crystals of the {wildcards.policy} policy with {params.potential}"
@@ -44,10 +44,10 @@ rule compare:
         runtime=60,
     params:
         settings=stage("compare"),
-        policies=repeated("--policy", ["base", *ARMS]),
+        only=repeated("--only", ["base", *ARMS]),
         results=lambda wildcards, input: str(Path(input.evaluations[0]).parents[2]),
         out=subpath(output[0], parent=True),
     message:
         "Comparing the arms"
     shell:
-        "crystalformer-rl compare {params.results:q} {params.policies} --out {params.out:q} > {log:q} 2>&1"
+        "crystalformer-rl compare {params.results:q} {params.only} --out {params.out:q} > {log:q} 2>&1"

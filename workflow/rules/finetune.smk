@@ -27,8 +27,8 @@ rule finetune:
         properties=REWARDED_PROPERTIES,
         tables=REWARD_TABLES,
         settings="<results>/finetune/{policy}/settings.json",
-        potential=POTENTIAL_FILE,
-        checked=ancient(CHECKED),
+        potential=POTENTIAL.file,
+        checked=[POTENTIAL_CHECKED, REFERENCE_CHECKED],
     output:
         policy="<results>/finetune/{policy}/round_{round}/policy.safetensors",
         state="<results>/finetune/{policy}/round_{round}/state.safetensors",
@@ -48,15 +48,15 @@ rule finetune:
         mem_mb=3000,
         runtime=240,
     params:
-        settings=lambda wildcards: stage("finetune", "scoring.worker", seed=seed_of(wildcards)),
-        potential=potential,
+        settings=lambda wildcards: stage("finetune", *REWARDING, seed=seed_of(wildcards)),
+        potential=energies_by,
         state=lambda wildcards, input: repeated("--state", input.get("state", [])),
-        properties=lambda wildcards, input: repeated("--properties", input.properties),
+        models=lambda wildcards, input: repeated("--models", input.properties),
         out=subpath(output.policy, parent=True),
     message:
         "Fine-tuning of the {wildcards.policy} policy, round {wildcards.round}"
     shell:
         "crystalformer-rl finetune --policy {input.policy:q} {params.state} --base-policy {input.base:q}"
-        " --reference {input.reference:q} {params.properties} --potential {params.potential:q}"
+        " --reference {input.reference:q} {params.models} --potential {params.potential:q}"
         " --round {wildcards.round} --seed {params.settings[seed]} --config {input.settings:q}"
         " --out {params.out:q} > {log:q} 2>&1"

@@ -1,13 +1,12 @@
 # What the crystals are worth: relaxed, against the convex hull, and their predicted properties.
 
 
-# The laws that the potential must keep, and the reference's energies recomputed: nothing is scored before.
+# The laws that the potential must keep: nothing is relaxed before.
 rule check_potential:
     input:
-        reference=REFERENCE,
-        potential=POTENTIAL_FILE,
+        potential=POTENTIAL.file,
     output:
-        CHECKED,
+        POTENTIAL_CHECKED,
     log:
         "<results>/logs/check_potential.log",
     conda:
@@ -17,20 +16,44 @@ rule check_potential:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=stage("check-potential"),
-        potential=potential,
+        settings=stage("check-potential", POTENTIAL),
+        potential=energies_by,
     message:
-        "Checking {params.potential} and the reference"
+        "Checking {params.potential}"
     shell:
-        "crystalformer-rl check-potential --potential {params.potential:q} --reference {input.reference:q}"
+        "crystalformer-rl check-potential --potential {params.potential:q} --out {output:q} > {log:q} 2>&1"
+
+
+# The reference's energies recomputed: nothing is compared with them before.
+rule check_reference:
+    input:
+        reference=REFERENCE,
+        potential=POTENTIAL.file,
+    output:
+        REFERENCE_CHECKED,
+    log:
+        "<results>/logs/check_reference.log",
+    conda:
+        "../../envs/potential.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=stage("check-reference", POTENTIAL),
+        potential=energies_by,
+    message:
+        "Computing some energies of the reference again with {params.potential}"
+    shell:
+        "crystalformer-rl check-reference --reference {input.reference:q} --potential {params.potential:q}"
         " --out {output:q} > {log:q} 2>&1"
 
 
 rule relax:
     input:
         crystals="<results>/samples/{policy}/{batch}.parquet",
-        potential=POTENTIAL_FILE,
-        checked=ancient(CHECKED),
+        potential=POTENTIAL.file,
+        checked=POTENTIAL_CHECKED,
     output:
         "<results>/relaxed/{policy}/{batch}.parquet",
     log:
@@ -42,8 +65,8 @@ rule relax:
         mem_mb=2000,
         runtime=240,
     params:
-        settings=stage("relax", **CONFIG.relax.model_dump()),
-        potential=potential,
+        settings=stage("relax", POTENTIAL, **CONFIG.relax.model_dump()),
+        potential=energies_by,
         free="--free" if CONFIG.relax.free else "",
     message:
         "Relaxing batch {wildcards.batch} of the {wildcards.policy} policy with {params.potential}"
@@ -57,6 +80,7 @@ rule hull:
     input:
         relaxed=batches("<results>/relaxed/{policy}/{batch}.parquet"),
         reference=REFERENCE,
+        checked=REFERENCE_CHECKED,
     output:
         "<results>/hull/{policy}.parquet",
     log:
@@ -90,7 +114,7 @@ rule properties:
         mem_mb=2000,
         runtime=120,
     params:
-        settings=stage("properties"),
+        settings=stage("properties", EMBEDDER),
     message:
         "Band gaps and dielectric constants for the {wildcards.policy} policy"
     shell:
