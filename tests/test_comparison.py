@@ -31,7 +31,7 @@ from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.prototype import kind
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.structure_type import structure_type
-from crystalformer_rl.discovery.metrics import wilson_interval
+from crystalformer_rl.intervals import wilson_interval
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
 from crystalformer_rl.tables.crystal_columns import SAMPLES

@@ -14,6 +14,9 @@ from crystalformer_rl.config.loading import arm_settings, load_config, load_sect
 from crystalformer_rl.config.run import RunSettings
 from crystalformer_rl.config.schema import schema, schema_text
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
+from crystalformer_rl.policy.pretrain_settings import PretrainFile
+from crystalformer_rl.policy.shape import PolicyShape
 
 
 def test_the_default_run_is_the_default(root: Path) -> None:
@@ -120,10 +123,10 @@ def test_a_section_in_its_own_file(tmp_path: Path) -> None:
         (tmp_path / "a.yaml", yaml.safe_dump(section.model_dump())),
     ):
         path.write_text(text, encoding="utf-8")
-        assert load_section(path, "finetune") == section
+        assert load_section(path, FinetuneSettings) == section
     path.write_text("updats: 7", encoding="utf-8")
     with pytest.raises(InputError, match=r"a\.yaml: 'updats' is not a setting; did you mean 'updates'"):
-        load_section(path, "finetune")
+        load_section(path, FinetuneSettings)
 
 
 def test_config_is_frozen() -> None:
@@ -131,16 +134,50 @@ def test_config_is_frozen() -> None:
         parse_config({}).sample.n = 3  # type: ignore[misc]
 
 
-def test_pretraining_is_declared_once() -> None:
-    """The sections `shape` and `training` name what `pretrain` takes, with the same defaults."""
-    from dataclasses import asdict
+def test_pretraining_is_declared_once(tmp_path: Path) -> None:
+    """What `pretrain` reads is what the run's section holds, by the same parser: no fraction of an epoch, no key twice."""
+    sections = RunSettings().pretrain
+    assert PretrainFile() == PretrainFile(shape=sections.shape, training=sections.training)
+    PolicyShape(**sections.shape.model_dump())
+    path = tmp_path / "pretrain.yaml"
+    path.write_text("training: {learning_rate: 1e-3}\n", encoding="utf-8")
+    assert load_section(path, PretrainFile).training.learning_rate == 1e-3
+    for text, words in (
+        ("training: {epochs: 2.5}\n", "'training.epochs' is 2.5; give a whole number"),
+        ("training: {epochs: 2, epochs: 3}\n", "'epochs' is set twice"),
+        ("training: {epoch: 2}\n", "did you mean 'training.epochs'"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=words):
+            load_section(path, PretrainFile)
 
-    from crystalformer_rl.policy.pretraining import PretrainSettings
-    from crystalformer_rl.policy.shape import PolicyShape
 
-    training = RunSettings().pretrain.training.model_dump()
-    assert training == {key: asdict(PretrainSettings())[key] for key in training}
-    assert set(RunSettings().pretrain.shape.model_dump()) <= set(PolicyShape().to_dict())
+@pytest.mark.parametrize(
+    ("given", "place", "expected"),
+    [
+        ({"relax": {"free": "true", "fmax": "0.1"}}, "relax.free", True),
+        ({"relax": {"free": "false"}}, "relax.free", False),
+        ({"arms": {"judge": "null"}}, "arms.judge", None),
+        ({"finetune": {"kl_target": "null"}}, "finetune.kl_target", None),
+        ({"finetune": {"kl_target": "2.5"}}, "finetune.kl_target", 2.5),
+        ({"reward": {"terms": [{"term": "fom", "log": "true", "clip": "null"}]}}, "reward.terms", True),
+    ],
+)
+def test_texts_of_the_command_line_mean_what_yaml_means(given: dict[str, Any], place: str, expected: Any) -> None:
+    """Snakemake hands whatever `--config` nests over as texts."""
+    found: Any = parse_config(given)
+    for part in place.split("."):
+        found = getattr(found, part)
+    if place == "reward.terms":
+        assert (found[0].log, found[0].clip) == (True, None)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("word", ["yes", "True", "1", "null"])
+def test_other_words_are_no_truth_values(word: str) -> None:
+    with pytest.raises(InputError, match=r"'relax\.free' is .*give true or false"):
+        parse_config({"relax": {"free": word}})
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.reference.corrections import MP2020, NoCorrectionError
 from crystalformer_rl.reference.given import given_reference
-from crystalformer_rl.reference.scale import Scale, must_add_mp2020, potential_scale
+from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
+from crystalformer_rl.reference.scale import must_add_mp2020
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import write_table
@@ -467,6 +468,7 @@ def test_what_the_reference_records(entries_file: Path) -> None:
         "corrections": "MP2020",
         "method": "DFT",
         "functional": "PBE",
+        "variant": "",
     }
     assert record["elemental_energies"]["O"] == pytest.approx(-4.95)
     assert "from labels or the formula for 19" in record["energies"]["hull_only"]
@@ -515,7 +517,7 @@ def test_one_functional_at_a_time(tmp_path: Path) -> None:
     rows = [composition_entry("Na", -1.3), composition_entry("Cl2", -1.8), composition_entry("NaCl", -3.0)]
     rows += [composition_entry(f, e - 4, parameters=scan, entry_id=f"r-{f}") for f, e in (("Na", -1.3), ("Cl2", -1.8))]
     dumpfn(rows, path)
-    with pytest.raises(InputError, match=r"entry 'r-Na'.*PBE and r2SCAN.*--functional"):
+    with pytest.raises(InputError, match=r"entry 'r-Na'.*PBE and r2SCAN.*choose the functional"):
         reference(path)
     with pytest.raises(InputError, match="MP2020 corrections are made for PBE"):
         reference(path, "--functional", "r2SCAN")
@@ -603,28 +605,44 @@ def test_given_energies_need_a_file(tmp_path: Path) -> None:
 # --- a potential's energies against DFT ---------------------------------------
 
 
+def identity_of(record: dict[str, Any] | None) -> PotentialIdentity | None:
+    return PotentialIdentity.from_record(record)
+
+
 @pytest.mark.parametrize(
-    ("identity", "expected"),
+    ("record", "functional", "corrections"),
     [
-        (CHGNET, Scale("PBE", "MP2020")),
-        (R2SCAN, Scale("r2SCAN", "none")),
-        (RAW, Scale(None, "none")),
-        (MACE, Scale(None, None)),
-        (MACE | {"corrections": "those of the training energies, head matpes_r2scan"}, Scale("r2SCAN", None)),
-        ({"name": "ASE my.module:Class", "corrections": "unknown"}, Scale(None, None)),
-        ({}, Scale(None, None)),
-        ({"name": "x", "corrections": None}, Scale(None, None)),
+        (CHGNET, Functional.PBE, Corrections.MP2020),
+        (R2SCAN, Functional.R2SCAN, Corrections.NONE),
+        (RAW, Functional.UNKNOWN, Corrections.NONE),
+        (MACE, Functional.UNKNOWN, Corrections.UNKNOWN),
+        (
+            MACE | {"corrections": "those of the training energies, head matpes_r2scan"},
+            Functional.R2SCAN,
+            Corrections.UNKNOWN,
+        ),
+        ({"name": "ASE my.module:Class", "corrections": "unknown"}, Functional.UNKNOWN, Corrections.UNKNOWN),
+        ({"name": "x", "corrections": None}, Functional.UNKNOWN, Corrections.UNKNOWN),
     ],
 )
-def test_what_an_identity_says_of_its_scale(identity: dict[str, Any], expected: Scale) -> None:
-    assert potential_scale(identity) == expected
+def test_what_an_old_record_says_of_its_scale(
+    record: dict[str, Any], functional: Functional, corrections: Corrections
+) -> None:
+    """Version 0.1 wrote the corrections as prose."""
+    found = identity_of(record)
+    assert found is not None
+    assert (found.functional, found.corrections) == (functional, corrections)
+    assert PotentialIdentity.from_record(found.as_record()) == found
 
 
-def test_the_identities_of_our_potentials_are_understood() -> None:
-    from crystalformer_rl.potential.chgnet import MODELS
+def test_a_record_without_a_name_is_no_identity() -> None:
+    assert identity_of({}) is identity_of(None) is identity_of({"corrections": "none"}) is None
 
-    scales = {name: potential_scale({"name": f"CHGNet {v}", "corrections": c}) for name, (v, c) in MODELS.items()}
-    assert scales == {"chgnet": Scale("PBE", "MP2020"), "chgnet-r2scan": Scale("r2SCAN", "none")}
+
+def dft_of(record: dict[str, Any]) -> PotentialIdentity:
+    found = identity_of(record)
+    assert found is not None
+    return found
 
 
 def dft(corrections: str, functional: str = "PBE") -> dict[str, Any]:
@@ -635,18 +653,18 @@ def dft(corrections: str, functional: str = "PBE") -> dict[str, Any]:
     ("found", "expected", "said", "add"),
     [
         (CHGNET, dft("MP2020"), None, False),
-        (CHGNET, dft("MP2020"), "mp2020", False),
+        (CHGNET, dft("MP2020"), Corrections.MP2020, False),
         (RAW, dft("MP2020"), None, True),
         (RAW, dft("none"), None, False),
         (R2SCAN, dft("none", "r2SCAN"), None, False),
-        (MACE, dft("MP2020"), "none", True),
-        (MACE, dft("MP2020"), "mp2020", False),
-        (MACE, dft("none"), "none", False),
-        (None, dft("MP2020"), "none", True),
+        (MACE, dft("MP2020"), Corrections.NONE, True),
+        (MACE, dft("MP2020"), Corrections.MP2020, False),
+        (MACE, dft("none"), Corrections.NONE, False),
+        (None, dft("MP2020"), Corrections.NONE, True),
     ],
 )
-def test_what_is_added(found: dict[str, Any] | None, expected: dict[str, Any], said: str | None, add: bool) -> None:
-    assert must_add_mp2020("relaxed", found, "reference", expected, said) is add
+def test_what_is_added(found: dict[str, Any] | None, expected: dict[str, Any], said: Corrections | None, add: bool) -> None:
+    assert must_add_mp2020("relaxed", identity_of(found), "reference", dft_of(expected), said) is add
 
 
 @pytest.mark.parametrize(
@@ -654,21 +672,21 @@ def test_what_is_added(found: dict[str, Any] | None, expected: dict[str, Any], s
     [
         (CHGNET, CHGNET, None, "not of DFT"),
         (CHGNET, dft("none"), None, "include MP2020 corrections but reference holds uncorrected ones"),
-        (MACE, dft("none"), "mp2020", "include MP2020 corrections but reference holds uncorrected ones"),
-        (CHGNET, dft("MP2020"), "none", "contradicts --potential-corrections none"),
-        (RAW, dft("MP2020"), "mp2020", "contradicts --potential-corrections mp2020"),
-        (MACE, dft("MP2020"), None, "say it with --potential-corrections"),
-        (None, dft("MP2020"), None, "say it with --potential-corrections"),
+        (MACE, dft("none"), Corrections.MP2020, "include MP2020 corrections but reference holds uncorrected ones"),
+        (CHGNET, dft("MP2020"), Corrections.NONE, "contradicts what is said of their corrections, none"),
+        (RAW, dft("MP2020"), Corrections.MP2020, "contradicts what is said of their corrections, MP2020"),
+        (MACE, dft("MP2020"), None, "say whether they do"),
+        (None, dft("MP2020"), None, "say whether they do"),
         (RAW, dft("as given, under no known name"), None, "of no known name"),
         (R2SCAN, dft("MP2020"), None, "learned r2SCAN, but reference holds PBE"),
         (CHGNET, dft("none", "r2SCAN"), None, "learned PBE, but reference holds r2SCAN"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
-    found: dict[str, Any] | None, expected: dict[str, Any], said: str | None, words: str
+    found: dict[str, Any] | None, expected: dict[str, Any], said: Corrections | None, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        must_add_mp2020("relaxed", found, "reference", expected, said)
+        must_add_mp2020("relaxed", identity_of(found), "reference", dft_of(expected), said)
 
 
 RELAXED = {"Li2O2": -4.7, "Fe2O3": -6.5, "NaCl": -3.0, "KO2": -3.9, "Na": -1.2}
@@ -702,7 +720,9 @@ def test_another_scale_is_refused_unless_asked_for(entries_file: Path) -> None:
     reference(entries_file)
     folder = entries_file.parent
     path = relaxed(folder / "relaxed.parquet", RAW)
-    with pytest.raises(InputError, match=r"raw potential.*holds energies of DFT as given.*file.*or pass --against-dft"):
+    with pytest.raises(
+        InputError, match=r"raw potential.*holds energies of DFT as given.*file.*or ask for a comparison with DFT"
+    ):
         hull(folder, path)
     with pytest.raises(InputError, match="contradict each other"):
         hull(folder, path, "--against-dft", "--assume-same-potential")
@@ -738,10 +758,10 @@ def test_an_uncorrected_potential_is_corrected_by_its_structures(entries_file: P
         expected = diagram.get_e_above_hull(entry, allow_negative=True)
         assert rows[name]["e_above_hull"] == pytest.approx(expected, abs=1e-6)
         assert rows[name]["e_above_hull_initial"] == pytest.approx(expected + 0.1, abs=1e-6)
-    assert record["potential"] == RAW
+    assert identity_of(record["potential"]) == identity_of(RAW)
     assert record["parameters"]["against_dft"] is True
     assert record["against_dft"]["corrections_added"] == "MP2020"
-    assert record["against_dft"]["reference"] == dft_hull.identity
+    assert identity_of(record["against_dft"]["reference"]) == dft_hull.identity
     assert record["against_dft"]["crystals"] == {"structure": 6, "composition": 0, "failed": 0}
     assert "MP2020 corrections added" in summary["against_dft"]["statement"]
 
@@ -763,14 +783,14 @@ def test_a_corrected_potential_is_left_as_it_is(entries_file: Path, identity: di
         formation = dft_hull.formation_energy(structures()[name].atomic_numbers, energy)
         assert rows[name]["formation_energy"] == pytest.approx(formation, abs=1e-12)
     assert record["against_dft"]["corrections_added"] == "none"
-    assert record["potential"] == identity
+    assert identity_of(record["potential"]) == identity_of(identity)
 
 
 def test_the_user_says_what_the_identity_does_not(entries_file: Path) -> None:
     reference(entries_file)
     folder = entries_file.parent
     path = relaxed(folder / "relaxed.parquet", MACE)
-    with pytest.raises(InputError, match="say it with --potential-corrections"):
+    with pytest.raises(InputError, match="say whether they do"):
         hull(folder, path, "--against-dft")
     rows, record, _ = hull(folder, path, "--against-dft", "--potential-corrections", "none")
     assert record["against_dft"]["potential_corrections_by_user"] == "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from crystalformer_rl.hull.convex_hull import Hull, NoReferenceEnergyError
 from crystalformer_rl.hull.hull_table import hull_table
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.energies import Entry
+from crystalformer_rl.reference.identity import Corrections, PotentialIdentity
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.energy_columns import HULL, REFERENCE
 from crystalformer_rl.tables.parquet import read_table, write_table
@@ -26,7 +28,8 @@ from crystalformer_rl.tables.provenance import read_provenance
 from crystalformer_rl.tables.status import STATUSES
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-POTENTIAL = {"name": "test potential", "weights_sha256": "ab" * 32, "corrections": "none"}
+IDENTITY = PotentialIdentity("test potential", "ab" * 32, corrections=Corrections.NONE)
+POTENTIAL = IDENTITY.as_record()
 ELEMENTAL = {"Na": -1.25, "Cl": -1.75, "K": -1.0, "Br": -1.5}
 
 
@@ -270,7 +273,7 @@ def reference(tmp_path: Path) -> Path:
 
 def test_reference_file(reference: Path) -> None:
     hull = Hull.from_reference(reference)
-    assert hull.identity == POTENTIAL
+    assert hull.identity == IDENTITY
     assert hull.n_entries == 2  # without the failed row, and the one whose element has no reference energy
     assert hull.formula("ref-NaCl") == "NaCl"
     assert hull.distance(atoms("NaCl"), -0.9).decomposition == {"ref-NaCl": 1.0}
@@ -341,11 +344,11 @@ def test_every_row_keeps_its_place_and_status(reference: Path) -> None:
     assert rows[1]["hull_support"] == 0
 
 
-@pytest.mark.parametrize("key", ["name", "weights_sha256", "corrections"])
+@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(PotentialIdentity)])
 def test_another_potential_is_refused(key: str) -> None:
     with pytest.raises(InputError, match=r"relaxed holds energies of .* but ref holds energies of"):
-        check_same_potential("relaxed", POTENTIAL | {key: "other"}, "ref", POTENTIAL)
-    check_same_potential("relaxed", dict(POTENTIAL), "ref", POTENTIAL)
+        check_same_potential("relaxed", dataclasses.replace(IDENTITY, **{key: "other"}), "ref", IDENTITY)
+    check_same_potential("relaxed", PotentialIdentity.from_record(POTENTIAL), "ref", IDENTITY)
 
 
 def run(*arguments: object) -> dict[str, object]:
@@ -361,7 +364,7 @@ def test_command_joins_batches_and_writes_the_same_bytes(tmp_path: Path, referen
     second = write_relaxed(tmp_path / "1.parquet", [("c", atoms("K2Br2"), -2.05, "ok")])
     out = tmp_path / "hull.parquet"
     summary = run(first, second, "--reference", reference, "--out", out)
-    assert summary["crystals"] == 3
+    assert summary["n"] == 3
     assert summary["stable"] == 2
     assert summary["status"] == {"ok": 2, "no_crystal": 1}
     table = read_table(out, HULL)

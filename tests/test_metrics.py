@@ -33,8 +33,9 @@ from crystalformer_rl.discovery.cif import cif_text
 from crystalformer_rl.discovery.evaluation import StageTables, evaluated
 from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import to_structure
-from crystalformer_rl.discovery.metrics import difference_interval, metrics, wilson_interval
-from crystalformer_rl.discovery.novelty_table import novelty
+from crystalformer_rl.discovery.metrics import metrics
+from crystalformer_rl.intervals import difference_interval, wilson_interval
+from crystalformer_rl.discovery.novelty_table import novelty_table as novelty
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.discovery_columns import CANDIDATES, EVALUATED, METRICS

@@ -32,7 +32,8 @@ from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
 from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_structure, to_structure
-from crystalformer_rl.discovery.novelty_table import crystal_prototype, novelty
+from crystalformer_rl.discovery.novelty_table import crystal_prototype
+from crystalformer_rl.discovery.novelty_table import novelty_table as novelty
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.discovery_columns import NOVELTY
 from crystalformer_rl.tables.parquet import read_table, write_table

@@ -15,8 +15,6 @@ import pyarrow as pa
 import pytest
 from ase.calculators.calculator import Calculator
 from ase.calculators.lj import LennardJones
-from crystalformer_rl.scoring.client import PotentialWorker
-from crystalformer_rl.scoring.frames import ANSWERS
 from potential_examples import perovskite, quartz, rock_salt, rutile, two_close_atoms
 
 from crystalformer_rl.crystal.prototype import kind
@@ -25,14 +23,16 @@ from crystalformer_rl.crystal.tokens import Sites, primitive, sites_from_table, 
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.potential import load
+from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.protocol import Evaluation, Potential
 from crystalformer_rl.properties import PropertyModels, properties_table
 from crystalformer_rl.reference.energies import Entry
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
+from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
-from crystalformer_rl.scoring.score import make_score, open_scoring
-from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.scoring.score import figures_of, make_score, open_scoring
+from crystalformer_rl.tables.column import make_table, table_of_rows
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.figure_columns import FIGURES
@@ -75,14 +75,14 @@ def test_the_worker_gives_the_figures_of_the_potential(chgnet: Potential) -> Non
     statuses = ["ok", "no_crystal", "overlapping_atoms", "ok", "no_wyckoff_representative"]
     with PotentialWorker("chgnet") as worker:
         assert worker.identity == chgnet.identity
-        first = worker.energies(table)
+        first = figures_of(worker, table)
         assert first.column("id").to_pylist() == ["c0", "c1", "c2", "c3", "c4"]
         assert first.column("status").to_pylist() == statuses
         assert first.column("energy").to_pylist() == [
             pytest.approx(good[0].energy, abs=2e-6), None, None, pytest.approx(good[1].energy, abs=2e-6), None,
         ]  # fmt: skip
 
-        with_forces = worker.figures(table, "force")
+        with_forces = figures_of(worker, table, "force")
         assert with_forces.column("status").to_pylist() == statuses
         assert np.array(with_forces.column("energy").to_pylist()[3]) == pytest.approx(good[1].energy, abs=2e-6)
         largest = [
@@ -94,62 +94,59 @@ def test_the_worker_gives_the_figures_of_the_potential(chgnet: Potential) -> Non
         assert largest[3] is not None
         assert largest[3] > 0.1
 
-        with pytest.raises(InputError, match="no property models"):
-            worker.figures(table, "properties")
-
         # A worker that dies is replaced and the call repeated, whatever was asked.
         for group, expected in (("energy", first), ("force", with_forces)):
             assert worker._process is not None
             before = worker._process.pid
             worker._process.kill()
-            assert worker.figures(table, group).equals(expected)
+            assert figures_of(worker, table, group).equals(expected)
             assert worker._process.pid != before
 
 
 def test_the_worker_predicts_properties(chgnet: Potential, models: str) -> None:
     table = table_of([primitive(rock_salt()), None, primitive(rutile())], status=["ok", "no_crystal", "ok"])
     expected = properties_table(PropertyModels.load(models), chgnet, table)
-    with PotentialWorker("chgnet", properties=models) as worker:
-        found = worker.figures(table, "properties")
+    with PotentialWorker("chgnet", prepare=[(FUNCTIONS["properties"], {"models": models})]) as worker:
+        found = figures_of(worker, table, "properties", models)
         assert found.schema.names == [column.name for column in PROPERTIES]
         assert found.column("status").to_pylist() == ["ok", "no_crystal", "ok"]
         for name in ("band_gap", "eps_total_std", "applicability"):
             for ours, theirs in zip(found.column(name).to_pylist(), expected.column(name).to_pylist(), strict=True):
                 assert ours == (None if theirs is None else pytest.approx(theirs, abs=1e-4))
-        assert worker.figures(table.slice(0, 0), "properties").schema.names == found.schema.names
+        assert figures_of(worker, table.slice(0, 0), "properties", models).schema.names == found.schema.names
 
 
 def test_properties_come_from_the_potential_that_their_models_learned_from(models: str, tests_importable: None) -> None:
     table = table_of([primitive(rock_salt())])
     with (
-        PotentialWorker("ase:test_scoring:lennard_jones", properties=models) as other,
-        PotentialWorker("chgnet", properties=models) as own,
+        PotentialWorker("ase:test_scoring:lennard_jones") as other,
+        PotentialWorker("chgnet") as own,
     ):
-        assert other.figures(table, "properties").equals(own.figures(table, "properties"))
-        assert not other.energies(table).equals(own.energies(table))
+        assert figures_of(other, table, "properties", models).equals(figures_of(own, table, "properties", models))
+        assert not figures_of(other, table).equals(figures_of(own, table))
 
 
 def test_models_that_are_none_are_refused_before_any_work(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match=r"models\.safetensors does not exist"),
-        PotentialWorker("chgnet", properties=str(tmp_path / "models.safetensors")),
+        PotentialWorker("chgnet", prepare=[(FUNCTIONS["properties"], {"models": str(tmp_path / "models.safetensors")})]),
     ):
         pass
 
 
 def test_a_worker_that_always_dies_is_one_clear_error(tests_importable: None) -> None:
     with PotentialWorker("ase:test_scoring:deadly") as worker, pytest.raises(InputError, match="ended twice"):
-        worker.energies(table_of([primitive(rock_salt())]))
+        figures_of(worker, table_of([primitive(rock_salt())]))
 
 
 def test_a_crystal_that_kills_its_worker_is_found_and_the_others_are_answered(tests_importable: None) -> None:
     with PotentialWorker("ase:test_scoring:deadly_to_quartz") as worker:
-        found = worker.energies(table_of([primitive(s) for s in (rock_salt(), rutile(), quartz(), perovskite())]))
+        found = figures_of(worker, table_of([primitive(s) for s in (rock_salt(), rutile(), quartz(), perovskite())]))
         assert found.column("id").to_pylist() == ["c0", "c1", "c2", "c3"]
         assert found.column("status").to_pylist() == ["ok", "ok", "out_of_memory", "ok"]
         assert found.column("energy").to_pylist() == [-1 / 2, -1 / 6, None, -1 / 5]
 
-        found = worker.figures(table_of([primitive(s) for s in (quartz(), rock_salt())]), "force")
+        found = figures_of(worker, table_of([primitive(s) for s in (quartz(), rock_salt())]), "force")
         assert found.schema.names == [column.name for column in ANSWERS["force"]]
         assert found.column("status").to_pylist() == ["out_of_memory", "ok"]
         assert found.column("force").to_pylist() == [None, 0.0]
@@ -159,8 +156,8 @@ def test_what_a_calculator_cannot_do_is_said_in_a_sentence(tests_importable: Non
     table = table_of([primitive(rock_salt())])
     with PotentialWorker("ase:test_scoring:without_forces") as worker:
         with pytest.raises(InputError, match="gives no forces"):
-            worker.figures(table, "force")
-        assert worker.energies(table).column("energy").to_pylist() == [-0.5]
+            figures_of(worker, table, "force")
+        assert figures_of(worker, table).column("energy").to_pylist() == [-0.5]
 
 
 def _deadly(to: Any) -> Any:
@@ -212,17 +209,22 @@ def noisy() -> LennardJones:
 
 def test_prints_of_libraries_do_not_reach_the_stream(tests_importable: None) -> None:
     with PotentialWorker("ase:test_scoring:noisy") as worker:
-        assert worker.energies(table_of([primitive(rock_salt())])).column("status").to_pylist() == ["ok"]
+        assert figures_of(worker, table_of([primitive(rock_salt())])).column("status").to_pylist() == ["ok"]
 
 
 def test_the_worker_refuses_a_wrong_name_before_any_work() -> None:
-    with pytest.raises(InputError, match="no potential"), PotentialWorker("chgnut"):
+    with pytest.raises(InputError, match="'chgnut' is not a potential; did you mean 'chgnet'"), PotentialWorker("chgnut"):
         pass
 
 
 def test_neither_side_brings_what_belongs_to_the_other() -> None:
-    for module, foreign in (("client", "torch jax pymatgen"), ("score", "torch pymatgen ase"), ("worker", "jax equinox")):
-        code = f"import sys, crystalformer_rl.scoring.{module}; print(set({foreign.split()}) & set(sys.modules))"
+    for module, foreign in (
+        ("potential.client", "torch jax pymatgen"),
+        ("scoring.score", "torch pymatgen ase"),
+        ("potential.worker", "jax equinox"),
+        ("scoring.figure_answers", "jax equinox"),
+    ):
+        code = f"import sys, crystalformer_rl.{module}; print(set({foreign.split()}) & set(sys.modules))"
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert out.stdout.strip() == "set()"
 
@@ -293,14 +295,15 @@ class Pretender:
         self.asked: list[tuple[str, list[str]]] = []
         self.statuses = statuses or {}
 
-    def figures(self, table: pa.Table, group: str) -> pa.Table:
+    def map(self, function: str, table: pa.Table, columns: Any, **options: Any) -> pa.Table:
+        group = next(name for name, asked in FUNCTIONS.items() if asked == function)
         self.asked.append((group, table.column("id").to_pylist()))
         rows: list[dict[str, Any]] = []
         for row in table.to_pylist():
             status = row["status"] if row["status"] != "ok" else self.statuses.get((group, row["formula"]), "ok")
             values = {"energy": ENERGIES.get(row["formula"]), "force": 0.5, "band_gap": 2.0, "fom": 10.0, "fom_std": 1.0}
             rows.append({"id": row["id"], "status": status, **(values if status == "ok" else {})})
-        return make_table(ANSWERS[group], {c.name: [row.get(c.name) for row in rows] for c in ANSWERS[group]})
+        return table_of_rows(columns, rows)
 
 
 SITES = [rock_salt(), rutile(), None, quartz(), rock_salt(5.0), perovskite()]
@@ -379,7 +382,7 @@ def test_a_batch_without_a_crystal_has_the_same_columns() -> None:
 def test_open_scoring_scores_with_the_embedded_files(root: Path, models: str) -> None:
     reference = str(root / "resources" / "embedded" / "reference.parquet")
     with open_scoring(RewardSettings(), "chgnet", reference, None, 1) as (score, identity):
-        assert identity["name"] == "CHGNet 0.3.0"
+        assert identity.name == "CHGNet 0.3.0"
         plain = score([rock_salt(5.6), None], ["ok", "no_crystal"])
     assert plain.status == ["ok", "no_crystal"]
     assert plain.known.tolist() == [True, False]

@@ -70,7 +70,8 @@ def command(
     from crystalformer_rl.tables.provenance import provenance, record_of
 
     _check_options(against_dft, assume_same_potential, potential_corrections)
-    tables = {path: read_table(path, NEEDED) for path in relaxed}
+    names = [path if path not in relaxed[:k] else f"{path} (again)" for k, path in enumerate(relaxed)]
+    tables = {name: read_table(path, NEEDED) for name, path in zip(names, relaxed, strict=True)}
     corrections = {"mp2020": Corrections.MP2020, "none": Corrections.NONE}.get(potential_corrections or "")
     with progress(sum(table.num_rows for table in tables.values()), "hull") as bar:
         table = hull(

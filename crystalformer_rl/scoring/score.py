@@ -127,7 +127,7 @@ def _judged(hull: Hull, known: KnownKinds, sites: Sequence[Sites | None], table:
     return Batch(numbers, statuses, figures, suspect, list(sites))
 
 
-def figures_of(worker: PotentialWorker, table: pa.Table, group: str, models: str | None = None) -> pa.Table:
+def figures_of(worker: PotentialWorker, table: pa.Table, group: str = ENERGY, models: str | None = None) -> pa.Table:
     """A group of figures of the crystals in `table`, row for row: the columns of `ANSWERS`, null where status says why."""
     options: dict[str, Any] = {"models": models} if group == PROPERTIES else {}
     return worker.map(FUNCTIONS[group], table, ANSWERS[group], **options)
