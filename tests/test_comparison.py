@@ -31,9 +31,8 @@ from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.prototype import kind
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.structure_type import structure_type
-from crystalformer_rl.intervals import wilson_interval
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
+from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio, wilson_interval
 from crystalformer_rl.tables.crystal_columns import SAMPLES
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import provenance, read_provenance
@@ -310,7 +309,7 @@ def test_without_a_judge(results: Path, tmp_path: Path) -> None:
 
 
 def test_one_seed_and_a_choice_of_policies(results: Path, tmp_path: Path) -> None:
-    run = call("compare", results, "--policy", "sft-0", "--out", tmp_path)
+    run = call("compare", results, "--only", "sft-0", "--out", tmp_path)
     assert run.exit_code == 0, run.output
     assert [row["policy"] for row in pq.read_table(tmp_path / "arms.parquet").to_pylist()] == ["base", "sft-0"]
     text = (tmp_path / "comparison.md").read_text()

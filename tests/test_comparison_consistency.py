@@ -53,7 +53,7 @@ def test_what_is_no_comparison(results: Path, tmp_path: Path) -> None:
     assert "no evaluation of the base policy" in refused(tmp_path)
     shutil.copytree(results / "evaluation" / "base", tmp_path / "alone" / "evaluation" / "base")
     assert "holds no arms to compare" in refused(tmp_path / "alone")
-    assert "names the base policy alone" in refused(results, "base")
+    assert "base policy alone is named" in refused(results, "base")
     assert "'tuned' is no policy of a comparison" in refused(results, "tuned")
     assert "metrics.parquet does not exist" in refused(results, "ppo-9")
 
@@ -112,7 +112,7 @@ OTHER = {"potential": {**IDENTITY, "name": "other"}}
         (rewrite("finetune/ppo-0/round_2/rollouts.parquet", update=4), "ppo-0 does not hold updates 1 to 6 once each"),
         (remove("evaluation/ppo-0"), "holds no evaluation of ppo-0 yet"),
         (remove("evaluation/ppo-1", "evaluation/sft-0", "finetune/sft-0/round_1", "finetune/sft-0/round_2"),
-         "holds no evaluation of ppo-1, sft-0 yet (evaluation/ARM-SEED); let the pipeline finish, or choose by --policy"),
+         "holds no evaluation of ppo-1, sft-0 yet (evaluation/ARM-SEED); let the pipeline finish, or choose what"),
         (remove("evaluation/base"), "no evaluation of the base policy"),
         (rewrite("evaluation/sft-0/metrics.parquet", stability_threshold=0.0),
          "stable means at most 0.1 eV/atom above the hull for base but 0 for sft-0"),

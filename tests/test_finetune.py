@@ -15,7 +15,7 @@ from crystalformer_rl.finetune.divergence import adapted_tau, divergence
 from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
 from crystalformer_rl.finetune.loop import run_behaviour, run_round
 from crystalformer_rl.finetune.memory import Best, best_of, remembered, repeats
-from crystalformer_rl.finetune.objectives import Facts, Knobs, dpo, grpo, ppo, rloo, sft
+from crystalformer_rl.finetune.objectives import DPO, GRPO, PPO, RLOO, SFT, ObjectiveSettings, RolloutBatch
 from crystalformer_rl.finetune.record import rollouts_table, updates_table
 from crystalformer_rl.finetune.rollout import Scores, log_probs, parts_of, roll_out
 from crystalformer_rl.finetune.state import Lineage, first_state, load_state, save_state
@@ -42,49 +42,49 @@ def with_settings(**changes) -> FinetuneSettings:
     return SETTINGS.model_copy(update=changes)
 
 
-def facts(n: int = 12, seed: int = 0) -> Facts:
+def facts(n: int = 12, seed: int = 0) -> RolloutBatch:
     random = np.random.default_rng(seed)
     old, base, advantage, reward = random.normal(size=(4, n))
     groups, none = random.choice([2, 62], n), np.zeros(n, int)
-    return Facts(*(jnp.asarray(a) for a in (old, base, advantage, reward, groups, reward > 0, none)))
+    return RolloutBatch(*(jnp.asarray(a) for a in (old, base, advantage, reward, groups, reward > 0, none)))
 
 
-KNOBS = Knobs(0.2, 0.1)
+KNOBS = ObjectiveSettings(0.2, 0.1)
 
 
 # --- objectives ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("objective", [ppo, rloo])
+@pytest.mark.parametrize("objective", [PPO(), RLOO()])
 def test_at_ratio_one_the_gradient_is_the_policy_gradient(objective):
     given = facts()
-    gradient = jax.grad(lambda t: objective(t, given, KNOBS).value)(given.old_log_prob)
+    gradient = jax.grad(lambda t: objective.loss(t, given, KNOBS).value)(given.old_log_prob)
     np.testing.assert_allclose(gradient, -given.advantage / 12, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("shift", "advantage", "held_back"), [(0.5, 1, True), (-0.5, 1, False), (0.5, -1, False), (-0.5, -1, True)]
+    ("shift", "advantage", "clip_fraction"), [(0.5, 1, True), (-0.5, 1, False), (0.5, -1, False), (-0.5, -1, True)]
 )
-def test_the_clip_holds_back_only_what_went_too_far(shift, advantage, held_back):
+def test_the_clip_holds_back_only_what_went_too_far(shift, advantage, clip_fraction):
     given = facts(1)._replace(advantage=jnp.full(1, float(advantage)))
     moved = given.old_log_prob + shift
-    gradient = jax.grad(lambda t: ppo(t, given, KNOBS).value)(moved)
-    assert bool(ppo(moved, given, KNOBS).held_back) == held_back
-    assert (float(gradient[0]) == 0) == held_back
-    assert float(jax.grad(lambda t: rloo(t, given, KNOBS).value)(moved)[0]) != 0
+    gradient = jax.grad(lambda t: PPO().loss(t, given, KNOBS).value)(moved)
+    assert bool(PPO().loss(moved, given, KNOBS).clip_fraction) == clip_fraction
+    assert (float(gradient[0]) == 0) == clip_fraction
+    assert float(jax.grad(lambda t: RLOO().loss(t, given, KNOBS).value)(moved)[0]) != 0
 
 
 def test_grpo_pulls_back_to_the_base_policy():
     """Without advantages its minimum is the base policy, where the loss is zero."""
     given = facts()._replace(advantage=jnp.zeros(12))
-    slope = jax.grad(lambda t: grpo(t, given, KNOBS).value)
+    slope = jax.grad(lambda t: GRPO().loss(t, given, KNOBS).value)
     np.testing.assert_allclose(slope(given.base_log_prob), 0, atol=1e-7)
     np.testing.assert_array_equal(np.sign(slope(given.base_log_prob + 0.1)), 1)
     for far in (19.0, 21.0, 200.0):
         pull = slope(given.base_log_prob - far)
         assert np.all(np.isfinite(pull))
         assert np.all(pull < 0), "however far the policy has left it"
-    assert float(grpo(given.base_log_prob, given, KNOBS).value) == pytest.approx(0, abs=1e-7)
+    assert float(GRPO().loss(given.base_log_prob, given, KNOBS).value) == pytest.approx(0, abs=1e-7)
 
 
 def test_dpo_is_the_mean_over_pairs_of_one_space_group():
@@ -96,21 +96,21 @@ def test_dpo_is_the_mean_over_pairs_of_one_space_group():
         for j in range(12)
         if given.reward[i] > given.reward[j] and given.space_group[i] == given.space_group[j]
     ]
-    assert float(dpo(log_prob, given, KNOBS).value) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert float(DPO().loss(log_prob, given, KNOBS).value) == pytest.approx(np.mean(losses), rel=1e-5)
     alone = given._replace(space_group=jnp.arange(12))
-    assert float(dpo(log_prob, alone, KNOBS).value) == 0
+    assert float(DPO().loss(log_prob, alone, KNOBS).value) == 0
 
 
 def test_imitation_counts_stable_crystals_only():
     given = facts()
     log_prob = given.old_log_prob
-    assert float(sft(log_prob, given, KNOBS).value) == pytest.approx(-float(log_prob[given.stable].mean()), rel=1e-5)
-    assert float(sft(log_prob, given._replace(stable=jnp.zeros(12, bool)), KNOBS).value) == 0
+    assert float(SFT().loss(log_prob, given, KNOBS).value) == pytest.approx(-float(log_prob[given.stable].mean()), rel=1e-5)
+    assert float(SFT().loss(log_prob, given._replace(stable=jnp.zeros(12, bool)), KNOBS).value) == 0
 
 
 def test_imitation_weighs_a_kind_less_each_time_it_comes():
     given = facts(4)._replace(stable=jnp.ones(4, bool), repeats=jnp.arange(4))
-    gradient = jax.grad(lambda t: sft(t, given, KNOBS).value)(given.old_log_prob)
+    gradient = jax.grad(lambda t: SFT().loss(t, given, KNOBS).value)(given.old_log_prob)
     np.testing.assert_allclose(gradient / gradient[0], [1, 1 / 2, 1 / 3, 1 / 4], rtol=1e-6)
 
 
@@ -257,7 +257,7 @@ def test_the_update_is_the_gradient_of_the_objective_on_the_whole_batch():
     gradient, value, _ = learner._gradient(small_policy(), given, rollout.samples.tokens, np.arange(64), 0.1)
 
     def whole(policy):
-        return dpo(log_prob(policy, rollout.samples.tokens, behaviour).total, given, KNOBS).value
+        return DPO().loss(log_prob(policy, rollout.samples.tokens, behaviour).total, given, KNOBS).value
 
     expected, reference = eqx.filter_value_and_grad(whole)(small_policy())
     assert value == pytest.approx(float(expected), rel=1e-4)

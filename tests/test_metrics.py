@@ -34,25 +34,26 @@ from crystalformer_rl.discovery.evaluation import StageTables, evaluated
 from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import to_structure
 from crystalformer_rl.discovery.metrics import metrics
-from crystalformer_rl.intervals import difference_interval, wilson_interval
 from crystalformer_rl.discovery.novelty_table import novelty_table as novelty
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.intervals import difference_interval, wilson_interval
+from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.discovery_columns import CANDIDATES, EVALUATED, METRICS
 from crystalformer_rl.tables.energy_columns import HULL, RELAXED
 from crystalformer_rl.tables.parquet import read_table, write_table
-from crystalformer_rl.tables.provenance import provenance, read_provenance
+from crystalformer_rl.tables.provenance import read_provenance, with_record
 
 STRUCTURES = Path(__file__).parents[2] / "shared" / "data" / "structures.parquet"
 needs_structures = pytest.mark.skipif(not STRUCTURES.is_file(), reason="the shared data (structures.parquet) are not here")
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 10), (10, 10), (1, 7), (84, 256), (1, 100_000)])
-def test_wilson_interval_is_scipys(count, n):
-    from scipy.stats import binomtest
-
-    expected = binomtest(count, n).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(count, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+def test_wilson_interval_is_the_published_formula(count, n):
+    """E. B. Wilson (1927): the fractions p for which (count/n - p)² = z² p (1 - p)/n."""
+    share, z2 = count / n, 1.959963984540054**2
+    roots = np.roots([1 + z2 / n, -(2 * share + z2 / n), share**2])
+    assert wilson_interval(count, n) == pytest.approx(sorted(np.clip(roots.real, 0, 1)), abs=1e-9)
 
 
 def test_wilson_interval_of_nothing_says_nothing():
@@ -321,7 +322,7 @@ def test_rank_writes_candidates_metrics_and_cifs(results, tmp_path):
     folders = [results / "evaluation" / "base", results / "evaluation" / "tuned"]
     summary = json.loads(run("rank", *folders, "--out", tmp_path, "--json").output)
     table = read_table(tmp_path / "candidates.parquet", CANDIDATES)
-    assert table.num_rows == summary["candidates"]
+    assert table.num_rows == summary["n"]
     assert sum(bool(x) for x in table.column("stable").to_pylist()) == summary["stable"]
     both = read_table(tmp_path / "metrics.parquet", METRICS)
     assert both.column("policy").to_pylist() == ["base", "tuned"]
@@ -335,31 +336,40 @@ def test_rank_writes_candidates_metrics_and_cifs(results, tmp_path):
 
 
 def test_evaluate_runs_the_missing_stages(results, tmp_path, monkeypatch):
-    """Without tables, `evaluate` calls the sibling commands on the files, in order, and joins what they wrote."""
-    import crystalformer_rl.cli.evaluate as module
+    """What is not given comes from one worker, asked in order, once the reference's energies were computed again."""
+    asked = []
 
-    calls = []
-    tables = {"relax": "relaxed", "hull": "hull", "properties": "properties"}
+    class Worker:
+        name = "example"
+        identity = PotentialIdentity.from_record(IDENTITY)
 
-    def fake(name: str, arguments: list[str]) -> None:
-        calls.append((name, arguments[:1]))
-        if name == "novelty":
-            original(name, arguments)
-        else:
-            folder = results / tables[name]
-            source = folder / "base" / "0.parquet" if name == "relax" else folder / "base.parquet"
-            out = Path(arguments[arguments.index("--out") + 1])
-            write_table(out, read_table(source), provenance(name, {}, potential=IDENTITY))
+        def __init__(self, name: str) -> None:
+            asked.append("load")
 
-    original = module._run_command
-    monkeypatch.setattr(module, "_run_command", fake)
-    monkeypatch.setattr(module, "_check_potential", lambda name, reference: None)
-    samples = str(results / "samples" / "base" / "0.parquet")
-    run("evaluate", samples, "--reference", results / "resources" / "reference.parquet", "--out", tmp_path)
-    relaxed = str(tmp_path / "relaxed.parquet")
-    assert calls == [("relax", [samples]), ("hull", [relaxed]), ("novelty", [relaxed]), ("properties", [relaxed])]
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            asked.append("close")
+
+        def ask(self, function: str, **options: object) -> pa.Table:
+            asked.append(function.partition(":")[2])
+            return pa.table({"deviation": [0.0]})
+
+        def map(self, function, table, columns, **options):
+            asked.append(function.partition(":")[2])
+            stored = {"relax": "relaxed/base/0", "properties": "properties/base"}[asked[-1]]
+            return with_record(read_table(results / f"{stored}.parquet"), {"stage": asked[-1], "potential": IDENTITY})
+
+    monkeypatch.setattr("crystalformer_rl.potential.client.PotentialWorker", Worker)
+    samples, reference = results / "samples" / "base" / "0.parquet", results / "resources" / "reference.parquet"
+    hull = ["--hull", results / "hull" / "base.parquet"]
+    run("evaluate", samples, "--reference", reference, *hull, "--out", tmp_path)
+    assert asked == ["load", "recompute", "relax", "properties", "close"]
     expected = read_table(results / "evaluation" / "base" / "crystals.parquet")
     assert read_table(tmp_path / "crystals.parquet").equals(expected)
+    assert {path.stem for path in tmp_path.iterdir()} == {"crystals", "metrics", "relaxed", "novelty", "properties"}
+    assert read_provenance(tmp_path / "relaxed.parquet")["potential"] == IDENTITY
 
 
 def test_evaluate_from_crystals_to_metrics_with_a_real_potential(tmp_path):

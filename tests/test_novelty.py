@@ -267,7 +267,7 @@ def test_command_joins_files_and_repeats_its_bytes(files):
     inputs = ["novelty", files / "a.parquet", files / "b.parquet", "--reference", files / "reference.parquet", "--out"]
     result = run(*inputs, files / "n1.parquet", "--json")
     summary = json.loads(result.output)
-    assert (summary["crystals"], summary["novel"], summary["rediscovered"], summary["unique"]) == (4, 1, 1, 2)
+    assert (summary["n"], summary["novel"], summary["rediscovered"], summary["unique"]) == (4, 1, 1, 2)
     run(*inputs, files / "n2.parquet")
     assert (files / "n1.parquet").read_bytes() == (files / "n2.parquet").read_bytes()
     table = read_table(files / "n1.parquet", NOVELTY)

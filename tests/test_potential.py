@@ -27,9 +27,10 @@ from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.tokens import decode, primitive
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
-from crystalformer_rl.potential.contract import check_potential
+from crystalformer_rl.potential.contract import measure_laws
 from crystalformer_rl.potential.graph import GraphError, crystal_graph
 from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Potential, screen_distances
+from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
 from crystalformer_rl.tables.status import STATUSES
 
 OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), rutile(), perovskite(), quartz()))]
@@ -172,8 +173,10 @@ def test_chgnet_reproduces_the_single_points_and_formation_energies(chgnet: Pote
 
 def test_identities_tell_models_apart(mace_file: Path) -> None:
     identities = [load(name).identity for name in ("chgnet", "chgnet-r2scan", f"mace:{mace_file}")]
-    assert len({i["weights_sha256"] for i in identities}) == 3
-    assert all(set(i) == {"name", "weights_sha256", "corrections"} and len(i["weights_sha256"]) == 64 for i in identities)
+    assert len({i.digest for i in identities}) == 3
+    assert all(len(i.digest) == 64 and PotentialIdentity.from_record(i.as_record()) == i for i in identities)
+    assert [i.functional for i in identities] == [Functional.PBE, Functional.R2SCAN, Functional.UNKNOWN]
+    assert [i.corrections for i in identities] == [Corrections.MP2020, Corrections.NONE, Corrections.UNKNOWN]
     assert load("chgnet").identity == identities[0]
 
 
@@ -184,7 +187,7 @@ def test_identities_tell_models_apart(mace_file: Path) -> None:
 def test_potentials_keep_the_contract(name: str, mace_file: Path) -> None:
     potential = load(f"mace:{mace_file}" if name == "mace" else name)
     assert isinstance(potential, Potential)
-    assert check_potential(potential, OFF_MINIMUM[:3]).broken() == {}
+    assert measure_laws(potential, OFF_MINIMUM[:3]).broken() == {}
 
 
 def test_the_contract_finds_each_fault(chgnet: Potential) -> None:
@@ -222,8 +225,8 @@ def test_the_contract_finds_each_fault(chgnet: Potential) -> None:
             return chgnet.embed(crystals)
 
     for fault in ("extensive", "forces", "stress", "rotation", "permutation", "batch", "energy_only"):
-        assert fault in check_potential(Faulty(fault), OFF_MINIMUM[1:3]).broken()
-    assert {"batch", "forces", "rotation"} <= check_potential(Faulty("nan"), OFF_MINIMUM[1:3]).broken().keys()
+        assert fault in measure_laws(Faulty(fault), OFF_MINIMUM[1:3]).broken()
+    assert {"batch", "forces", "rotation"} <= measure_laws(Faulty("nan"), OFF_MINIMUM[1:3]).broken().keys()
 
 
 def test_mace_agrees_with_its_own_calculator(mace_file: Path) -> None:
@@ -368,8 +371,8 @@ def test_the_same_call_gives_the_same_bits(chgnet: Potential) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("chgnut", "no potential"),
-        ("mace:", "no potential"),
+        ("chgnut", "is not a potential"),
+        ("mace:", "is not a potential"),
         ("mace:/nowhere/x.model", "does not exist"),
         ("ase:ase.calculators.lj", "import path"),
         ("ase:ase.calculators.nothing:LJ", "cannot import"),
@@ -467,7 +470,7 @@ def test_the_command_counts_what_a_small_reference_has(tmp_path: Path) -> None:
     import pyarrow as pa
     from click.testing import CliRunner
 
-    from crystalformer_rl.cli import check_potential as check
+    from crystalformer_rl.cli import check_reference as check
     from crystalformer_rl.cli import reference
     from crystalformer_rl.crystal.structure import crystal_columns
 

@@ -128,11 +128,11 @@ def test_pretrain_command(tmp_path):
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ("training: {epoch: 3}", "'epoch' is no setting"),
-        ("training: {epochs: -1}", "epochs must be"),
-        ("shape: {layers: 2}", "'layers' is no field"),
-        ("[1, 2", "not YAML"),
-        ("seed: 3", "sections 'shape' and 'training'"),
+        ("training: {epoch: 3}", "did you mean 'training.epochs'"),
+        ("training: {epochs: -1}", "'training.epochs' is -1; give a whole number"),
+        ("shape: {layers: 2}", "did you mean 'shape.num_layers'"),
+        ("[1, 2", "not valid YAML"),
+        ("seed: 3", "did you mean 'training.seed'"),
     ],
 )
 def test_a_wrong_config_is_named(tmp_path, config, says):

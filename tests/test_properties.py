@@ -35,13 +35,14 @@ from crystalformer_rl.properties.gaussian_process import GaussianProcess, Kernel
 from crystalformer_rl.properties.models import figure_of_merit
 from crystalformer_rl.properties.network import GapEstimate, combine
 from crystalformer_rl.properties.training import NetworkSettings, elements, train, train_network
+from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
 from crystalformer_rl.tables.property_columns import PROPERTIES
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "resources" / "embedded" / "properties.safetensors"
-IDENTITY = {"name": "fake", "weights_sha256": "ab" * 32, "corrections": "none"}
+IDENTITY = PotentialIdentity("fake", "ab" * 32)
 
 
 def cubic(a: float, sites: dict[tuple[float, float, float], int]) -> Crystal:
@@ -328,7 +329,7 @@ def models(table: Elements) -> PropertyModels:
     )
     n = n_composition_features(table)
     names = feature_names(table)
-    card = {"data": ["made up"], "licence": "none", "embedding": {**IDENTITY, "load": "fake"}, "features": names}
+    card = {"data": ["made up"], "licence": "none", "embedding": {**IDENTITY.as_record(), "load": "fake"}, "features": names}
     card["embedding_size"] = 4
     settings = NetworkSettings(hidden=32, epochs=15, batch=64, per_fold=1)
     return train(joined, dielectric, (4, n, len(names) - n), card, settings)
@@ -416,7 +417,7 @@ def test_foreign_and_damaged_files_are_refused(models: PropertyModels, tmp_path:
 def test_other_embeddings_are_refused(models: PropertyModels) -> None:
     check_embedding(models, IDENTITY, "models")
     with pytest.raises(InputError, match="trained on embeddings of fake"):
-        check_embedding(models, {**IDENTITY, "weights_sha256": "cd"}, "models")
+        check_embedding(models, replace(IDENTITY, digest="cd"), "models")
     wider = FakePotential()
     wider.embed = lambda crystals: np.ones((len(crystals), 5))  # type: ignore[method-assign]
     with pytest.raises(InputError, match="embeddings of 4 numbers, not of 5"):

@@ -410,7 +410,7 @@ def test_the_command_writes_relaxed_crystals_with_tokens_and_keeps_every_row(tmp
     run = CliRunner().invoke(command, [str(samples), "--out", str(out), "--json"])
     assert run.exit_code == 0, run.output
     summary = json.loads(run.stdout)
-    assert summary["statuses"] == {"ok": 2, "no_crystal": 1, "overlapping_atoms": 1}
+    assert summary["status"] == {"ok": 2, "no_crystal": 1, "overlapping_atoms": 1}
     table = pq.read_table(out)
     assert table.column_names == [c.name for c in RELAXED]
     assert table.column("id").to_pylist() == ["s0", "s1", "s2", "s3"]

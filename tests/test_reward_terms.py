@@ -18,6 +18,7 @@ from test_rewards import ROCK_SALT, Atoms, batch, earned, rewards
 
 from crystalformer_rl.cli.finetune import command
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.rewards import terms
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
@@ -234,7 +235,9 @@ def test_a_round_digests_only_files_and_before_it_begins(tmp_path: Path, monkeyp
     policy = SimpleNamespace(shape=None), {"space_group_counts": [1] * 230}
     monkeypatch.setattr("crystalformer_rl.policy.checkpoint.load_policy", lambda path: policy)
     monkeypatch.setattr("crystalformer_rl.finetune.state.first_state", lambda *given: None)
-    monkeypatch.setattr("crystalformer_rl.scoring.score.open_scoring", lambda *given: nullcontext((None, {"name": "none"})))
+    monkeypatch.setattr(
+        "crystalformer_rl.scoring.score.open_scoring", lambda *given: nullcontext((None, PotentialIdentity("none", "")))
+    )
     monkeypatch.setattr("crystalformer_rl.finetune.loop.run_round", begin)
     monkeypatch.setattr("crystalformer_rl.tables.provenance.provenance", record)
     files = ["--policy", base, "--base-policy", base, "--reference", base, "--config", str(tmp_path / "settings.json")]

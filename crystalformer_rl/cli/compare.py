@@ -36,13 +36,10 @@ def command(results: str, out: str, only: tuple[str, ...], as_json: bool) -> Non
       crystalformer-rl compare results/ehull-small --out comparison
     """
     from crystalformer_rl.comparison.run_reader import read_runs
-    from crystalformer_rl.errors import InputError
     from crystalformer_rl.stages.compare import compare
     from crystalformer_rl.tables.parquet import atomic_path, write_table
     from crystalformer_rl.tables.provenance import provenance
 
-    if set(only) == {"base"}:
-        raise InputError("--only names the base policy alone; name an arm with its seed too, such as ppo-0.")
     with progress(0, "compare", "policy") as bar:
         runs = read_runs(results, only, bar.update)
     found = compare(runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -52,6 +52,11 @@ def write_json(path: str, value: Any) -> None:
 
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def labelled(paths: Sequence[str]) -> list[str]:
+    """The paths as names of what was read from them; one that is given twice stays two."""
+    return [path if path not in paths[:k] else f"{path} (again)" for k, path in enumerate(paths)]
 
 
 def summarize(statuses: list[str], out: str, **more: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.console import count_words, labelled, progress, say, summarize
 from crystalformer_rl.cli.options import json_option, out_option, reference_option
 
 
@@ -70,8 +70,7 @@ def command(
     from crystalformer_rl.tables.provenance import provenance, record_of
 
     _check_options(against_dft, assume_same_potential, potential_corrections)
-    names = [path if path not in relaxed[:k] else f"{path} (again)" for k, path in enumerate(relaxed)]
-    tables = {name: read_table(path, NEEDED) for name, path in zip(names, relaxed, strict=True)}
+    tables = {name: read_table(path, NEEDED) for name, path in zip(labelled(relaxed), relaxed, strict=True)}
     corrections = {"mp2020": Corrections.MP2020, "none": Corrections.NONE}.get(potential_corrections or "")
     with progress(sum(table.num_rows for table in tables.values()), "hull") as bar:
         table = hull(

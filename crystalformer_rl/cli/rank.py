@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from crystalformer_rl.cli.console import progress, say
+from crystalformer_rl.cli.console import labelled, progress, say
 from crystalformer_rl.cli.options import json_option, out_folder_option, setting_option
 from crystalformer_rl.discovery.discovery_settings import RankSettings
 
@@ -42,7 +42,8 @@ def command(evaluations: tuple[str, ...], out: str, by: str, as_json: bool) -> N
     def read(folder: str, name: str, columns: Any) -> Any:
         return read_table(Path(folder) / f"{name}.parquet", columns).select([column.name for column in columns])
 
-    tables = {place: (read(place, "crystals", EVALUATED), read(place, "metrics", METRICS)) for place in evaluations}
+    found = [(read(place, "crystals", EVALUATED), read(place, "metrics", METRICS)) for place in evaluations]
+    tables = dict(zip(labelled(evaluations), found, strict=True))
     with progress(sum(crystals.num_rows for crystals, _ in tables.values()), "rank") as bar:
         ranked, metrics = rank(tables, by, advance=bar.update)
     folder = Path(out)

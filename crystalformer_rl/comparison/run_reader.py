@@ -40,6 +40,8 @@ def read_runs(folder: str | Path, policies: Sequence[str] = (), advance: Callabl
     if not _evaluated(folder, BASE):
         raise InputError(f"{folder} holds no evaluation of the base policy (evaluation/base); run the pipeline on it first.")
     arms = [name for name in dict.fromkeys(policies) if name != BASE]
+    if policies and not arms:
+        raise InputError("The base policy alone is named; name an arm with its seed too, such as ppo-0.")
     arms = arms or _arms(folder)
     if not arms:
         raise InputError(

@@ -55,7 +55,12 @@ def registered() -> dict[str, Registered]:
 
 def names() -> str:
     """`chgnet, chgnet-r2scan, mace:FILE, ase:package.module:Class` and what installed packages register."""
-    return ", ".join(f"{name}:{found.takes}" if found.takes else name for name, found in registered().items())
+    return ", ".join(_written(name, found) for name, found in registered().items())
+
+
+def _written(name: str, found: Registered) -> str:
+    """As a user writes it: `chgnet`, `mace:FILE`."""
+    return f"{name}:{found.takes}" if found.takes else name
 
 
 def find(name: str) -> tuple[Registered, str]:
@@ -67,7 +72,7 @@ def find(name: str) -> tuple[Registered, str]:
     if kind in there and rest:
         return there[kind], rest
     near = difflib.get_close_matches(name, there, n=1)
-    advice = f"did you mean '{near[0]}'" if near and near[0] != name else f"choose one of {names()}"
+    advice = f"did you mean '{_written(near[0], there[near[0]])}'" if near else f"choose one of {names()}"
     raise InputError(f"'{name}' is not a potential; {advice}.")
 
 

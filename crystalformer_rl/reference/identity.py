@@ -59,12 +59,9 @@ class PotentialIdentity:
     def __str__(self) -> str:
         """`CHGNet 0.3.0 (weights 1a2b3c4d, PBE, corrections MP2020)`; of DFT energies `file` in place of `weights`."""
         what = "file" if self.method is Method.DFT else "weights"
-        parts = [
-            f"{what} {self.digest[:8] or 'unknown'}",
-            f"functional {self.functional}",
-            f"corrections {self.corrections}",
-        ]
-        return f"{self.name} ({', '.join([*parts, self.variant] if self.variant else parts)})"
+        functional = "" if self.functional is Functional.UNKNOWN else self.functional.value
+        parts = (f"{what} {self.digest[:8] or 'unknown'}", functional, f"corrections {self.corrections}", self.variant)
+        return f"{self.name} ({', '.join(part for part in parts if part)})"
 
     def as_record(self) -> dict[str, str]:
         """What a file's provenance holds of it."""

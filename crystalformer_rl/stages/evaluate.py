@@ -11,11 +11,11 @@ import pyarrow as pa
 from crystalformer_rl.discovery.evaluation import StageTables, evaluated, rows_in_order, unique_ids
 from crystalformer_rl.discovery.metrics import metrics
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.reference.compatibility import check_same_potential
+from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.stages.answers import PROPERTIES as ASK_PROPERTIES
 from crystalformer_rl.stages.answers import RECOMPUTE, RELAX
 from crystalformer_rl.stages.hull import hull
@@ -25,7 +25,7 @@ from crystalformer_rl.tables.discovery_columns import NOVELTY
 from crystalformer_rl.tables.energy_columns import HULL, REFERENCE, RELAXED
 from crystalformer_rl.tables.parquet import read_table
 from crystalformer_rl.tables.property_columns import PROPERTIES
-from crystalformer_rl.tables.provenance import record_of, sha256
+from crystalformer_rl.tables.provenance import read_provenance, record_of, sha256
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "relaxed": RELAXED,
@@ -81,7 +81,7 @@ def evaluate(
 
     if "relaxed" not in joined:
         asked = _worker(worker, "relaxed")
-        expected = Hull.from_reference(reference).identity
+        expected = PotentialIdentity.from_record(read_provenance(reference).get("potential"))
         check_same_potential(f"the potential '{asked.name}'", asked.identity, str(reference), expected)
         asked.ask(RECOMPUTE, reference=str(reference))
         options = (settings or RelaxSettings()).model_dump()

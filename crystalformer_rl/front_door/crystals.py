@@ -1,0 +1,205 @@
+"""Crystals judged in a session: evaluate, relax, hull, novelty, properties, and what can be drawn of a hull.
+
+Wherever structures are asked for, pymatgen Structures, ASE Atoms, our `Crystal`s, paths of files or folders, and tables
+of ours are taken, mixed as they come (`crystal.inputs`). Every function returns a pandas DataFrame with a row a crystal;
+what fails keeps its row, with a `status`. Energies are eV/atom, lengths Å, gaps eV.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS
+from crystalformer_rl.crystal.inputs import crystals_table
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.front_door.dataframes import dataframe, structures_of
+from crystalformer_rl.front_door.places import located
+from crystalformer_rl.front_door.workers import worker
+from crystalformer_rl.hull.stability import STABLE_BELOW
+from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.tables.energy_columns import RELAXED
+from crystalformer_rl.tables.property_columns import PROPERTIES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pymatgen.analysis.phase_diagram import PhaseDiagram
+    from pymatgen.core import Structure
+
+_RELAX = "crystalformer_rl.stages.answers:relax"
+_PREDICT = "crystalformer_rl.stages.answers:properties"
+
+
+def evaluate(
+    structures: Any,
+    *,
+    reference: str | Path = "embedded",
+    potential: str = "chgnet",
+    models: str | Path | None = "embedded",
+    name: str = "crystals",
+    stable_below: float = STABLE_BELOW,
+    progress: bool = True,
+    **relaxation: Any,
+) -> pd.DataFrame:
+    """Stability before and after relaxation, uniqueness, novelty and S.U.N. of structures.
+
+    reference, models: `embedded`, a name in the registry, or a path; `models=None` leaves gaps and dielectric constants out.
+    potential: as `crystalformer-rl relax` takes it; it must be the reference's, which is checked before anything is relaxed.
+    name: goes into the column `policy`. stable_below: eV/atom above the hull. relaxation: fmax (eV/Å), smax (GPa),
+    max_evaluations, free. The DataFrame has the columns of crystals.parquet of a run, relaxed crystals among them; its
+    `attrs["metrics"]` has counts and fractions of all rows with their 95 % intervals. Raises InputError for a reference of
+    another potential, and for settings out of bounds.
+    """
+    from crystalformer_rl.stages.evaluate import evaluate as stage
+
+    table = crystals_table(structures)
+    with _Bars(table.num_rows, progress) as bars:
+        found = stage(
+            table,
+            located(reference, "reference"),
+            worker(potential),
+            models=None if models is None else located(models, "properties"),
+            settings=_settings(relaxation),
+            policy=name,
+            stable_below=stable_below,
+            progress=bars,
+        )
+    return dataframe(found.crystals, metrics=found.metrics.to_pylist()[0])
+
+
+def relax(
+    structures: Any, *, potential: str = "chgnet", symprec: float = 0.01, progress: bool = True, **relaxation: Any
+) -> pd.DataFrame:
+    """Relax cell and positions, keeping the space group.
+
+    symprec: Å, of the symmetry search, for structures that come without tokens. relaxation: fmax (eV/Å), smax (GPa),
+    max_evaluations, free. The DataFrame has the primitive cells at rest, their tokens, the energies before and after, and
+    the force and stress that remain. Raises InputError for settings out of bounds.
+    """
+    return dataframe(_relaxed(structures, potential, symprec, progress, relaxation))
+
+
+def hull(
+    structures: Any,
+    *,
+    reference: str | Path = "embedded",
+    potential: str = "chgnet",
+    progress: bool = True,
+    **relaxation: Any,
+) -> pd.DataFrame:
+    """Formation energy and energy above the convex hull of a reference, eV/atom, negative below the hull.
+
+    A table of `relax`, or any with a column `energy` (total energy, eV/atom) and the record of its potential, is taken as it
+    is; structures are relaxed first, with `potential` and the settings in `relaxation`. Raises InputError where the energies
+    are not of the reference's potential.
+    """
+    from crystalformer_rl.stages.hull import hull as stage
+
+    table = crystals_table(structures)
+    if "energy" not in table.column_names:
+        table = _relaxed(table, potential, 0.01, progress, relaxation)
+    elif relaxation:
+        raise InputError("the crystals come with energies, so they are not relaxed; leave settings of relaxation out.")
+    return dataframe(stage(table, located(reference, "reference")))
+
+
+def novelty(structures: Any, *, reference: str | Path = "embedded", progress: bool = True) -> pd.DataFrame:
+    """Which structures are new, which were retrieved from the pretraining set, and which repeat an earlier one.
+
+    Structures are compared as they are; relax them first where they are not at rest.
+    """
+    from crystalformer_rl.stages.novelty import novelty as stage
+
+    table = crystals_table(structures)
+    with _Bars(table.num_rows, progress) as bars:
+        return dataframe(stage(table, located(reference, "reference"), advance=bars.of("novelty")))
+
+
+def properties(structures: Any, *, models: str | Path = "embedded", progress: bool = True) -> pd.DataFrame:
+    """Band gap (eV), dielectric constants and their products, each with a standard deviation (`_std`).
+
+    The models learned from relaxed crystals. `applicability` above about 1 is extrapolation.
+    """
+    table = crystals_table(structures)
+    with _Bars(table.num_rows, progress) as bars:
+        # Property models learned from CHGNet's embeddings; the worker loads another potential where theirs is another.
+        found = worker("chgnet").map(
+            _PREDICT, table, PROPERTIES, advance=bars.of("properties"), models=str(located(models, "properties"))
+        )
+    return dataframe(found)
+
+
+def to_structures(table: pd.DataFrame | pa.Table) -> list[Structure | None]:
+    """A pymatgen Structure for each row of a table of crystals; None for a row that holds none."""
+    return structures_of(table)
+
+
+def phase_diagram(system: str, *, reference: str | Path = "embedded") -> PhaseDiagram:
+    """Pymatgen's PhaseDiagram of the reference's entries in a chemical system such as `Li-P-S`; PDPlotter draws it.
+
+    Energies are formation energies, eV a formula, from the reference's elements; an entry's name is its id in the
+    reference. Raises InputError for an unknown element, and for one that the reference has no energy for.
+    """
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition
+
+    from crystalformer_rl.reference.energies import read_energies
+
+    symbols = [part for part in re.split(r"[-\s,]+", system) if part]
+    found = read_energies(located(reference, "reference"))
+    for symbol in symbols:
+        if symbol not in ATOMIC_NUMBERS:
+            raise InputError(f"'{symbol}' in '{system}' is not an element symbol; write a system such as Li-P-S.")
+        if symbol not in found.elemental_energies:
+            raise InputError(f"the reference has no energy of {symbol}; choose a system without it, or another reference.")
+    inside = {ATOMIC_NUMBERS[symbol] for symbol in symbols}
+    entries = [PDEntry(Composition(symbol), 0.0, name=f"elemental-{symbol}") for symbol in symbols]
+    for entry in found.entries:
+        if inside.issuperset(entry.composition):
+            counts = Composition({SYMBOLS[z - 1]: n for z, n in entry.composition.items()})
+            entries.append(PDEntry(counts, entry.formation_energy * counts.num_atoms, name=entry.id))
+    return PhaseDiagram(entries)
+
+
+def _relaxed(structures: Any, potential: str, symprec: float, progress: bool, relaxation: dict[str, Any]) -> pa.Table:
+    table = crystals_table(structures)
+    settings = _settings(relaxation)
+    with _Bars(table.num_rows, progress) as bars:
+        return worker(potential).map(
+            _RELAX, table, RELAXED, advance=bars.of("relax"), settings=settings.model_dump(), symprec=symprec
+        )
+
+
+def _settings(relaxation: dict[str, Any]) -> RelaxSettings:
+    from crystalformer_rl.config.messages import validate
+
+    found: RelaxSettings = validate(RelaxSettings, relaxation, "relaxation")
+    return found
+
+
+class _Bars:
+    """A progress bar a stage, in notebooks as on terminals; called with a stage and what it finished."""
+
+    def __init__(self, total: int, shown: bool) -> None:
+        self._total, self._shown = total, shown
+        self._bars: dict[str, tqdm] = {}
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __call__(self, stage: str, finished: int) -> None:
+        if stage not in self._bars:
+            self._bars[stage] = tqdm(total=self._total, desc=stage, unit="crystal", disable=not self._shown, leave=False)
+        self._bars[stage].update(finished)
+
+    def of(self, stage: str) -> Any:
+        """The same for one stage."""
+        return lambda finished: self(stage, finished)
+
+    def __exit__(self, *error: object) -> None:
+        for bar in self._bars.values():
+            bar.close()
