@@ -25,7 +25,7 @@ def known_elements(symbols: list[str]) -> list[str]:
     """The symbols, all of them an element's."""
     for name in symbols:
         if name not in ATOMIC_NUMBERS:
-            raise ValueError(f"'{name}' is no element; write symbols such as Na or O")
+            raise ValueError(f"'{name}' is not an element symbol; write symbols such as Na or O")
     return symbols
 
 

@@ -112,7 +112,7 @@ def test_mcmc_command(tmp_path):
     CliRunner().invoke(cli, [*call, "--elements", "Ti", "O", "Na", "Cl", "--site-elements", "a=Na,Ti"])
     assert out.read_bytes() == first
     refused = CliRunner().invoke(cli, [*call, "--site-elements", "a=X"])
-    assert "'X' is no element" in f"{refused.output} {refused.exception}"
+    assert "'X' is not an element symbol" in f"{refused.output} {refused.exception}"
 
 
 def test_convert_command(tmp_path, root):

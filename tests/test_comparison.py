@@ -60,7 +60,7 @@ def arms(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_counts_are_those_of_the_tables(results: Path, arms: dict[str, dict[str, Any]]) -> None:
-    assert list(arms) == list(POLICIES), "the base policy first; the main run is no arm"
+    assert list(arms) == list(POLICIES), "the base policy first; the main run is not an arm"
     for policy, row in arms.items():
         crystals = pq.read_table(results / "evaluation" / policy / "crystals.parquet").to_pylist()
         judged = {r["id"]: r for r in pq.read_table(results / "judge" / f"{policy}.parquet").to_pylist()}

@@ -49,12 +49,12 @@ def compare(folder: Path) -> str:
 
 
 def test_what_is_no_comparison(results: Path, tmp_path: Path) -> None:
-    assert "is no folder" in refused(tmp_path / "nothing")
+    assert "is not a folder" in refused(tmp_path / "nothing")
     assert "no evaluation of the base policy" in refused(tmp_path)
     shutil.copytree(results / "evaluation" / "base", tmp_path / "alone" / "evaluation" / "base")
     assert "holds no arms to compare" in refused(tmp_path / "alone")
     assert "base policy alone is named" in refused(results, "base")
-    assert "'tuned' is no policy of a comparison" in refused(results, "tuned")
+    assert "'tuned' is not a policy of a comparison" in refused(results, "tuned")
     assert "metrics.parquet does not exist" in refused(results, "ppo-9")
 
 

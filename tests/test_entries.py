@@ -216,7 +216,7 @@ def test_broken_entries_keep_their_rows(tmp_path: Path) -> None:
         ("a.json", b'[{"energy": 1, "composition: {"Na": 1}}' + b" " * 40 + b"]", "cannot be read"),
         ("a.json.gz", gzip.compress(b'[{"energy": 1, "composition": {"Na": 1}}]', mtime=0)[:-12], "cannot be read"),
         ("a.json.bz2", bz2.compress(b'[{"energy": 1, "composition": {"Na": 1}}]')[:-12], "cannot be read"),
-        ("a.json.bz2", b"BZh9 is no bzip2", "cannot be read"),
+        ("a.json.bz2", b"BZh9 is not a bzip2", "cannot be read"),
     ],
 )
 def test_what_is_no_file_of_entries_is_said_in_one_sentence(tmp_path: Path, name: str, content: bytes, words: str) -> None:
@@ -323,7 +323,7 @@ def test_labels_that_are_there_come_first() -> None:
     scheme = MP2020()
     peroxide = scheme.correction(counts_of("Li2O"), hints={"oxide_type": "peroxide"})
     assert peroxide == pytest.approx(-0.465 / 3)
-    # a guess that is kept is no label of later compounds
+    # a guess that is kept is not a label of later compounds
     assert scheme.correction(counts_of("NaCl")) == scheme.correction(counts_of("NaCl")) == pytest.approx(-0.307)
     assert scheme.correction(counts_of("NaCl"), hints={"oxidation_states": {"Na": 1.0, "Cl": -0.5}}) == 0.0
     assert scheme.correction(counts_of("NaCl")) == pytest.approx(-0.307)
@@ -557,7 +557,7 @@ def test_elemental_energies(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no usable elemental entries"):
         reference(path)
     elements.write_text(json.dumps({"Na": -1.0, "Xx": -2.0}))
-    with pytest.raises(InputError, match=r"elements.json, key 'Xx' is no element"):
+    with pytest.raises(InputError, match=r"elements.json, key 'Xx' is not an element symbol"):
         reference(path, "--elemental-energies", str(elements))
     elements.write_text(json.dumps({"Na": -1.0, "Cl": -2.0}))
     reference(path, "--elemental-energies", str(elements))
@@ -598,7 +598,7 @@ def test_options_without_effect_are_refused(entries_file: Path, arguments: list[
 
 
 def test_given_energies_need_a_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent\.json is no file"):
+    with pytest.raises(InputError, match=r"absent\.json is not a file"):
         reference(tmp_path / "absent.json")
 
 

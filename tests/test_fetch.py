@@ -398,13 +398,13 @@ def test_member_of_an_archive(origin: Origin, tmp_path: Path) -> None:
 
 
 def test_archive_that_is_none_or_broken(origin: Origin, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no readable zip"):
+    with pytest.raises(InputError, match="not a readable zip"):
         fetch(_resource(origin, member="a"), tmp_path / "a", patience=QUICK)
     whole = bytearray(_zip({"a": bytes(range(256)) * 40}))
     whole[60] ^= 0xFF
     origin.content = bytes(whole)
     origin.etag = '"broken"'
-    with pytest.raises(InputError, match="no readable zip"):
+    with pytest.raises(InputError, match="not a readable zip"):
         fetch(_resource(origin, member="a"), tmp_path / "a", lock=tmp_path / "other.json", patience=QUICK)
     assert not (tmp_path / "a").exists()
 
@@ -441,7 +441,7 @@ def test_the_command(origin: Origin, tmp_path: Path) -> None:
         ("data:text/plain,hello", "'data:' are not fetched"),
         ("embedded:../secret", "'embedded:' are not fetched"),
         ("https:///file", "names no host"),
-        ("https://[half", "is no address"),
+        ("https://[half", "is not an address"),
     ],
 )
 def test_unknown_names_and_addresses(what: str, words: str) -> None:
@@ -451,7 +451,7 @@ def test_unknown_names_and_addresses(what: str, words: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "abc", "sha256:12", "md5:" + "0" * 32, "g" * 64])
 def test_digests_are_checked(text: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no digest"):
+    with pytest.raises(ValueError, match="is not a digest"):
         Digest.parse(text)
 
 

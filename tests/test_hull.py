@@ -19,15 +19,14 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull, NoReferenceEnergyError
 from crystalformer_rl.hull.hull_table import hull_table
 from crystalformer_rl.reference.compatibility import check_same_potential
-from crystalformer_rl.reference.energies import Entry
-from crystalformer_rl.reference.identity import Corrections, PotentialIdentity
+from crystalformer_rl.reference.energies import Entry, ReferenceEnergies, read_energies
+from crystalformer_rl.reference.identity import Corrections, Functional, Method, PotentialIdentity
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.energy_columns import HULL, REFERENCE
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import read_provenance
 from crystalformer_rl.tables.status import STATUSES
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 IDENTITY = PotentialIdentity("test potential", "ab" * 32, corrections=Corrections.NONE)
 POTENTIAL = IDENTITY.as_record()
 ELEMENTAL = {"Na": -1.25, "Cl": -1.75, "K": -1.0, "Br": -1.5}
@@ -185,25 +184,21 @@ def test_agrees_with_pymatgen_on_random_diagrams() -> None:
 
 
 @pytest.fixture(scope="module")
-def real_rows() -> dict[str, tuple[dict[int, int], float]]:
-    """Id → (composition, formation energy) of the shared crystals by single-point energies."""
-    if not (SHARED / "structures.parquet").is_file():
-        pytest.skip("the shared crystals (../shared/data) are not here")
-    table = read_table(SHARED / "structures.parquet").select(["id", "atomic_numbers"])
-    energies = dict(zip(*(c.to_pylist() for c in read_table(SHARED / "chgnet_single_points.parquet").columns), strict=True))
-    elemental = json.loads((SHARED / "elemental_reference.json").read_text())
-    rows = {}
-    for name, numbers in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        if energies[name] is not None:
-            composition = dict(zip(*(a.tolist() for a in np.unique(numbers, return_counts=True)), strict=True))
-            mean = sum(n * elemental[SYMBOLS[z - 1]] for z, n in composition.items()) / len(numbers)
-            rows[name] = (composition, energies[name] - mean)
-    return rows
+def real_energies(embedded: Path) -> ReferenceEnergies:
+    """The embedded reference: 34,000 entries."""
+    return read_energies(embedded)
 
 
-def test_agrees_with_pymatgen_on_real_crystals(real_rows: dict[str, tuple[dict[int, int], float]]) -> None:
-    elemental = json.loads((SHARED / "elemental_reference.json").read_text())
-    hull = Hull([Entry(name, c, e) for name, (c, e) in real_rows.items()], elemental)
+@pytest.fixture(scope="module")
+def real_rows(real_energies: ReferenceEnergies) -> dict[str, tuple[dict[int, int], float]]:
+    """Id → (composition, formation energy) of its entries."""
+    return {entry.id: (dict(entry.composition), entry.formation_energy) for entry in real_energies.entries}
+
+
+def test_agrees_with_pymatgen_on_real_crystals(
+    real_energies: ReferenceEnergies, real_rows: dict[str, tuple[dict[int, int], float]]
+) -> None:
+    hull = Hull(real_energies.entries, real_energies.elemental_energies)
     assert hull.n_entries > 30_000
     random = np.random.default_rng(3)
     by_size = {k: [c for c, _ in real_rows.values() if len(c) == k] for k in range(1, 7)}
@@ -219,12 +214,12 @@ def test_agrees_with_pymatgen_on_real_crystals(real_rows: dict[str, tuple[dict[i
                 assert result.decomposition == pytest.approx(decomposition, abs=1e-6)
 
 
-def test_many_elements_fall_back_to_a_scan(real_rows: dict[str, tuple[dict[int, int], float]]) -> None:
+def test_many_elements_fall_back_to_a_scan(
+    real_energies: ReferenceEnergies, real_rows: dict[str, tuple[dict[int, int], float]]
+) -> None:
     # 20 elements have a million subsets, more than there are systems
     rows = dict(list(real_rows.items())[:300])
-    hull = Hull(
-        [Entry(n, c, e) for n, (c, e) in rows.items()], json.loads((SHARED / "elemental_reference.json").read_text())
-    )
+    hull = Hull([Entry(n, c, e) for n, (c, e) in rows.items()], real_energies.elemental_energies)
     result = hull.distance(np.arange(3, 23)[np.arange(3, 23) != 10], 0.0)
     assert result.support == sum(len(c) > 1 and set(c) <= set(range(3, 23)) - {10} for c, _ in rows.values())
     assert sum(result.decomposition.values()) == pytest.approx(1.0)
@@ -297,7 +292,7 @@ def test_reference_that_others_made_is_refused_with_its_row(tmp_path: Path) -> N
     for column, values, words in (
         ("id", ["a", "a"], "r.parquet: the id 'a' is missing or occurs twice"),
         ("id", ["a", None], "r.parquet: the id 'None' is missing or occurs twice"),
-        ("formula", ["NaCl", "K0.5Cl0.5"], "r.parquet, row 'ref-KCl': 'K0.5Cl0.5' is no formula"),
+        ("formula", ["NaCl", "K0.5Cl0.5"], "r.parquet, row 'ref-KCl': 'K0.5Cl0.5' is not a formula"),
     ):
         wrong = table.set_column(table.column_names.index(column), column, pa.array(values))
         write_table(path, wrong, record)
@@ -344,10 +339,13 @@ def test_every_row_keeps_its_place_and_status(reference: Path) -> None:
     assert rows[1]["hull_support"] == 0
 
 
+OTHER = {"functional": Functional.PBE, "corrections": Corrections.MP2020, "method": Method.DFT}
+
+
 @pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(PotentialIdentity)])
 def test_another_potential_is_refused(key: str) -> None:
     with pytest.raises(InputError, match=r"relaxed holds energies of .* but ref holds energies of"):
-        check_same_potential("relaxed", dataclasses.replace(IDENTITY, **{key: "other"}), "ref", IDENTITY)
+        check_same_potential("relaxed", dataclasses.replace(IDENTITY, **{key: OTHER.get(key, "other")}), "ref", IDENTITY)
     check_same_potential("relaxed", PotentialIdentity.from_record(POTENTIAL), "ref", IDENTITY)
 
 

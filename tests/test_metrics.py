@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from discovery_examples import (
@@ -44,9 +43,6 @@ from crystalformer_rl.tables.energy_columns import HULL, RELAXED
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import read_provenance, with_record
 
-STRUCTURES = Path(__file__).parents[2] / "shared" / "data" / "structures.parquet"
-needs_structures = pytest.mark.skipif(not STRUCTURES.is_file(), reason="the shared data (structures.parquet) are not here")
-
 
 @pytest.mark.parametrize(("count", "n"), [(0, 10), (10, 10), (1, 7), (84, 256), (1, 100_000)])
 def test_wilson_interval_is_the_published_formula(count, n):
@@ -78,11 +74,10 @@ def test_charge_balance_of_known_cases():
     assert not any(balanced(f) for f in ("NaCl2", "SrTiF", "KO3Cl7"))
 
 
-@needs_structures
-def test_charge_balance_is_pymatgens_guess():
+def test_charge_balance_is_pymatgens_guess(real_crystals):
     from pymatgen.core import Composition, Element
 
-    rows = pq.read_table(STRUCTURES, columns=["atomic_numbers"]).column(0).to_pylist()
+    rows = real_crystals.column("atomic_numbers").to_pylist()
     for i in np.random.default_rng(2).choice(len(rows), 120, replace=False):
         elements = {z: Element.from_Z(z) for z in set(rows[i])}
         composition = Composition({elements[z].symbol: n for z, n in Counter(rows[i]).items()}).reduced_composition

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from discovery_examples import (
@@ -38,9 +36,6 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.discovery_columns import NOVELTY
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import read_provenance
-
-STRUCTURES = Path(__file__).parents[2] / "shared" / "data" / "structures.parquet"
-needs_structures = pytest.mark.skipif(not STRUCTURES.is_file(), reason="the shared data (structures.parquet) are not here")
 
 
 @pytest.fixture
@@ -79,9 +74,8 @@ def test_verdicts_are_those_of_structure_matcher_on_all_pairs():
     assert [matches(a, b) for a, b in pairs] == expected
 
 
-@needs_structures
-def test_verdicts_are_those_of_structure_matcher_on_real_polymorphs():
-    table = pq.read_table(STRUCTURES)
+def test_verdicts_are_those_of_structure_matcher_on_real_polymorphs(real_crystals):
+    table = real_crystals
     counts = table["formula"].value_counts().to_pylist()
     rich = sorted(c["values"] for c in counts if 3 <= c["counts"] <= 6)[::40][:12]
     table = table.filter(
@@ -163,7 +157,7 @@ def test_rows_that_failed_keep_their_place_and_status(known):
     assert table.schema.names == [column.name for column in NOVELTY]
     assert table.column("id").to_pylist() == ["c0", "c1", "c2", "c3"]
     assert table.column("status").to_pylist() == ["no_crystal", "exploded", "ok", "ok"]
-    # The failed row is no first occurrence.
+    # The failed row is not a first occurrence.
     assert table.column("unique").to_pylist() == [None, None, True, False]
     assert table.column("novel").to_pylist() == [None, None, False, False]
 
@@ -197,7 +191,6 @@ def test_prototype_does_not_depend_on_origin_or_cell():
     assert corners[0] == corners[1] == crystal_prototype(perovskite("Ba", "Zr", "S"))
 
 
-@needs_structures
 def test_kinds_and_prototypes_are_the_least_of_all_permutations():
     """Of few letters only the distinct images are tried, which must miss none."""
     random = np.random.default_rng(7)
@@ -214,8 +207,8 @@ def test_kinds_and_prototypes_are_the_least_of_all_permutations():
             assert prototype(g, letters, elements) == (g, min(groups))
 
 
-def test_prototype_of_real_crystals_does_not_depend_on_origin_or_cell():
-    table = pq.read_table(STRUCTURES).take(np.random.default_rng(5).choice(13_000, 60, replace=False))
+def test_prototype_of_real_crystals_does_not_depend_on_origin_or_cell(real_crystals):
+    table = real_crystals.take(np.random.default_rng(5).choice(real_crystals.num_rows, 60, replace=False))
     for i, c in enumerate(crystals_from_table(table)[0]):
         if c is None or len(c) > 20:
             continue

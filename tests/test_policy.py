@@ -327,7 +327,7 @@ def test_sample_command(tmp_path):
         (["--policy", "none.safetensors", "--n", "1"], "none.safetensors does not exist"),
         (["--policy", "p.safetensors", "--n", "0"], "--n"),
         (["--policy", "p.safetensors", "--n", "1", "--space-group", "231"], "--space-group"),
-        (["--policy", "p.safetensors", "--n", "1", "--elements", "Xx"], "'Xx' is no element"),
+        (["--policy", "p.safetensors", "--n", "1", "--elements", "Xx"], "'Xx' is not an element symbol"),
         (["--policy", "p.safetensors", "--n", "1"], "does not say which space groups"),
     ],
 )
@@ -343,5 +343,5 @@ def test_bad_arguments_are_named(tmp_path, monkeypatch, arguments, says):
 def test_shape_is_checked():
     with pytest.raises(InputError, match="key_size"):
         type(SMALL)(key_size=7)
-    with pytest.raises(InputError, match="'layers' is no field"):
+    with pytest.raises(InputError, match="'layers' is not a field"):
         type(SMALL).from_dict({"layers": 3}, "here")

@@ -377,7 +377,7 @@ def test_the_same_call_gives_the_same_bits(chgnet: Potential) -> None:
         ("ase:ase.calculators.lj", "import path"),
         ("ase:ase.calculators.nothing:LJ", "cannot import"),
         ("ase:ase.calculators.lj:Nothing", "no class"),
-        ("ase:builtins:dict", "no ASE calculator"),
+        ("ase:builtins:dict", "not an ASE calculator"),
     ],
 )
 def test_wrong_names_are_refused(name: str, words: str) -> None:

@@ -186,7 +186,7 @@ def test_the_self_test_knows_its_own_energies_and_refuses_others(inputs: Path) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[]", "no table"),
         ('{"Xx": 1.0}', "Xx"),
         ('{"Na": "low"}', "key 'Na'"),

@@ -232,7 +232,7 @@ def test_text_from_tables_is_escaped(results, tmp_path):
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no evaluation"):
         report(tmp_path, tmp_path / "out")
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         report(tmp_path / "nowhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -122,12 +122,12 @@ def _raise(error: Exception) -> Any:
         (lambda b: np.zeros(2), "returned a ndarray, but it must return two things"),
         (lambda b: None, "returned a NoneType"),
         (lambda b: (np.zeros(2),) * 3, "returned a tuple"),
-        (lambda b: (["1", "2"], None), "gave values that are no numbers"),
-        (lambda b: (np.zeros(2, complex), None), "gave values that are no numbers"),
-        (lambda b: ([1, [2]], None), "gave values that are no numbers"),
-        (lambda b: ([1, 10**400], None), "gave values that are no numbers"),
+        (lambda b: (["1", "2"], None), "gave values that are not numbers"),
+        (lambda b: (np.zeros(2, complex), None), "gave values that are not numbers"),
+        (lambda b: ([1, [2]], None), "gave values that are not numbers"),
+        (lambda b: ([1, 10**400], None), "gave values that are not numbers"),
         (lambda b: (None, None), r"gave values of shape \(\) for 2 crystals"),
-        (lambda b: (np.zeros(2), ["a", "b"]), "gave standard deviations that are no numbers"),
+        (lambda b: (np.zeros(2), ["a", "b"]), "gave standard deviations that are not numbers"),
         (lambda b: (np.zeros(2), np.zeros(3)), r"gave standard deviations of shape \(3,\) for 2 crystals"),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_round_digests_only_files_and_before_it_begins(tmp_path: Path, monkeyp
     class Begun(Exception):
         pass
 
-    def begin(*given: Any) -> Any:
+    def begin(*given: Any, **more: Any) -> Any:
         raise Begun
 
     recorded: list[dict[str, Any]] = []
@@ -234,14 +234,14 @@ def test_a_round_digests_only_files_and_before_it_begins(tmp_path: Path, monkeyp
     (tmp_path / "settings.json").write_text(json.dumps({"reward": reward}))
     policy = SimpleNamespace(shape=None), {"space_group_counts": [1] * 230}
     monkeypatch.setattr("crystalformer_rl.policy.checkpoint.load_policy", lambda path: policy)
-    monkeypatch.setattr("crystalformer_rl.finetune.state.first_state", lambda *given: None)
+    monkeypatch.setattr("crystalformer_rl.stages.finetune.first_state", lambda *given: None)
     monkeypatch.setattr(
         "crystalformer_rl.scoring.score.open_scoring", lambda *given: nullcontext((None, PotentialIdentity("none", "")))
     )
-    monkeypatch.setattr("crystalformer_rl.finetune.loop.run_round", begin)
+    monkeypatch.setattr("crystalformer_rl.stages.finetune.run_round", begin)
     monkeypatch.setattr("crystalformer_rl.tables.provenance.provenance", record)
     files = ["--policy", base, "--base-policy", base, "--reference", base, "--config", str(tmp_path / "settings.json")]
     result = CliRunner().invoke(command, [*files, "--out", str(tmp_path / "round")])
     assert isinstance(result.exception, Begun), result.output
     assert recorded[0]["inputs"] == {Path(path).name: sha256(path) for path in (base, table)}
-    assert recorded[0]["potential"] == {"name": "none"}
+    assert recorded[0]["potential"] == PotentialIdentity("none", "").as_record()

@@ -285,12 +285,12 @@ def test_only_crystals_whose_reward_depends_on_it_want_a_group() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("e_above_hull", "is no comparison"),
-        ("0.1 > e_above_hull", "is no comparison"),
+        ("e_above_hull", "is not a comparison"),
+        ("0.1 > e_above_hull", "is not a comparison"),
         ("e_above_hul < 0.1", "did you mean 'e_above_hull'"),
         ("colour < 0.1", "use one of energy"),
-        ("force < small", "'small' is no finite number"),
-        ("force < inf", "no finite number"),
+        ("force < small", "'small' is not a finite number"),
+        ("force < inf", "not a finite number"),
     ],
 )
 def test_impossible_conditions_are_refused(text: str, says: str) -> None:
@@ -385,13 +385,13 @@ def test_terms_of_a_table(tmp_path: Path) -> None:
         (None, "cannot be read"),
         ("symbol,value\nSi,1\n", "no column 'element'"),
         ("element,price\nSi,1\n", "no column 'value'"),
-        ("element,value\nSi,1\nXx,2\n", "line 3: 'Xx' is no element"),
-        ("element,value\nSi,1\nO,cheap\n", "line 3: 'cheap' is no finite number"),
+        ("element,value\nSi,1\nXx,2\n", "line 3: 'Xx' is not an element symbol"),
+        ("element,value\nSi,1\nO,cheap\n", "line 3: 'cheap' is not a finite number"),
         ("element,value\nSi,1\nSi,2\n", "line 3: Si is already in line 2"),
         ("element,value\nSi,1\n", "no value for H, He, Li, Be, B, C, N, O and others"),
         ("element,value\nO,1\nSi,2,5\n", "line 3 has more cells than .* decimals with a point"),
         ("element,value,source\nPt,30,000,x\n", "line 2 has more cells"),
-        ("element,value\nPt,1_000\n", "'1_000' is no finite number"),
+        ("element,value\nPt,1_000\n", "'1_000' is not a finite number"),
         ("element,value,value\nPt,1,2\n", "has 2 columns 'value'"),
         ("value,element,element\n1,Pt,Si\n", "has 2 columns 'element'"),
     ],
@@ -412,12 +412,12 @@ def test_tables_that_cannot_be_used_are_refused(text: str | None, says: str, tmp
         ("e_above_hull", {"elements": ["O"]}, "takes none"),
         ("element_fraction", {}, "needs the option 'elements'"),
         ("element_fraction", {"elements": [False]}, "in quotes"),
-        ("element_fraction", {"elements": ["Xx"]}, "'Xx' is no element"),
+        ("element_fraction", {"elements": ["Xx"]}, "'Xx' is not an element symbol"),
         ("element_fraction", {"element": ["O"]}, "did you mean 'elements'"),
         ("element_table", {}, "needs the option 'table'"),
         ("element_table", {"table": "x.csv", "per": "kg"}, "not one of atom, mass, formula"),
         *(
-            ("element_table", {"table": "x.csv", "missing": value}, "'missing': .* is no finite number")
+            ("element_table", {"table": "x.csv", "missing": value}, "'missing': .* is not a finite number")
             for value in ("none", True, float("nan"), float("-inf"), 10**400)
         ),
         ("element_table", {"table": "\0x"}, r"needs the option 'table', .* not '\\x00x'"),
@@ -428,7 +428,7 @@ def test_tables_that_cannot_be_used_are_refused(text: str | None, says: str, tmp
         ("nowhere_at_all:term", {}, "cannot import nowhere_at_all"),
         ("test_rewards:nothing", {}, "has no 'nothing'"),
         ("test_rewards:ROCK_SALT", {}, "no function"),
-        ("test_rewards:no_term", {}, "which is no term"),
+        ("test_rewards:no_term", {}, "which is not a term"),
         (":x", {}, "cannot import"),
         (".x:c", {}, "cannot import .x"),
     ],

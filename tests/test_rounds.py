@@ -50,7 +50,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "status": "ok",
     }
     table = make_table(REFERENCE, {c.name: [entry.get(c.name)] for c in REFERENCE})
-    record = {"potential": load(POTENTIAL).identity, "elemental_energies": dict.fromkeys(SYMBOLS, 0.0)}
+    record = {"potential": load(POTENTIAL).identity.as_record(), "elemental_energies": dict.fromkeys(SYMBOLS, 0.0)}
     write_reference(folder / "reference.parquet", table, provenance("reference", {}, [], **record))
     settings = {"updates": 2, "batch": 32, "trainable": "all", "repeats": 0.1, "replay": 8, "kl_target": 1.0}
     (folder / "settings.json").write_text(json.dumps({"finetune": settings}))

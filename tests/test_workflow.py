@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,59 +15,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from workflow_examples import TINY, Workflow
 
 from crystalformer_rl.cli import COMMANDS
 from crystalformer_rl.config.loading import parse_config
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
-from crystalformer_rl.stages.source_digest import PACKAGE, imported_modules, source_digest, source_files
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS_AND_TOKENS, SAMPLES
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import read_provenance, sha256
 
 pytest.importorskip("snakemake")
-
-TINY = {
-    "sample": {"n": 8, "batch": 4},
-    "relax": {"max_evaluations": 2},
-    "finetune": {"rounds": 1, "updates": 1, "batch": 4, "inner_epochs": 1},
-}
-
-
-@dataclass
-class Workflow:
-    """The repository's Snakefile, working in a folder of its own."""
-
-    root: Path
-    folder: Path
-
-    def snakemake(self, *arguments: str, config: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-        if config is not None:
-            (self.folder / "config.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(self.root / "Snakefile"),
-            "--directory",
-            str(self.folder),
-        ]
-        return subprocess.run(
-            [*command, *arguments], cwd=self.root, env=environment, capture_output=True, text=True, check=False
-        )
-
-    def plan(self, *arguments: str, config: Mapping[str, Any] | None = None) -> dict[str, int]:
-        """How many jobs of each rule a run would start."""
-        done = self.snakemake("--dry-run", *arguments, config=config)
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, output
-        if "Nothing to be done" in output:
-            return {}
-        table = output.split("Job stats:", 1)[1].split("total", 1)[0]
-        jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
-        return {rule: count for rule, count in jobs.items() if rule != "all"}
 
 
 @pytest.fixture
@@ -81,6 +36,7 @@ def workflow(root: Path, tmp_path: Path) -> Workflow:
 DEFAULT_PLAN = {
     "fetch": 3,
     "check_potential": 1,
+    "check_reference": 1,
     "sample": 4,
     "relax": 4,
     "hull": 2,
@@ -149,7 +105,7 @@ def test_models_are_read_where_the_reward_predicts(workflow: Workflow) -> None:
         config = {"reward": {"terms": [{"term": term}]}}
         return workflow.snakemake("--dry-run", "--printshellcmds", config=config).stdout
 
-    given = "--properties results/resources/properties.safetensors --potential"
+    given = "--models results/resources/properties.safetensors --potential"
     assert given in commands("fom")
     assert given not in commands("e_above_hull")
 
@@ -225,7 +181,7 @@ def test_own_files_are_used_in_place(workflow: Workflow) -> None:
             {"arms": {"policies": {"a": {}}, "judge": {"reference": "none.parquet"}}},
             "'arms.judge.reference' is 'none.parquet', neither a resource nor",
         ),
-        ({"resources": {"potential": "chgnt"}}, "'resources.potential' is 'chgnt', neither a resource nor"),
+        ({"resources": {"potential": "chgnt"}}, "'chgnt' is not a potential; did you mean 'chgnet'"),
     ],
 )
 def test_wrong_configuration_ends_before_any_work(workflow: Workflow, config: dict[str, Any], words: str) -> None:
@@ -270,37 +226,12 @@ def test_every_command_of_the_workflow_exists(root: Path) -> None:
     assert {"select", "judge", "compare"} <= used
 
 
-def test_code_of_a_stage(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An edit changes the digest of the stages that import the module, and of no other."""
-    package = tmp_path / PACKAGE
-    shutil.copytree(root / PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr("crystalformer_rl.stages.source_digest._ROOT", package)
-
-    def digests() -> dict[str, str]:
-        imported_modules.cache_clear()
-        return {command: source_digest(command) for command in ("sample", "relax", "hull", "novelty")}
-
-    names = {path.relative_to(package).as_posix() for path in source_files("relax")}
-    assert {"artifacts.py", "cli/relax.py", "potential/relax.py", "crystal/wyckoff.npz"} <= names
-    assert not any(name.startswith(("policy/", "hull/", "discovery/")) or name == "cli/__init__.py" for name in names)
-    before = digests()
-    with open(package / "potential" / "relax.py", "a", encoding="utf-8") as stream:
-        stream.write("# changed\n")
-    after = digests()
-    assert {command for command in before if before[command] != after[command]} == {"relax"}
-    (package / "crystal" / "wyckoff.npz").write_bytes(b"another table")
-    assert all(after[command] != digests()[command] for command in ("sample", "relax"))
-    with pytest.raises(FileNotFoundError, match="no module"):
-        source_files("nothing")
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, root: Path) -> tuple[Workflow, str]:
-    """A tiny run from end to end, and what it said."""
-    workflow = Workflow(root, tmp_path_factory.mktemp("run"))
-    done = workflow.snakemake("--cores", "2", config=TINY)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return workflow, done.stdout
+def finished(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory, root: Path) -> tuple[Workflow, str]:
+    """The tiny run from end to end, in a copy of this module's own, and what it said."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    shutil.copytree(tiny_run, folder, symlinks=True)
+    return Workflow(root, folder), (tiny_run / "said.txt").read_text(encoding="utf-8")
 
 
 def test_run_makes_the_tables_and_ends_in_words(finished: tuple[Workflow, str]) -> None:

@@ -173,7 +173,7 @@ def _given(
 
     for path in paths:
         if not Path(path).is_file():
-            raise InputError(f"{path} is no file; give JSON of computed entries (.json, .json.gz or .json.bz2).")
+            raise InputError(f"{path} is not a file; give JSON of computed entries (.json, .json.gz or .json.bz2).")
     given = elemental_energies if elemental_energies != _LOWEST else None
     elements = read_elemental_energies(given) if given else None
     digests = [sha256(path) for path in paths]

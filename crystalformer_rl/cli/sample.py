@@ -83,7 +83,7 @@ def command(
 
     The table has a row a crystal: the crystal in its conventional cell (Å), its tokens, its
     log-probability under the policy (`log_prob`) and under the masks and temperature of this run
-    (`behaviour_log_prob`), nats. A sequence that is no crystal keeps its row, with a `status`.
+    (`behaviour_log_prob`), nats. A sequence that is not a crystal keeps its row, with a `status`.
 
     All constraints mask what cannot be, inside the likelihood, so every crystal obeys them. A formula that
     none of the space groups can hold is refused.

@@ -36,7 +36,7 @@ def read_runs(folder: str | Path, policies: Sequence[str] = (), advance: Callabl
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; give the folder of a run with `arms.policies`.")
+        raise InputError(f"{folder} is not a folder; give the folder of a run with `arms.policies`.")
     if not _evaluated(folder, BASE):
         raise InputError(f"{folder} holds no evaluation of the base policy (evaluation/base); run the pipeline on it first.")
     arms = [name for name in dict.fromkeys(policies) if name != BASE]
@@ -98,7 +98,7 @@ def _arm_and_seed(policy: str) -> tuple[str, int | None]:
         return BASE, None
     parts = _ARM.fullmatch(policy)
     if parts is None:
-        raise InputError(f"'{policy}' is no policy of a comparison; give base, or an arm with its seed such as ppo-0.")
+        raise InputError(f"'{policy}' is not a policy of a comparison; give base, or an arm with its seed such as ppo-0.")
     if parts[1] in (BASE, MAIN):
         raise InputError(f"'{policy}' cannot be compared, as '{parts[1]}' is the name of another policy; rename the arm.")
     return parts[1], int(parts[2])

@@ -17,7 +17,9 @@ from crystalformer_rl.errors import InputError
 def validate(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
     for key in _keys(values):
         if not isinstance(key, str):
-            raise InputError(f"{where}: '{key}' is no name of a setting; write one, in quotes where it is a number or date.")
+            raise InputError(
+                f"{where}: '{key}' is not a name of a setting; write one, in quotes where it is a number or date."
+            )
     values = {
         key: value for key, value in _from_text(model, values).items() if value is not None or not _is_section(model, key)
     }

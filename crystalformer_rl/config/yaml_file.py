@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(problem="a key that is no name", problem_mark=key.start_mark)
+                raise yaml.constructor.ConstructorError(problem="a key that is not a name", problem_mark=key.start_mark)
             if key.value in seen:
                 raise _TwiceError(key.value, key.start_mark.line + 1)
             seen.add(key.value)

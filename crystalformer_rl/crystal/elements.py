@@ -49,7 +49,7 @@ def atomic_number(name: str) -> int:
     try:
         return ATOMIC_NUMBERS[name]
     except KeyError:
-        raise InputError(f"'{name}' is no element; write a symbol such as Na or O.") from None
+        raise InputError(f"'{name}' is not an element symbol; write a symbol such as Na or O.") from None
 
 
 def composition(atomic_numbers: Iterable[int]) -> dict[int, int]:
@@ -119,7 +119,7 @@ def parse_formula(formula: str) -> dict[int, int]:
     """`Cs2LiLuF6` as {atomic number: count}. Raises InputError for anything else than symbols and whole numbers."""
     parts = re.findall(r"([A-Z][a-z]?)(\d*)", formula)
     if not parts or "".join(a + b for a, b in parts) != formula:
-        raise InputError(f"'{formula}' is no formula; write element symbols and whole numbers, such as Cs2LiLuF6.")
+        raise InputError(f"'{formula}' is not a formula; write element symbols and whole numbers, such as Cs2LiLuF6.")
     counts: dict[int, int] = {}
     for name, number in parts:
         z, n = atomic_number(name), int(number or 1)

@@ -12,6 +12,7 @@ from crystalformer_rl.crystal.lattice import constrain_lattice, lattice_paramete
 from crystalformer_rl.crystal.structure import Crystal, crystal_status
 from crystalformer_rl.crystal.tokens import MAX_SITES, Sites, decode, orbit, sort_sites
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
+from crystalformer_rl.tables.status import Status
 
 SYMPREC = 0.01
 """Å; how far an atom may be from its symmetric place. The value the published tokens were made with."""
@@ -32,7 +33,7 @@ def symmetrize(crystal: Crystal, symprec: float = SYMPREC) -> Sites:
     to where the symmetry puts them. Raises EncodeError.
     """
     status = crystal_status(crystal)
-    if status != "ok":
+    if status != Status.OK:
         raise EncodeError(status)
     g, standard = _standard_cell(crystal, symprec)
     letters, elements, coords = [], [], []
@@ -43,7 +44,7 @@ def symmetrize(crystal: Crystal, symprec: float = SYMPREC) -> Sites:
         coords.append(representative)
     sites = sort_sites(g, letters, elements, coords, constrain_lattice(g, lattice_parameters(standard.lattice)))
     if not _same_atoms(decode(sites), standard):
-        raise EncodeError("not_reproduced")
+        raise EncodeError(Status.NOT_REPRODUCED)
     return standard_description(sites)
 
 
@@ -61,12 +62,12 @@ def encode(
 
 def _encode_one(crystal: Crystal | None, symprec: float) -> tuple[Sites | None, str]:
     if crystal is None:
-        return None, "upstream_failed"
+        return None, Status.UPSTREAM_FAILED
     try:
         sites = symmetrize(crystal, symprec)
     except EncodeError as error:
         return None, error.status
-    return (None, "too_many_sites") if len(sites) > MAX_SITES else (sites, "ok")
+    return (None, Status.TOO_MANY_SITES) if len(sites) > MAX_SITES else (sites, Status.OK)
 
 
 def _standard_cell(crystal: Crystal, symprec: float) -> tuple[int, Crystal]:
@@ -88,7 +89,7 @@ def _standard_cell(crystal: Crystal, symprec: float) -> tuple[int, Crystal]:
         return found.number, Crystal(
             np.array(standard.numbers), np.array(standard.positions) % 1.0, np.array(standard.basis)
         )
-    raise EncodeError("no_symmetry")
+    raise EncodeError(Status.NO_SYMMETRY)
 
 
 def _orbits(g: int, crystal: Crystal) -> list[tuple[np.ndarray, int]]:
@@ -118,7 +119,7 @@ def _wyckoff_site(g: int, points: np.ndarray) -> tuple[int, np.ndarray]:
         found = representative(g, letter, points)
         if found is not None:
             return letter, found
-    raise EncodeError("no_wyckoff_representative")
+    raise EncodeError(Status.NO_WYCKOFF_REPRESENTATIVE)
 
 
 def _same_atoms(a: Crystal, b: Crystal) -> bool:

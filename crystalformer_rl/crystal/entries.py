@@ -22,6 +22,7 @@ from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, composition, reduc
 from crystalformer_rl.crystal.json_stream import members
 from crystalformer_rl.crystal.structure import Crystal, crystal_status
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.status import Status
 
 MP2020 = "MP2020"
 """The scheme of corrections whose adjustments pymatgen names `MP2020 anion correction (oxide)` and so on."""
@@ -66,7 +67,7 @@ class DftEntry:
     run_type: str | None = None
     hubbards: Mapping[str, float] | None = None
     crystal: Crystal | None = None
-    crystal_status: str = "unreadable"
+    crystal_status: str = Status.UNREADABLE
     hints: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, float] = field(default_factory=dict)
 
@@ -134,12 +135,12 @@ def _looks_like_an_entry(item: Any) -> bool:
 
 def _entry(item: Any, name: str) -> DftEntry:
     if not isinstance(item, dict):
-        return DftEntry(name, "unreadable")
+        return DftEntry(name, Status.UNREADABLE)
     data, parameters = _dict(item.get("data")), _dict(item.get("parameters"))
     crystal, crystal_found = _crystal(item.get("structure"))
     entry = DftEntry(
         _id(item, data) or name,
-        "ok",
+        Status.OK,
         run_type=_text(parameters.get("run_type")) or _text(data.get("run_type")),
         hubbards=_hubbards(parameters.get("hubbards")),
         crystal=crystal,
@@ -150,12 +151,12 @@ def _entry(item: Any, name: str) -> DftEntry:
     amounts, status = _amounts(item.get("composition"), crystal)
     counts = None if amounts is None else _whole(amounts)
     if amounts is None or counts is None:
-        return replace(entry, status=status if amounts is None else "unreadable")
+        return replace(entry, status=status if amounts is None else Status.UNREADABLE)
     if crystal is not None and _reduced(counts) != _reduced(composition(crystal.atomic_numbers)):
-        return replace(entry, status="unreadable", crystal=None, crystal_status="unreadable")
+        return replace(entry, status=Status.UNREADABLE, crystal=None, crystal_status=Status.UNREADABLE)
     energy, correction, scheme = _energies(item, data)
     if energy is None or not _finite(correction or 0.0):
-        return replace(entry, status="no_energy", counts=counts)
+        return replace(entry, status=Status.NO_ENERGY, counts=counts)
     atoms = sum(amounts.values())
     per_atom = None if correction is None else correction / atoms
     return replace(entry, counts=counts, energy=energy / atoms, correction=per_atom, scheme=scheme)
@@ -169,19 +170,19 @@ def _id(item: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
 def _amounts(given: Any, crystal: Crystal | None) -> tuple[dict[int, float] | None, str]:
     """{atomic number: amount} of the cell whose energy is given, and the status that says why there is none."""
     if given is None and crystal is not None:
-        return {z: float(n) for z, n in composition(crystal.atomic_numbers).items()}, "ok"
+        return {z: float(n) for z, n in composition(crystal.atomic_numbers).items()}, Status.OK
     if not isinstance(given, dict):
-        return None, "unreadable"
+        return None, Status.UNREADABLE
     amounts: dict[int, float] = {}
     for species, amount in given.items():
         if not _finite(amount) or amount < 0:
-            return None, "unreadable"
+            return None, Status.UNREADABLE
         z = _atomic_number(species)
         if z is None:
-            return None, "unknown_element"
+            return None, Status.UNKNOWN_ELEMENT
         if amount > 0:
             amounts[z] = amounts.get(z, 0.0) + amount
-    return (dict(sorted(amounts.items())), "ok") if amounts else (None, "empty_crystal")
+    return (dict(sorted(amounts.items())), Status.OK) if amounts else (None, Status.EMPTY_CRYSTAL)
 
 
 def _whole(amounts: Mapping[int, float]) -> dict[int, int] | None:
@@ -206,24 +207,24 @@ def _atomic_number(species: Any) -> int | None:
 
 def _crystal(structure: Any) -> tuple[Crystal | None, str]:
     if structure is None:
-        return None, "no_structure"
+        return None, Status.NO_STRUCTURE
     try:
         matrix = np.array(structure["lattice"]["matrix"], float)
         sites = structure["sites"]
         # several species on a site, or one that is there only in part: disordered, like such a CIF
         if any(len(site["species"]) != 1 or abs(site["species"][0]["occu"] - 1) > 1e-6 for site in sites):
-            return None, "unreadable"
+            return None, Status.UNREADABLE
         numbers = [_atomic_number(site["species"][0]["element"]) for site in sites]
         coords = np.array([site["abc"] for site in sites], float).reshape(-1, 3)
     except (KeyError, TypeError, ValueError, IndexError):
-        return None, "unreadable"
+        return None, Status.UNREADABLE
     if any(z is None for z in numbers):
-        return None, "unknown_element"
+        return None, Status.UNKNOWN_ELEMENT
     if matrix.shape != (3, 3):
-        return None, "bad_lattice"
+        return None, Status.BAD_LATTICE
     crystal = Crystal(np.array(numbers, int), coords, matrix)
     status = crystal_status(crystal)
-    return (crystal, status) if status == "ok" else (None, status)
+    return (crystal, status) if status == Status.OK else (None, status)
 
 
 def _energies(item: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[float | None, float | None, str | None]:

@@ -62,7 +62,7 @@ def _unreadable(path: Path, error: BaseException) -> InputError:
 def members(path: Path, advance: Callable[[int], object] | None) -> Iterator[Any]:
     """The members of the list that a JSON file is, or that it has under `entries`; plain, gzip or bzip2.
 
-    `advance` is called with the number of bytes of the file just read. Raises InputError for what is no whole JSON.
+    `advance` is called with the number of bytes of the file just read. Raises InputError for what is not a whole JSON.
     """
     with _opened(path) as (unpacked, file):
         text = _JsonText(unpacked, file, advance)
@@ -88,7 +88,7 @@ def _members(text: _JsonText) -> Iterator[Any]:
                 text.take(",")
         text.take("}")
     else:
-        text.value()  # raises for what is no JSON; a lone number or string has no members
+        text.value()  # raises for what is not JSON; a lone number or string has no members
     if text.peek():
         raise ValueError("more follows after the end of the JSON")
 

@@ -40,7 +40,7 @@ def normalizer_maps(g: int) -> tuple[NormalizerMap, ...]:
     One of each coset of the space group, so that no two give the same description to every crystal.
     Left out are: mirror images, which would turn a chiral crystal into its other hand; shifts along the axes
     of a polar group, a continuum; and other cells of triclinic and monoclinic lattices, of which there
-    is no end.
+    is not an end.
     """
     operations = distinct_operations(g)
     maps: dict[tuple[int, ...], NormalizerMap] = {}

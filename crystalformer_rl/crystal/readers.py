@@ -7,7 +7,7 @@ import itertools
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from crystalformer_rl.crystal.entries import LABELS, SUFFIXES, DftEntry, file_st
 from crystalformer_rl.crystal.json_stream import holds_entries
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystal_status, crystals_from_table
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.tables.column import Column, make_table
+from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, CRYSTALS_AND_TOKENS, STATUS
 from crystalformer_rl.tables.energy_columns import REFERENCE
-from crystalformer_rl.tables.parquet import read_table
+from crystalformer_rl.tables.parquet import read_table, with_types
+from crystalformer_rl.tables.status import Status
 
 _CSV_ID_COLUMNS = ("id", "material_id")
 _LABEL_COLUMNS = tuple(column for column in REFERENCE if column.name in ("source", *LABELS))
@@ -77,7 +78,7 @@ def _from_entries(path: Path) -> pa.Table:
     while part := list(itertools.islice(entries, _ENTRIES_AT_ONCE)):
         parts.append(_entries_table(part, file_stem(path)))
     table = pa.concat_tables(parts)
-    if set(table.column("status").to_pylist()) == {"no_structure"}:
+    if set(table.column("status").to_pylist()) == {Status.NO_STRUCTURE}:
         raise InputError(
             f"{path} holds entries without structures, so no crystals; give ComputedStructureEntry dictionaries, or take "
             "the energies alone as a reference of given energies."
@@ -99,27 +100,10 @@ def _from_parquet(path: Path, allow_empty: bool) -> pa.Table:
         raise InputError(f"{path}, column 'id': {table.column('id').null_count} rows have none; name every crystal.")
     table = with_types(table, _KNOWN_COLUMNS, path)
     crystals, statuses = crystals_from_table(table)
-    formulas = [c.formula if c is not None and s == "ok" else None for c, s in zip(crystals, statuses, strict=True)]
+    formulas = [c.formula if c is not None and s == Status.OK else None for c, s in zip(crystals, statuses, strict=True)]
     if "formula" not in table.column_names:
         table = table.append_column(CRYSTALS[1].field(), pa.array(formulas, pa.string()))
     return _with_status(table, statuses)
-
-
-def with_types(table: pa.Table, columns: Iterable[Column], source: str | Path) -> pa.Table:
-    """The table with those of the `columns` that it has cast to their types. Raises InputError where one cannot be."""
-    for column in columns:
-        if column.name not in table.column_names:
-            continue
-        index = table.column_names.index(column.name)
-        found = table.schema.field(index).type
-        if found != column.type:
-            try:
-                table = table.set_column(index, column.field(), table.column(index).cast(column.type))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                raise InputError(
-                    f"{source}, column '{column.name}': expected {column.type}, found {found}; convert it or leave it out."
-                ) from error
-    return table
 
 
 def _with_status(table: pa.Table, statuses: list[str]) -> pa.Table:
@@ -138,7 +122,7 @@ def _from_folder(folder: Path) -> pa.Table:
         found, names = _read_cif(file)
         ids += names
         crystals += found
-        statuses += ["unreadable" if c is None else crystal_status(c) for c in found]
+        statuses += [Status.UNREADABLE if c is None else crystal_status(c) for c in found]
     return _table(ids, crystals, statuses)
 
 
@@ -159,14 +143,14 @@ def _from_csv(path: Path) -> pa.Table:
         number = next(i for i, name in enumerate(ids, start=1) if not name)
         raise InputError(f"{path}, row {number}: column '{id_column}' is empty; name every crystal.")
     crystals = [_parse_cif(row["cif"] or "") for row in rows]
-    return _table(ids, crystals, ["unreadable" if c is None else crystal_status(c) for c in crystals])
+    return _table(ids, crystals, [Status.UNREADABLE if c is None else crystal_status(c) for c in crystals])
 
 
 def _read_structures(path: Path) -> tuple[list[Crystal | None], list[str]]:
     if path.suffix.lower() == ".cif":
         crystals, ids = _read_cif(path)
         if not any(crystals):
-            raise InputError(f"{path} is no CIF that holds an ordered crystal; correct the file or leave it out.")
+            raise InputError(f"{path} is not a CIF that holds an ordered crystal; correct the file or leave it out.")
         return crystals, ids
     return _read_with_ase(path)
 
@@ -195,7 +179,7 @@ def _parse_cif(text: str) -> Crystal | None:
         warnings.simplefilter("ignore")
         try:
             structure = CifParser.from_str(text).parse_structures(primitive=False)[0]
-        # The parser meets arbitrary text; whatever it raises means that this is no readable CIF.
+        # The parser meets arbitrary text; whatever it raises means that this is not a readable CIF.
         except Exception:
             return None
     if not structure.is_ordered:
@@ -213,7 +197,7 @@ def _read_with_ase(path: Path) -> tuple[list[Crystal | None], list[str]]:
     except Exception as error:
         reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
         raise InputError(
-            f"{path} is no file of crystals that can be read ({reason}); give Parquet, CIF, CSV or a format of ASE."
+            f"{path} is not a file of crystals that can be read ({reason}); give Parquet, CIF, CSV or a format of ASE."
         ) from error
     if not images:
         raise InputError(f"{path} holds no structures; give a file with at least one crystal.")
@@ -223,9 +207,9 @@ def _read_with_ase(path: Path) -> tuple[list[Crystal | None], list[str]]:
 
 
 def _from_structures(path: Path, crystals: list[Crystal | None], ids: list[str]) -> pa.Table:
-    return _table(ids, crystals, ["unreadable" if c is None else crystal_status(c) for c in crystals])
+    return _table(ids, crystals, [Status.UNREADABLE if c is None else crystal_status(c) for c in crystals])
 
 
 def _table(ids: list[str], crystals: list[Crystal | None], statuses: list[str]) -> pa.Table:
-    kept = [c if s == "ok" else None for c, s in zip(crystals, statuses, strict=True)]
+    kept = [c if s == Status.OK else None for c, s in zip(crystals, statuses, strict=True)]
     return make_table((*CRYSTALS, STATUS), {"id": ids, **crystal_columns(kept), "status": statuses})

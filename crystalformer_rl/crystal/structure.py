@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.crystal.elements import reduced_formula
+from crystalformer_rl.tables.status import Status
 
 SHORTEST_DISTANCE = 0.5
 """Å; two atoms nearer than this are one mistake, not a bond."""
@@ -42,15 +43,15 @@ class Crystal:
 def crystal_status(crystal: Crystal) -> str:
     """`ok`, or the status that names why this cannot be a crystal (distances aside)."""
     if len(crystal) == 0:
-        return "empty_crystal"
+        return Status.EMPTY_CRYSTAL
     numbers = np.asarray(crystal.atomic_numbers)
     if numbers.min() < 1 or numbers.max() > 118:
-        return "unknown_element"
+        return Status.UNKNOWN_ELEMENT
     if not np.all(np.isfinite(crystal.lattice)) or crystal.volume < 0.1 * len(crystal):
-        return "bad_lattice"
+        return Status.BAD_LATTICE
     if not np.all(np.isfinite(crystal.frac_coords)):
-        return "bad_coordinates"
-    return "ok"
+        return Status.BAD_COORDINATES
+    return Status.OK
 
 
 def crystal_columns(crystals: Sequence[Crystal | None]) -> dict[str, list[Any]]:
@@ -72,24 +73,24 @@ def crystals_from_table(table: pa.Table) -> tuple[list[Crystal | None], list[str
     columns: Iterable[Any] = zip(
         *(table.column(name).to_pylist() for name in ("atomic_numbers", "frac_coords", "lattice")), strict=True
     )
-    given = table.column("status").to_pylist() if "status" in table.column_names else ["ok"] * table.num_rows
+    given = table.column("status").to_pylist() if "status" in table.column_names else [Status.OK] * table.num_rows
     crystals: list[Crystal | None] = []
     statuses: list[str] = []
     for (numbers, coords, lattice), status in zip(columns, given, strict=True):
         crystal, found = _crystal_of_row(numbers, coords, lattice)
         crystals.append(crystal)
-        statuses.append(status if status not in (None, "ok") else found)
+        statuses.append(status if status not in (None, Status.OK) else found)
     return crystals, statuses
 
 
 def _crystal_of_row(numbers: Any, coords: Any, lattice: Any) -> tuple[Crystal | None, str]:
     if not numbers:
-        return None, "empty_crystal"
+        return None, Status.EMPTY_CRYSTAL
     if lattice is None or len(lattice) != 9 or any(x is None for x in lattice):
-        return None, "bad_lattice"
+        return None, Status.BAD_LATTICE
     if any(z is None for z in numbers):
-        return None, "unknown_element"
+        return None, Status.UNKNOWN_ELEMENT
     if coords is None or len(coords) != 3 * len(numbers) or any(x is None for x in coords):
-        return None, "bad_coordinates"
+        return None, Status.BAD_COORDINATES
     crystal = Crystal(np.array(numbers, int), np.array(coords, float).reshape(-1, 3), np.array(lattice, float).reshape(3, 3))
     return crystal, crystal_status(crystal)

@@ -50,7 +50,7 @@ def structure_type(space_group: int, wyckoff: Iterable[int], elements: Iterable[
     """The name of a crystal's structure type from its sites' letters (1 = a) and atomic numbers; `other` where it has none.
 
     Elpasolites and perovskites are named `halide …` where the anion, the element on the site of multiplicity 24 or 3, is
-    a halogen, and `anti-…` where that is no non-metal.
+    a halogen, and `anti-…` where that is not a non-metal.
     """
     letters, numbers = list(wyckoff), [int(z) for z in elements]
     name = _prototypes().get(prototype(space_group, letters, numbers), OTHER)

@@ -145,7 +145,7 @@ def sites_from_table(table: pa.Table, source: str) -> list[Sites | None]:
     names = ("space_group", "wyckoff", "elements", coords_name, "lattice_parameters")
     missing = [name for name in names if name not in table.column_names]
     if missing:
-        raise InputError(f"{source} has no column '{missing[0]}', so it is no tokens table; make one with `tokenize`.")
+        raise InputError(f"{source} has no column '{missing[0]}', so it is not a tokens table; make one with `tokenize`.")
     columns = [table.column(name).to_pylist() for name in names]
     rows: list[Sites | None] = []
     for i, row in enumerate(zip(*columns, strict=True)):

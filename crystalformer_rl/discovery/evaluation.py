@@ -11,11 +11,11 @@ import pyarrow as pa
 from crystalformer_rl.crystal.distances import shortest_distance
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystals_from_table
 from crystalformer_rl.discovery.charge import charge_balanced
-from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import EVALUATED
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.tables.rows import rows_in_order, unique_ids
+from crystalformer_rl.tables.status import OK, Status
 
 _Row = dict[str, Any]
 
@@ -59,34 +59,6 @@ _FROM_SAMPLE = ("formula", "space_group", "log_prob")
 _STAGES = ("sample", "relax", "hull", "novelty")
 
 
-def unique_ids(table: pa.Table, what: str) -> list[str]:
-    """The ids of a table; InputError where one occurs twice."""
-    ids: list[str] = table.column("id").to_pylist()
-    if len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise InputError(f"The id '{twice}' occurs twice among {what}; give each crystal an id of its own over all files.")
-    return ids
-
-
-def rows_in_order(table: pa.Table, ids: Sequence[str], what: str) -> list[_Row]:
-    """The rows of a stage's table in the order of `ids`; InputError where it holds other crystals than those."""
-    own = unique_ids(table, f"the rows of the {what} table")
-    missing = next(iter(_only_in(ids, own)), None)
-    strange = next(iter(_only_in(own, ids)), None)
-    if missing is not None:
-        raise InputError(f"The {what} table has no row for crystal '{missing}'; run that stage again on these crystals.")
-    if strange is not None:
-        raise InputError(f"The {what} table has a row '{strange}' that is not among the crystals; give all of its crystals.")
-    by_id = dict(zip(own, table.to_pylist(), strict=True))
-    return [by_id[name] for name in ids]
-
-
-def _only_in(first: Sequence[str], second: Sequence[str]) -> list[str]:
-    other = set(second)
-    return [name for name in first if name not in other]
-
-
 def _taken(row: _Row) -> _Row:
     """The values that a stage's row contributes; nulls do not overwrite what an earlier stage knew."""
     return {name: value for name, value in row.items() if value is not None and name not in ("id", "status")}
@@ -94,7 +66,7 @@ def _taken(row: _Row) -> _Row:
 
 def _as_sampled(given: _Row, crystal: Crystal | None, status: str) -> _Row:
     row = dict(given)
-    if crystal is not None and status not in ("unknown_element", "bad_lattice", "bad_coordinates"):
+    if crystal is not None and status not in (Status.UNKNOWN_ELEMENT, Status.BAD_LATTICE, Status.BAD_COORDINATES):
         row["formula"] = crystal.formula
         row["shortest_distance"] = shortest_distance(crystal)
         row["charge_balanced"] = charge_balanced(crystal.atomic_numbers)

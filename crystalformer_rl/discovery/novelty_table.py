@@ -19,7 +19,7 @@ from crystalformer_rl.discovery.known_structures import HELD_OUT, PRETRAINING, K
 from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import NOVELTY
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.tables.status import OK, Status
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -52,7 +52,7 @@ def _verdict(name: str, crystal: Crystal, known: Known, earlier: Distinct) -> di
         match = known.find(structure, key)
         duplicate_of = earlier.add(name, key, structure)
     except MatchError:
-        return {"status": "match_failed"}
+        return {"status": Status.MATCH_FAILED}
     role = None if match is None else match.role
     needs_prototype = match is None and key not in known.rows_of
     return {

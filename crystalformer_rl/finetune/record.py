@@ -14,6 +14,7 @@ from crystalformer_rl.tables.column import FLOAT, Column, make_table, table_of_r
 from crystalformer_rl.tables.crystal_columns import STATUS
 from crystalformer_rl.tables.figure_columns import FIGURES
 from crystalformer_rl.tables.rollout_columns import ALWAYS, ROLLOUTS, UPDATES
+from crystalformer_rl.tables.status import Status
 
 _FIGURES = {column.name: column for column in FIGURES}
 
@@ -41,7 +42,7 @@ def update_row(update: Update, round_number: int, stable_below: float) -> dict[s
         "entropy": float(-update.rollout.samples.behaviour_log_prob.astype(float).mean()),
         "unique_fraction": float(first.mean()),
         "known_fraction": float(scores.known.mean()),
-        "failed_fraction": float(np.mean([status != "ok" for status in scores.status])),
+        "failed_fraction": float(np.mean([status != Status.OK for status in scores.status])),
         "evaluations": scores.evaluations,
         "baseline": update.baseline.mean,
         "loss": update.learning.loss,
@@ -72,7 +73,9 @@ def _rollout_table(update: Update, round_number: int, seed: int) -> pa.Table:
         "round": np.full(size, round_number),
         "update": np.full(size, update.number),
         "base_log_prob": update.base_log_prob,
-        "suspect": [bool(s) if status == "ok" else None for s, status in zip(scores.suspect, scores.status, strict=True)],
+        "suspect": [
+            bool(s) if status == Status.OK else None for s, status in zip(scores.suspect, scores.status, strict=True)
+        ],
         "known": [None if s is None else bool(k) for s, k in zip(sites, scores.known, strict=True)],
         "repeats": update.repeats,
         "reward": scores.reward,

@@ -77,7 +77,7 @@ def load_state(path: str | Path, policy: Policy, settings: FinetuneSettings, wan
     """The state that the round before `wanted.round` left; InputError if it belongs to another round, policy or base policy."""
     arrays, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
-        raise InputError(f"{path} is no state of fine-tuning; give the state.safetensors of the round before.")
+        raise InputError(f"{path} is not a state of fine-tuning; give the state.safetensors of the round before.")
     facts: dict[str, Any] = metadata.get("facts", {})
     blank = first_state(policy, settings)
     wants = {"updates", "crystals", "tau", *Lineage._fields}

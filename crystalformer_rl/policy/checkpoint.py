@@ -101,5 +101,5 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             metadata = json.loads((stored.metadata() or {}).get(_METADATA_KEY, "{}"))
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is no whole safetensors file ({error}); get it again.") from error
+        raise InputError(f"{path} is not a whole safetensors file ({error}); get it again.") from error
     return arrays, metadata if isinstance(metadata, dict) else {}

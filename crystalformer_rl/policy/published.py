@@ -40,7 +40,7 @@ class _Array:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, data = state
         if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
-            raise pickle.UnpicklingError("an array that is no block of plain numbers")
+            raise pickle.UnpicklingError("an array that is not a block of plain numbers")
         self.value = np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if fortran else "C")
 
 
@@ -115,12 +115,12 @@ def read_arrays(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
         OSError,
     ) as error:
         raise InputError(
-            f"{path} is no whole CrystalFormer checkpoint ({type(error).__name__}: {error}); get it again."
+            f"{path} is not a whole CrystalFormer checkpoint ({type(error).__name__}: {error}); get it again."
         ) from error
     params = content.get("params") if isinstance(content, dict) else None
     if not isinstance(params, Mapping):
         raise InputError(
-            f"{path} has no 'params', so it is no CrystalFormer checkpoint; give an epoch_NNNNNN.pkl of version 0.4."
+            f"{path} has no 'params', so it is not a CrystalFormer checkpoint; give an epoch_NNNNNN.pkl of version 0.4."
         )
     try:
         return {module: {name: a.value for name, a in arrays.items()} for module, arrays in params.items()}
@@ -146,7 +146,7 @@ def load_published(path: str | Path) -> Policy:
         ) from None
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{path} has arrays that do not fit together ({error}); it is no CrystalFormer 0.4 checkpoint."
+            f"{path} has arrays that do not fit together ({error}); it is not a CrystalFormer 0.4 checkpoint."
         ) from None
 
 

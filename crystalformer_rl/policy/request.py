@@ -84,7 +84,7 @@ def parse_wyckoff(g: int, names: Sequence[str]) -> tuple[int, ...]:
         letter = LETTERS.find(found[2]) + 1 if found else 0
         if not found or not 1 <= letter <= table.n_letters(g):
             last = letter_name(table.n_letters(g))
-            raise InputError(f"'{name}' is no Wyckoff position of space group {g}; its letters go from a to {last}.")
+            raise InputError(f"'{name}' is not a Wyckoff position of space group {g}; its letters go from a to {last}.")
         multiplicity = table.multiplicity(g, letter)
         if found[1] and int(found[1]) != multiplicity:
             raise InputError(f"Space group {g} has no position {name}; {found[2]} has multiplicity {multiplicity}.")

@@ -41,6 +41,7 @@ from crystalformer_rl.policy.densities import (
     wrap,
 )
 from crystalformer_rl.policy.transformer import TOKENS_PER_SITE, Cache, Policy
+from crystalformer_rl.tables.status import Status
 
 LANES = 64
 """Sequences side by side on a CPU, whatever the batch's size: the compiled arithmetic of a row can change with it."""
@@ -417,10 +418,10 @@ def sites_of(tokens: TokenBatch) -> list[tuple[Sites | None, str]]:
 def _sites(g: int, w: np.ndarray, a: np.ndarray, x: np.ndarray, l: np.ndarray) -> tuple[Sites | None, str]:
     n = int((w > 0).sum())
     if n == 0 or n == len(w):
-        return None, "no_crystal"
+        return None, Status.NO_CRYSTAL
     parameters = np.concatenate([l[:3] * atoms_in_cell(g, w[:n]) ** (1 / 3), np.degrees(l[3:])])
     parameters = constrain_lattice(g, parameters)
     inside = np.all(parameters > 0) and np.all(parameters[3:] < 180)
     if not inside or not np.all(np.isfinite(lattice_matrix(parameters))):
-        return None, "bad_lattice"
-    return make_sites(g, w[:n], a[:n], x[:n], parameters), "ok"
+        return None, Status.BAD_LATTICE
+    return make_sites(g, w[:n], a[:n], x[:n], parameters), Status.OK

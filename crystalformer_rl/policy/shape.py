@@ -55,11 +55,11 @@ class PolicyShape:
 
     @staticmethod
     def from_dict(values: dict[str, Any], source: str) -> PolicyShape:
-        """Raises InputError naming `source` and the key for what is no field."""
+        """Raises InputError naming `source` and the key for what is not a field."""
         known = {field.name for field in fields(PolicyShape)}
         for key in values:
             if key not in known:
                 raise InputError(
-                    f"{source}: '{key}' is no field of a policy's shape; the fields are {', '.join(sorted(known))}."
+                    f"{source}: '{key}' is not a field of a policy's shape; the fields are {', '.join(sorted(known))}."
                 )
         return PolicyShape(**values)

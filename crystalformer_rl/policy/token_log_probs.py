@@ -12,6 +12,7 @@ from crystalformer_rl.policy.batch import make_batch
 from crystalformer_rl.policy.dataset import BUCKETS
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.transformer import Policy
+from crystalformer_rl.tables.status import OK, Status
 
 _PARTS = ("log_prob_w", "log_prob_xyz", "log_prob_a", "log_prob_l", "log_prob")
 
@@ -25,16 +26,16 @@ def log_probs_of(
 ) -> tuple[dict[str, list[float | None]], list[str]]:
     """The columns of `tables.LOG_PROBS` (nats) and a status for each crystal; None where there is none."""
     columns: dict[str, list[float | None]] = {name: [None] * len(crystals) for name in _PARTS}
-    statuses = ["ok" if s is not None else "upstream_failed" for s in crystals]
+    statuses: list[str] = [OK if s is not None else Status.UPSTREAM_FAILED for s in crystals]
     limit = policy.shape.n_max - 1
     for i, sites in enumerate(crystals):
         if sites is not None and len(sites) > limit:
-            statuses[i] = "too_many_sites"
+            statuses[i] = Status.TOO_MANY_SITES
     evaluate = eqx.filter_jit(log_prob)
     bounds = [b for b in BUCKETS if b < limit] + [limit]
     bucket = np.array([np.searchsorted(bounds, len(s)) if s is not None else -1 for s in crystals])
     for number, longest in enumerate(bounds):
-        members = [int(i) for i in np.flatnonzero(bucket == number) if statuses[i] == "ok"]
+        members = [int(i) for i in np.flatnonzero(bucket == number) if statuses[i] == Status.OK]
         for start in range(0, len(members), batch_size):
             chosen = members[start : start + batch_size]
             filled = chosen + [chosen[0]] * (batch_size - len(chosen))

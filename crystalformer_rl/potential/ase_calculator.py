@@ -16,6 +16,7 @@ from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked, screen, screen_distances
 from crystalformer_rl.reference.identity import PotentialIdentity
+from crystalformer_rl.tables.status import Status
 
 _logger = logging.getLogger(__name__)
 
@@ -54,9 +55,9 @@ class AseCalculator:
         from ase.calculators.calculator import PropertyNotImplementedError
 
         status = screen(crystal, most_atoms=self._most_atoms)
-        if status == "ok":
+        if status == Status.OK:
             status = screen_distances(crystal)
-        if status != "ok":
+        if status != Status.OK:
             return status
         atoms = Atoms(
             numbers=crystal.atomic_numbers, scaled_positions=crystal.frac_coords, cell=crystal.lattice, pbc=True,
@@ -75,7 +76,7 @@ class AseCalculator:
             self._tell(error)
             if hasattr(self._calculator, "reset"):
                 self._calculator.reset()  # a half-done calculation must not be taken up by the next crystal
-            return "out_of_memory" if isinstance(error, MemoryError) else "potential_failed"
+            return Status.OUT_OF_MEMORY if isinstance(error, MemoryError) else Status.POTENTIAL_FAILED
 
     def _tell(self, error: Exception) -> None:
         """Say what was raised, each kind once: a fault of the calculator would look like one of the crystals otherwise."""
@@ -101,7 +102,7 @@ def _plain(value: Any) -> Any:
 def _make(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
-        raise InputError(f"'ase:{path}' is no import path; write ase:package.module:Class.")
+        raise InputError(f"'ase:{path}' is not an import path; write ase:package.module:Class.")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a module runs when it is imported
@@ -117,5 +118,7 @@ def _make(path: str) -> Any:
     except Exception as error:
         raise InputError(f"'ase:{path}' cannot be made ({type(error).__name__}: {error}); set up what it needs.") from error
     if not hasattr(calculator, "get_potential_energy"):
-        raise InputError(f"'ase:{path}' makes a {type(calculator).__name__}, which is no ASE calculator; correct the path.")
+        raise InputError(
+            f"'ase:{path}' makes a {type(calculator).__name__}, which is not an ASE calculator; correct the path."
+        )
     return calculator

@@ -17,6 +17,7 @@ import numpy as np
 from crystalformer_rl.crystal.distances import reduction
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal
 from crystalformer_rl.potential.protocol import Outcome, screen
+from crystalformer_rl.tables.status import Status
 
 MOST_ANGLES = 1_000_000
 """Angles of one crystal; beyond, its atoms are piled up and the arrays would fill the memory."""
@@ -80,10 +81,10 @@ def crystal_graph(crystal: Crystal, cutoff: float, angle_cutoff: float = 0.0, *,
     change = reduction(given) if _images_to_visit(given, cutoff) > MOST_IMAGES else np.eye(3)
     lattice = np.ascontiguousarray(change @ given)
     if _images_to_visit(lattice, cutoff) > MOST_IMAGES:
-        raise GraphError("bad_lattice")
+        raise GraphError(Status.BAD_LATTICE)
     positions = np.ascontiguousarray((np.asarray(crystal.frac_coords, float) @ np.linalg.inv(change) % 1.0) @ lattice)
     if _cubes(positions, cutoff) > MOST_CUBES:
-        raise GraphError("out_of_memory")
+        raise GraphError(Status.OUT_OF_MEMORY)
     first, second, image, _ = find_points_in_spheres(
         positions, positions, r=cutoff + 1e-6, pbc=np.ones(3, np.int64), lattice=lattice, tol=1e-8
     )
@@ -116,13 +117,13 @@ def _check(
     first: np.ndarray, second: np.ndarray, lengths: np.ndarray, n_short: int, n_atoms: int, neighborless: bool
 ) -> None:
     if len(lengths) and lengths.min() < SHORTEST_DISTANCE:
-        raise GraphError("overlapping_atoms")
+        raise GraphError(Status.OVERLAPPING_ATOMS)
     neighbors = np.bincount(first, minlength=n_atoms) + np.bincount(second, minlength=n_atoms)
     if neighbors.min() == 0 and not neighborless:
-        raise GraphError("isolated_atoms")
+        raise GraphError(Status.ISOLATED_ATOMS)
     short = np.bincount(first[:n_short], minlength=n_atoms) + np.bincount(second[:n_short], minlength=n_atoms)
     if int((short * (short - 1)).sum()) > MOST_ANGLES:
-        raise GraphError("overlapping_atoms")
+        raise GraphError(Status.OVERLAPPING_ATOMS)
 
 
 def _lexicographically_positive(image: np.ndarray) -> np.ndarray:
@@ -160,13 +161,13 @@ def screened_graphs(
     graphs: dict[int, CrystalGraph] = {}
     for i, crystal in enumerate(crystals):
         status = screen(crystal, supported=supported, most_atoms=most_atoms)
-        if status == "ok":
+        if status == Status.OK:
             try:
                 graphs[i] = build(crystal)
             except GraphError as error:
                 status = error.status
             except MemoryError:
-                status = "out_of_memory"
+                status = Status.OUT_OF_MEMORY
         outcomes.append(status)
     return outcomes, graphs
 
@@ -252,7 +253,7 @@ def run_packs(
             if not _memory_exhausted(error):
                 raise
             if len(part) == 1:
-                outcomes[part[0]] = "out_of_memory"
+                outcomes[part[0]] = Status.OUT_OF_MEMORY
             else:
                 waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
     return outcomes

@@ -15,6 +15,7 @@ import numpy as np
 from crystalformer_rl.crystal.distances import shortest_distance
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_status
 from crystalformer_rl.reference.identity import PotentialIdentity
+from crystalformer_rl.tables.status import Status
 
 EV_PER_A3_IN_GPA = 160.21766208
 """1 eV/Å³ in GPa."""
@@ -72,21 +73,21 @@ def screen(crystal: Crystal, *, supported: frozenset[int] | None = None, most_at
     for whoever makes the neighbour list, or for `screen_distances`.
     """
     status = crystal_status(crystal)
-    if status != "ok":
+    if status != Status.OK:
         return status
     if len(crystal) > most_atoms:
-        return "too_large"
+        return Status.TOO_LARGE
     if supported is not None and not supported.issuperset(np.asarray(crystal.atomic_numbers).tolist()):
-        return "unsupported_element"
-    return "overlapping_atoms" if crystal.volume < SMALLEST_VOLUME_PER_ATOM * len(crystal) else "ok"
+        return Status.UNSUPPORTED_ELEMENT
+    return Status.OVERLAPPING_ATOMS if crystal.volume < SMALLEST_VOLUME_PER_ATOM * len(crystal) else Status.OK
 
 
 def screen_distances(crystal: Crystal) -> str:
     """`overlapping_atoms` where two atoms are nearer than 0.5 Å, else `ok`; after `screen`."""
-    return "overlapping_atoms" if shortest_distance(crystal) < SHORTEST_DISTANCE else "ok"
+    return Status.OVERLAPPING_ATOMS if shortest_distance(crystal) < SHORTEST_DISTANCE else Status.OK
 
 
 def checked(evaluation: Evaluation) -> Outcome:
     """The evaluation itself, or `potential_failed` where a number in it is not finite."""
     arrays = (evaluation.energy, evaluation.forces, evaluation.stress)
-    return evaluation if all(np.all(np.isfinite(a)) for a in arrays if a is not None) else "potential_failed"
+    return evaluation if all(np.all(np.isfinite(a)) for a in arrays if a is not None) else Status.POTENTIAL_FAILED

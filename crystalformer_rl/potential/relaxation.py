@@ -20,6 +20,7 @@ from crystalformer_rl.potential.protocol import Potential, screen
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.walker import Relaxed, Walker
 from crystalformer_rl.tables.crystal_columns import SITE_FRAC_COORDS
+from crystalformer_rl.tables.status import Status
 
 _MOST_ATOMS_TO_SYMMETRIZE = 2000
 """In the cell given, which may be a large supercell of a small primitive cell."""
@@ -45,16 +46,16 @@ def _walker(item: Sites | Crystal | str, settings: RelaxSettings, symprec: float
         return Relaxed(item, 0)
     if isinstance(item, Crystal):
         status = screen(item, most_atoms=_MOST_ATOMS_TO_SYMMETRIZE)
-        if status != "ok":
+        if status != Status.OK:
             return Relaxed(status, 0)
         item = sites_of(item, symprec)
     if len(item) == 0:
-        return Relaxed("empty_crystal", 0)
+        return Relaxed(Status.EMPTY_CRYSTAL, 0)
     lattice = lattice_matrix(item.lattice_parameters)
     if not np.all(np.isfinite(lattice)) or np.linalg.det(lattice) <= 0:
-        return Relaxed("bad_lattice", 0)
+        return Relaxed(Status.BAD_LATTICE, 0)
     if not np.all(np.isfinite(item.frac_coords)):
-        return Relaxed("bad_coordinates", 0)
+        return Relaxed(Status.BAD_COORDINATES, 0)
     return Walker(Coordinates.of(item), settings)
 
 

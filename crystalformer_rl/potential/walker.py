@@ -17,6 +17,7 @@ from crystalformer_rl.potential.coordinates import Coordinates
 from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Outcome
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.springs import model_hessian, pushed_apart
+from crystalformer_rl.tables.status import Status
 
 _ENERGY_NOISE = 2e-6
 """eV/atom; single-precision potentials cannot tell energies apart below this."""
@@ -97,7 +98,7 @@ class Walker:
     evaluations: int = 0
     failures: int = 0
     energy_initial: float | None = None
-    status: str = "ok"
+    status: str = Status.OK
     done: bool = False
 
     def __post_init__(self) -> None:
@@ -182,7 +183,7 @@ class Walker:
         ratio = self.coordinates.crystal(self.best.q).volume / self.first_volume
         if _SHRUNK <= ratio <= _GROWN:
             return False
-        self.status = "exploded" if ratio > _GROWN else "collapsed"
+        self.status = Status.EXPLODED if ratio > _GROWN else Status.COLLAPSED
         return True
 
     def _choose(self) -> None:
@@ -218,12 +219,12 @@ class Walker:
 
     def result(self) -> Relaxed:
         """What was found, or why nothing was."""
-        if self.status != "ok" or self.best is None:
+        if self.status != Status.OK or self.best is None:
             return Relaxed(self.status, self.evaluations, energy_initial=self.energy_initial)
         best = self.best
         sites = self.coordinates.sites(best.q)
         return Relaxed(
-            "ok",
+            Status.OK,
             self.evaluations,
             sites,
             Coordinates.of(sites).crystal(np.zeros(len(self.coordinates))),

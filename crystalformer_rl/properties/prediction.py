@@ -15,7 +15,7 @@ from crystalformer_rl.properties.models import PropertyModels
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.property_columns import PROPERTIES
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.tables.status import OK, Status
 
 _CHUNK = 64  # crystals embedded at a time; the potential packs its own batches within
 
@@ -59,7 +59,7 @@ def embed(
     potential: Embedder, crystals: Sequence[Crystal], advance: Callable[[int], Any] | None = None
 ) -> tuple[np.ndarray, list[str]]:
     """Embeddings (N, d) and a status for each crystal; NaN where the status is not ok."""
-    statuses = [OK if supported(crystal) else "unsupported_element" for crystal in crystals]
+    statuses: list[str] = [OK if supported(crystal) else Status.UNSUPPORTED_ELEMENT for crystal in crystals]
     parts = []
     for start in range(0, len(crystals), _CHUNK):
         part = crystals[start : start + _CHUNK]
@@ -68,7 +68,7 @@ def embed(
             if statuses[start + i] == OK:
                 # the potential gives its reason only where it is asked for an energy
                 outcome = potential.evaluate([part[i]], forces=False)[0]
-                statuses[start + i] = outcome if isinstance(outcome, str) else "potential_failed"
+                statuses[start + i] = outcome if isinstance(outcome, str) else Status.POTENTIAL_FAILED
         parts.append(embedding)
         if advance is not None:
             advance(len(part))

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS, composition, electronegativity_rank
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.tables.status import OK, Status
 
 _OXYGEN, _SULFUR = 8, 16
 
@@ -109,7 +109,7 @@ def corrected(
             value, how = _row_correction(scheme, atoms, crystals[i])
             counted[how] += 1
         if how == "failed":
-            statuses[i] = "no_correction"
+            statuses[i] = Status.NO_CORRECTION
         added.append(value)
         if advance is not None:
             advance(1)

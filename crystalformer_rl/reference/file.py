@@ -25,14 +25,14 @@ def read_elemental_energies(path: str | Path) -> dict[str, float]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give a JSON file {{symbol: eV/atom}}.") from error
     except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}); give a file {{symbol: eV/atom}}.") from error
+        raise InputError(f"{path} is not JSON ({error}); give a file {{symbol: eV/atom}}.") from error
     if not isinstance(energies, dict) or not energies:
         raise InputError(f"{path} holds no table; give a JSON object {{symbol: eV/atom}}.")
     for symbol, value in energies.items():
         if symbol not in ATOMIC_NUMBERS:
-            raise InputError(f"{path}, key '{symbol}' is no element; write a symbol such as Na or O.")
+            raise InputError(f"{path}, key '{symbol}' is not an element symbol; write a symbol such as Na or O.")
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"{path}, key '{symbol}': {value!r} is no energy; give a number in eV/atom.")
+            raise InputError(f"{path}, key '{symbol}': {value!r} is not an energy; give a number in eV/atom.")
     return {symbol: float(value) for symbol, value in sorted(energies.items())}
 
 

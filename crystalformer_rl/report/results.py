@@ -49,7 +49,7 @@ def read_results(folder: str | Path, advance: Callable[[int], object] | None = N
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; give the folder of a run, or one that `evaluate` wrote.")
+        raise InputError(f"{folder} is not a folder; give the folder of a run, or one that `evaluate` wrote.")
     evaluations = _evaluations(folder)
     if not evaluations:
         raise InputError(

@@ -137,7 +137,7 @@ def _transfer(url: str, part: Path, size: int | None, verified_later: bool, adva
         return
     except http.client.InvalidURL as error:
         raise InputError(
-            f"'{url}' is no address that HTTP allows; write spaces as %20 and leave control characters out."
+            f"'{url}' is not an address that HTTP allows; write spaces as %20 and leave control characters out."
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise _network_error(url, error) from error

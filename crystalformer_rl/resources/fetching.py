@@ -97,7 +97,9 @@ def take_member(archive: Path, member: str, out: Path) -> None:
             with atomic_path(out) as temporary, opened.open(member) as source, open(temporary, "wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)  # zipfile compares length and CRC at the end
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"The archive is no readable zip file ({error}); fetch it again, or check the address.") from error
+        raise InputError(
+            f"The archive is not a readable zip file ({error}); fetch it again, or check the address."
+        ) from error
 
 
 def _bring(

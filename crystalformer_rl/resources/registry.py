@@ -37,7 +37,7 @@ class Digest:
         kind = kind or "sha256"
         length = {"sha256": 64, "git-blob-sha1": 40}.get(kind)
         if length is None or not re.fullmatch(rf"[0-9a-f]{{{length}}}", value):
-            raise ValueError(f"'{text}' is no digest")
+            raise ValueError(f"'{text}' is not a digest")
         return cls(kind, value)
 
     @classmethod
@@ -115,7 +115,7 @@ def find(name_or_url: str) -> Resource:
     try:
         scheme, host = urlsplit(name_or_url).scheme, urlsplit(name_or_url).hostname
     except ValueError as error:
-        raise InputError(f"'{name_or_url}' is no address; write it as https://example.org/file.") from error
+        raise InputError(f"'{name_or_url}' is not an address; write it as https://example.org/file.") from error
     if not scheme:
         raise InputError(f"'{name_or_url}' is neither in the registry nor an address{_near(name_or_url, registry)}")
     if scheme not in SCHEMES or scheme == "embedded":
@@ -134,7 +134,7 @@ def choose(setting: str, value: str, kind: Kind, suffixes: tuple[str, ...] = ())
         kind: what the resource must be.
         suffixes: endings that a path must have one of; none means any.
 
-    Raises InputError where the value is no resource of that kind and no such path exists.
+    Raises InputError where the value is not a resource of that kind and no such path exists.
     """
     name = f"embedded-{kind}" if value == "embedded" else value
     registry = load_registry()

@@ -16,7 +16,7 @@ from crystalformer_rl.rewards.conditions import Condition, parse_conditions
 from crystalformer_rl.rewards.reward_settings import LARGEST, RewardSettings, TermSettings
 from crystalformer_rl.rewards.scored_batch import GROUPS, Batch
 from crystalformer_rl.rewards.terms import Term, ask, make_term
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.tables.status import OK, Status
 
 SMALLEST = 1e-3
 """Figures below this count as this where a logarithm is taken."""
@@ -166,7 +166,7 @@ class Reward:
         failed = ~batch.ok
         rows = np.flatnonzero(~failed)
         judged = batch.take(rows).believed()
-        statuses = ["empty_crystal" if f and s == OK else s for f, s in zip(failed, batch.statuses, strict=True)]
+        statuses = [Status.EMPTY_CRYSTAL if f and s == OK else s for f, s in zip(failed, batch.statuses, strict=True)]
         shares: dict[str, np.ndarray] = {}
         for term in self.terms:
             share, missing = term.share(judged, term.judge(judged))
@@ -184,7 +184,7 @@ class Reward:
 def _reason(term: WeightedTerm, batch: Batch, row: int) -> str:
     """Why a figure that `term` needs is missing."""
     found = [batch.reasons[group][row] for group in GROUPS if group in term.needs and group in batch.reasons]
-    return next((status for status in found if status != OK), "no_figure")
+    return next((status for status in found if status != OK), Status.NO_FIGURE)
 
 
 def _check(settings: TermSettings, term: Term) -> None:

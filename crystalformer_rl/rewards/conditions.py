@@ -41,20 +41,20 @@ class Condition:
         found = _FORM.fullmatch(text)
         if found is None:
             raise InputError(
-                f"condition '{text}' is no comparison; write a figure, one of {', '.join(_OPERATORS)} and a number, such as "
+                f"condition '{text}' is not a comparison; write a figure, one of {', '.join(_OPERATORS)} and a number, such as "
                 "'e_above_hull < 0.1'."
             )
         figure, comparison, number = found.groups()
         if figure not in known_figures():
             near = difflib.get_close_matches(figure, known_figures(), n=1)
             advice = f"did you mean '{near[0]}'" if near else f"use one of {', '.join(known_figures())}"
-            raise InputError(f"condition '{text}': '{figure}' is no figure; {advice}.")
+            raise InputError(f"condition '{text}': '{figure}' is not a figure; {advice}.")
         try:
             bound = float(number)
         except ValueError:
             bound = np.nan
         if not np.isfinite(bound):
-            raise InputError(f"condition '{text}': '{number}' is no finite number; write one, such as 0.1.")
+            raise InputError(f"condition '{text}': '{number}' is not a finite number; write one, such as 0.1.")
         return cls(figure, comparison, bound)
 
     def __str__(self) -> str:

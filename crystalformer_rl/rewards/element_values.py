@@ -38,7 +38,9 @@ class ElementValues:
         seen: dict[str, int] = {}
         for line, symbol, text in _rows(Path(path)):
             if symbol not in ATOMIC_NUMBERS:
-                raise InputError(f"{path}, line {line}: '{symbol}' is no element; write a symbol such as Na or O.")
+                raise InputError(
+                    f"{path}, line {line}: '{symbol}' is not an element symbol; write a symbol such as Na or O."
+                )
             if symbol in seen:
                 raise InputError(f"{path}, line {line}: {symbol} is already in line {seen[symbol]}; keep one of the two.")
             seen[symbol] = line
@@ -93,5 +95,5 @@ def _number(text: str, place: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{place}: '{text}' is no finite number; write one, such as 30000 or 2.5.")
+        raise InputError(f"{place}: '{text}' is not a finite number; write one, such as 30000 or 2.5.")
     return value

@@ -121,7 +121,7 @@ def _element_table(options: Mapping[str, Any]) -> Term:
     if per not in PER:
         raise InputError(f"reward term 'element_table', option 'per': {per!r} is not one of {', '.join(PER)}.")
     if missing is not None and not _is_finite(missing):
-        raise InputError(f"reward term 'element_table', option 'missing': {missing!r:.40} is no finite number; give one.")
+        raise InputError(f"reward term 'element_table', option 'missing': {missing!r:.40} is not a finite number; give one.")
     return ElementTable(ElementValues.read(path, per, missing))
 
 
@@ -179,7 +179,7 @@ def make_term(name: str, options: Mapping[str, Any]) -> Term:
         ) from error
     if not callable(term) or not isinstance(needs, frozenset | set):
         raise InputError(
-            f"reward term '{name}' makes a {type(term).__name__}, which is no term; its factory must return a callable "
+            f"reward term '{name}' makes a {type(term).__name__}, which is not a term; its factory must return a callable "
             "with the attribute 'needs', a frozenset of groups of figures."
         )
     return term
@@ -218,7 +218,7 @@ def _numbers(name: str, what: str, given: Any, n: int) -> np.ndarray:
             raise TypeError(f"{array.dtype} is not real")
         array = array.astype(float)
     except Exception as error:
-        raise InputError(f"reward term '{name}' gave {what} that are no numbers ({_words(error)}); mend it.") from error
+        raise InputError(f"reward term '{name}' gave {what} that are not numbers ({_words(error)}); mend it.") from error
     if array.shape != (n,):
         raise InputError(
             f"reward term '{name}' gave {what} of shape {array.shape} for {n} crystals; it must give one number a crystal."
@@ -237,7 +237,7 @@ def _registered(name: str) -> Any:
     points = list(importlib.metadata.entry_points(group=ENTRY_POINTS))
     found = {point.value: point for point in points if point.name == name}
     if not found:
-        raise InputError(f"'{name}' is no reward term; {_suggestion(name, [*BUILT_IN, *(p.name for p in points)])}.")
+        raise InputError(f"'{name}' is not a reward term; {_suggestion(name, [*BUILT_IN, *(p.name for p in points)])}.")
     if len(found) > 1:
         offers = " and ".join(f"{point.dist.name if point.dist else 'one'} ({value})" for value, point in found.items())
         raise InputError(
@@ -254,7 +254,7 @@ def _registered(name: str) -> Any:
 
 
 def _suggestion(name: str, names: list[str]) -> str:
-    """What a name that is no term was probably meant to be."""
+    """What a name that is not a term was probably meant to be."""
     of_elements = any(word in name.lower() for word in _OF_ELEMENTS)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.8 if of_elements else 0.6)
     if near:

@@ -26,10 +26,10 @@ from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, STATUS
 from crystalformer_rl.tables.figure_columns import FIGURES
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.tables.status import OK, Status
 
 _FIGURES = tuple(column.name for column in FIGURES)
-_EVALUATED = (OK, "potential_failed", "out_of_memory")
+_EVALUATED = (OK, Status.POTENTIAL_FAILED, Status.OUT_OF_MEMORY)
 """Statuses of crystals that the potential was evaluated for; others are refused before."""
 
 
@@ -51,7 +51,7 @@ def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: Known
         for group in later:
             wanted = reward.wanted(group, batch)
             batch = _with_more(worker, table, batch, group, wanted, models)
-            if group == FORCE:  # what predictions cost is no evaluation of energy or forces, and not counted
+            if group == FORCE:  # what predictions cost is not an evaluation of energy or forces, and not counted
                 evaluations += _evaluated(wanted.tolist(), batch.reasons[FORCE])
         rewards = reward.score(batch)
         return Scores(

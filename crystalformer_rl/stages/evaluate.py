@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from crystalformer_rl.discovery.evaluation import StageTables, evaluated, rows_in_order, unique_ids
+from crystalformer_rl.discovery.evaluation import StageTables, evaluated
 from crystalformer_rl.discovery.metrics import metrics
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import STABLE_BELOW
@@ -26,6 +26,7 @@ from crystalformer_rl.tables.energy_columns import HULL, REFERENCE, RELAXED
 from crystalformer_rl.tables.parquet import read_table
 from crystalformer_rl.tables.property_columns import PROPERTIES
 from crystalformer_rl.tables.provenance import read_provenance, record_of, sha256
+from crystalformer_rl.tables.rows import rows_in_order, unique_ids
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "relaxed": RELAXED,

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from crystalformer_rl.crystal.readers import with_types
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.hull_table import hull_table
@@ -19,6 +18,7 @@ from crystalformer_rl.reference.identity import Corrections, PotentialIdentity
 from crystalformer_rl.reference.scale import is_dft, must_add_mp2020
 from crystalformer_rl.tables.column import pick
 from crystalformer_rl.tables.energy_columns import RELAXED
+from crystalformer_rl.tables.parquet import with_types
 from crystalformer_rl.tables.provenance import record_of, with_record
 
 NEEDED = pick(RELAXED, "id", "atomic_numbers", "energy")

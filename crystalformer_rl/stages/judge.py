@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
-from crystalformer_rl.discovery.evaluation import rows_in_order, unique_ids
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.hull_table import hull_table
 from crystalformer_rl.potential.protocol import Evaluation, Potential
 from crystalformer_rl.potential.recompute import has_crystals, self_test
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.tables.provenance import with_record
+from crystalformer_rl.tables.rows import rows_in_order, unique_ids
 from crystalformer_rl.tables.status import OK
 
 BATCH = 64

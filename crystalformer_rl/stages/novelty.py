@@ -19,7 +19,7 @@ def novelty(
 
     reference: a REFERENCE file, or what was read of one. A crystal is novel where no structure matches that the policy was
     pretrained on, and unique where no earlier row matches; a row of another status than ok keeps it. The record of
-    the table names reference entries that could not be compared. Raises InputError for a file that is no reference.
+    the table names reference entries that could not be compared. Raises InputError for a file that is not a reference.
     """
     known = reference if isinstance(reference, Known) else Known.from_reference(reference)
     table = novelty_table(crystals, known, advance)

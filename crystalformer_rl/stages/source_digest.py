@@ -11,6 +11,7 @@ import ast
 import functools
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = "crystalformer_rl"
 _ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +30,7 @@ def source_digest(stage: str, *also: str) -> str:
     digest = hashlib.sha256()
     for path in source_files(stage, *also):
         digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0")
-        digest.update((_code(path) if path.suffix == ".py" else path.read_bytes()) + b"\0")
+        digest.update((_module(path).code if path.suffix == ".py" else path.read_bytes()) + b"\0")
     return digest.hexdigest()
 
 
@@ -42,7 +43,11 @@ def source_files(stage: str, *also: str) -> list[Path]:
     own = _file(start)
     if own is None:
         raise FileNotFoundError(f"no module {start}")
-    waiting = [start, *(f"{PACKAGE}.{name}" for name in _starts(own)), *(n for n in also if n.split(".")[0] == PACKAGE)]
+    waiting = [
+        start,
+        *(f"{PACKAGE}.{name}" for name in _module(own).starts),
+        *(n for n in also if n.split(".")[0] == PACKAGE),
+    ]
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -51,40 +56,54 @@ def source_files(stage: str, *also: str) -> list[Path]:
         if name in seen or name == PACKAGE or path is None:
             continue
         seen.add(name)
-        waiting += imported_modules(path)
+        waiting += _module(path).imports
         waiting.append(name.rpartition(".")[0])  # importing a module runs the packages around it
     modules = {path for name in seen if (path := _file(name))}
     return sorted(modules | {data for path in modules for data in _data_of(path)})
 
 
+class _Module(NamedTuple):
+    """What is asked of a module: names below the package that it may import, texts in it, what it starts, what it does."""
+
+    imports: tuple[str, ...]
+    texts: frozenset[str]
+    starts: tuple[str, ...]
+    code: bytes
+
+
 @functools.cache
-def imported_modules(path: Path) -> tuple[str, ...]:
-    """Dotted names below the package that a module's import statements may mean, those for type checkers aside."""
+def _module(path: Path) -> _Module:
+    tree = ast.parse(path.read_bytes())
+    names = tuple(name for name in _imports(tree) if name.split(".")[0] == PACKAGE)
+    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    texts = frozenset(value for value in constants if isinstance(value, str))
+    # The text anew from its syntax, without comments, docstrings and descriptions of settings.
+    return _Module(names, texts, _starts(tree), ast.unparse(_Bare().visit(tree)).encode())
+
+
+def _imports(tree: ast.Module) -> list[str]:
+    """Dotted names that the import statements may mean, in functions too, those for type checkers aside."""
     names: list[str] = []
-    waiting: list[ast.AST] = [_tree(path)]
+    waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and _for_type_checkers(node.test):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             waiting += node.orelse
-            continue
-        if isinstance(node, ast.Import):
+        elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        waiting += ast.iter_child_nodes(node)
-    return tuple(name for name in names if name.split(".")[0] == PACKAGE)
+        elif not isinstance(node, ast.expr):
+            waiting += ast.iter_child_nodes(node)
+    return names
 
 
-@functools.cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes())
-
-
-@functools.cache
-def _code(path: Path) -> bytes:
-    """What a module does: its text anew from its syntax, without comments, docstrings and descriptions of settings."""
-    tree = _Bare().visit(ast.parse(path.read_bytes()))
-    return ast.unparse(tree).encode()
+def _starts(tree: ast.Module) -> tuple[str, ...]:
+    """The modules that a stage names in `STARTS`."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == _STARTS for t in node.targets):
+            return tuple(ast.literal_eval(node.value))
+    return ()
 
 
 class _Bare(ast.NodeTransformer):
@@ -101,18 +120,6 @@ class _Bare(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-def _for_type_checkers(test: ast.expr) -> bool:
-    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
-
-
-def _starts(stage: Path) -> tuple[str, ...]:
-    """The modules that a stage names in `STARTS`."""
-    for node in _tree(stage).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == _STARTS for t in node.targets):
-            return tuple(ast.literal_eval(node.value))
-    return ()
-
-
 def _file(name: str) -> Path | None:
     """The file of a module or package; None where the name is something else, such as a function."""
     place = _ROOT.joinpath(*name.split(".")[1:])
@@ -122,8 +129,5 @@ def _file(name: str) -> Path | None:
 
 def _data_of(module: Path) -> list[Path]:
     """Tables, templates and the like beside a module that it names in a text of its own."""
-    texts = {
-        node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
     others = (path for path in module.parent.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc"))
-    return [path for path in others if path.name in texts]
+    return [path for path in others if path.name in _module(module).texts]

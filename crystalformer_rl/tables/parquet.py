@@ -78,3 +78,20 @@ def read_table(path: str | Path, required: Iterable[Column] = (), *, allow_empty
     if not allow_empty and table.num_rows == 0:
         raise InputError(f"{path} holds no rows; give a table with at least one crystal.")
     return table
+
+
+def with_types(table: pa.Table, columns: Iterable[Column], source: str | Path) -> pa.Table:
+    """The table with those of the `columns` that it has cast to their types. Raises InputError where one cannot be."""
+    for column in columns:
+        if column.name not in table.column_names:
+            continue
+        index = table.column_names.index(column.name)
+        found = table.schema.field(index).type
+        if found != column.type:
+            try:
+                table = table.set_column(index, column.field(), table.column(index).cast(column.type))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise InputError(
+                    f"{source}, column '{column.name}': expected {column.type}, found {found}; convert it or leave it out."
+                ) from error
+    return table
