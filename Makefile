@@ -11,8 +11,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 CORES ?= all
+# One thread a process: two that share the cores would wait for each other.
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal
 
-.PHONY: help install run test lint schema bench-relax bench-hull bench-sampler bench-train
+.PHONY: help install run test test-all coverage lint docs schema bench-relax bench-hull bench-sampler bench-train
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,9 +24,14 @@ install: $(VENV)/installed  ## Make .venv with everything that a run needs
 run: $(VENV)/installed  ## Run the pipeline with config.yaml; with PRESET=ehull-small that of workflow/presets on top
 	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml)
 
-test: lint  ## Pass linters, types, layers and all tests
-	@# One thread a process: two that share the cores would wait for each other.
-	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
+test: lint  ## Pass linters, types, layers and the tests that represent every law (ten minutes)
+	$(PYTEST) -m "not slow"
+
+test-all: lint  ## Pass all tests, the many repetitions of each law among them (half an hour)
+	$(PYTEST)
+
+coverage: $(VENV)/installed-dev  ## Run all tests and print which lines none of them runs
+	$(PYTEST) --cov --cov-report=term
 
 lint: $(VENV)/installed-dev  ## Pass linters, types and layers only
 	$(BIN)/ruff check
@@ -33,6 +40,9 @@ lint: $(VENV)/installed-dev  ## Pass linters, types and layers only
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+
+docs: $(VENV)/installed-docs  ## Build the documentation's pages into site/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mkdocs build --strict --quiet
 
 schema: $(VENV)/installed  ## Write the configuration's JSON schema from its model
 	$(BIN)/python -m crystalformer_rl.config workflow/schemas/config.schema.json
@@ -60,4 +70,8 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	@touch $@

@@ -353,14 +353,16 @@ def test_evaluate_runs_the_missing_stages(results, tmp_path, monkeypatch):
 
         def map(self, function, table, columns, **options):
             asked.append(function.partition(":")[2])
-            stored = {"relax": "relaxed/base/0", "properties": "properties/base"}[asked[-1]]
-            return with_record(read_table(results / f"{stored}.parquet"), {"stage": asked[-1], "potential": IDENTITY})
+            stored = {"relax": "relaxed/base/0", "predict": "properties/base"}[asked[-1]]
+            return with_record(
+                read_table(results / f"{stored}.parquet"), {"stage": stored.partition("/")[0], "potential": IDENTITY}
+            )
 
     monkeypatch.setattr("crystalformer_rl.potential.client.PotentialWorker", Worker)
     samples, reference = results / "samples" / "base" / "0.parquet", results / "resources" / "reference.parquet"
     hull = ["--hull", results / "hull" / "base.parquet"]
     run("evaluate", samples, "--reference", reference, *hull, "--out", tmp_path)
-    assert asked == ["load", "recompute", "relax", "properties", "close"]
+    assert asked == ["load", "recompute", "relax", "predict", "close"]
     expected = read_table(results / "evaluation" / "base" / "crystals.parquet")
     assert read_table(tmp_path / "crystals.parquet").equals(expected)
     assert {path.stem for path in tmp_path.iterdir()} == {"crystals", "metrics", "relaxed", "novelty", "properties"}

@@ -192,8 +192,8 @@ LOADED = {
 """What the default run's stages load by name."""
 
 EDITS: dict[str, set[str]] = {
-    "crystal/elements.py": set(STAGES),
-    "crystal/readers.py": {"hull", "judge", "evaluate"} - {"judge"},
+    "crystal/elements.py": set(STAGES) - {"select"},
+    "crystal/readers.py": set(),
     "tables/status.py": set(STAGES),
     "tables/discovery_columns.py": {"novelty", "evaluate", "rank", "report", "compare"},
     "tables/pretrain_columns.py": {"pretrain"},
@@ -204,7 +204,7 @@ EDITS: dict[str, set[str]] = {
     "potential/chgnet.py": set(LOADED),
     "potential/mace.py": set(),
     "potential/contract.py": {"check-potential"},
-    "potential/walker.py": {"relax", "check-potential", "evaluate"},
+    "potential/walker.py": {"relax", "check-potential"},
     "policy/sampler.py": {"sample", "finetune"},
     "policy/transformer.py": {"sample", "finetune", "pretrain"},
     "policy/pretraining.py": {"pretrain"},
@@ -213,7 +213,7 @@ EDITS: dict[str, set[str]] = {
     "rewards/algebra.py": {"finetune"},
     "scoring/score.py": {"finetune"},
     "scoring/figure_answers.py": {"finetune"},
-    "properties/models.py": {"properties", "finetune", "evaluate"},
+    "properties/models.py": {"properties", "finetune"},
     "discovery/known_structures.py": {"novelty", "evaluate", "report", "rank", "compare"},
     "discovery/metrics.py": {"evaluate"},
     "discovery/candidates.py": {"rank", "report", "compare"},

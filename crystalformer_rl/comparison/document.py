@@ -11,7 +11,7 @@ import pyarrow as pa
 from crystalformer_rl.comparison.arms import Arm
 from crystalformer_rl.comparison.run import BASE, Row, Run
 from crystalformer_rl.comparison.top import halide_counts
-from crystalformer_rl.intervals import Estimate
+from crystalformer_rl.formatting import percent, percent_interval, signed, with_deviation, with_interval
 
 
 def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top: pa.Table | None) -> str:
@@ -38,8 +38,8 @@ def _opening(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
     return (
         f"{_effort(len(arms) - 1, len(runs[-1].rollouts))}. Of each, and of the base policy, {_sizes(runs)} crystals "
         f"were relaxed and evaluated. Stable means at most {threshold:g} eV/atom above the hull of the reference and not "
-        f"suspect. Base policy: {_percent(base.shares['stable_initial'])} stable as sampled, "
-        f"{_percent(base.shares['stable'])} after relaxation, S.U.N. {_percent(base.shares['sun'])}."
+        f"suspect. Base policy: {percent_interval(base.shares['stable_initial'])} stable as sampled, "
+        f"{percent_interval(base.shares['stable'])} after relaxation, S.U.N. {percent_interval(base.shares['sun'])}."
     )
 
 
@@ -131,9 +131,9 @@ def _shares(arms: Mapping[str, Arm]) -> Iterator[str]:
     for arm in arms.values():
         row = [arm.name]
         for name, _ in names:
-            row += [_percent(arm.shares[name]), _ratio(arm, name)]
-        row += [_percent(arm.shares["unique"], False), _percent(arm.shares["novel"], False)]
-        rows.append([*row, _number(arm.kl, 2), _number(arm.reward, 3)])
+            row += [percent_interval(arm.shares[name]), _ratio(arm, name)]
+        row += [percent(arm.shares["unique"].value), percent(arm.shares["novel"].value)]
+        rows.append([*row, with_interval(arm.kl, 2), with_interval(arm.reward, 3)])
     yield _table(head, rows, "lrrrrrrrrrr")
     yield (
         "In brackets 95 % intervals: over seeds (Student's t, or Wilson's of all crystals where that is wider) where an arm has "
@@ -175,7 +175,7 @@ def _judged(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
         row = [arm.name]
         for name, _ in names:
             judged = f"judged_{name}"
-            row += [_percent(arm.shares[judged]), _ratio(arm, judged), _kept(arm, name)]
+            row += [percent_interval(arm.shares[judged]), _ratio(arm, judged), _kept(arm, name)]
         rows.append(row)
     yield _table(head, rows, "lrrrrrrrrr")
 
@@ -183,7 +183,7 @@ def _judged(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
 def _kept(arm: Arm, name: str) -> str:
     if name not in arm.kept or not (arm.ratios[name].low or 0.0) > 1:
         return "–"
-    return f"{100 * arm.kept[name]:.0f} %".replace("-", "−")
+    return percent(arm.kept[name], 0)
 
 
 def _merit(arms: Mapping[str, Arm]) -> Iterator[str]:
@@ -192,8 +192,10 @@ def _merit(arms: Mapping[str, Arm]) -> Iterator[str]:
     yield "## Figure of merit"
     rows = []
     for arm in arms.values():
-        times = "1" if arm.name == BASE else "–" if arm.fom_ratio is None else _with_interval(arm.fom_ratio, 2)
-        rows.append([arm.name, _number(arm.fom, 2), times, _percent(arm.shares["stable"]), _ratio(arm, "stable")])
+        times = "1" if arm.name == BASE else "–" if arm.fom_ratio is None else with_interval(arm.fom_ratio, 2)
+        rows.append(
+            [arm.name, with_interval(arm.fom, 2), times, percent_interval(arm.shares["stable"]), _ratio(arm, "stable")]
+        )
     yield _table(["arm", "mean of stable crystals, eV", "× base", "stable relaxed", "stable kept, × base"], rows, "lrrrr")
     yield "The figure of merit is ε_electronic · band gap as predicted; intervals of one seed are over its stable crystals."
 
@@ -230,8 +232,8 @@ def _top(top: pa.Table | None) -> Iterator[str]:
         body.append(
             [
                 f"{row['rank']}", row["formula"], f"{row['space_group']}", row["structure_type"], _predicted(row, "band_gap"),
-                _predicted(row, "eps_electronic"), _predicted(row, "fom"), _signed(row["e_above_hull"], 3),
-                _signed(row["judged_e_above_hull"], 3), row["verdict"] + match, row["policy"],
+                _predicted(row, "eps_electronic"), _predicted(row, "fom"), signed(row["e_above_hull"], 3),
+                signed(row["judged_e_above_hull"], 3), row["verdict"] + match, row["policy"],
             ]
         )  # fmt: skip
     head = ["", "formula", "space group", "type", "gap, eV", "ε_electronic", "figure of merit, eV", "E above hull, eV/atom",
@@ -240,8 +242,7 @@ def _top(top: pa.Table | None) -> Iterator[str]:
 
 
 def _predicted(row: Row, name: str) -> str:
-    std = row[f"{name}_std"]
-    return f"{row[name]:.2f}" + (f" ± {std:.2f}" if std is not None else "")
+    return with_deviation(row[name], row[f"{name}_std"])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
@@ -249,35 +250,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> st
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
 
 
-def _percent(found: Estimate, interval: bool = True) -> str:
-    if not interval or found.low is None or found.high is None:
-        return f"{100 * found.value:.1f} %"
-    return f"{100 * found.value:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
-
-
 def _ratio(arm: Arm, name: str) -> str:
     if arm.name == BASE:
         return "1"
-    return _with_interval(arm.ratios[name], 2) if name in arm.ratios else "–"
-
-
-def _with_interval(found: Estimate, digits: int) -> str:
-    if found.low is None:
-        return _signed(found.value, digits)
-    high = "∞" if found.high is None else _signed(found.high, digits)
-    return f"{_signed(found.value, digits)} ({_signed(found.low, digits)} to {high})"
-
-
-def _number(found: Estimate | None, digits: int) -> str:
-    if found is None:
-        return "–"
-    if found.low is None or found.high is None:
-        return _signed(found.value, digits)
-    return _with_interval(found, digits)
-
-
-def _signed(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return with_interval(arm.ratios[name], 2) if name in arm.ratios else "–"
 
 
 def _value(value: Any) -> str:

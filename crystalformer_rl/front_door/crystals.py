@@ -22,6 +22,7 @@ from crystalformer_rl.front_door.places import located
 from crystalformer_rl.front_door.workers import worker
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.stages.questions import PREDICT, RELAX
 from crystalformer_rl.tables.energy_columns import RELAXED
 from crystalformer_rl.tables.property_columns import PROPERTIES
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
-
-_RELAX = "crystalformer_rl.stages.answers:relax"
-_PREDICT = "crystalformer_rl.stages.answers:properties"
 
 
 def evaluate(
@@ -128,7 +126,7 @@ def properties(structures: Any, *, models: str | Path = "embedded", progress: bo
     with _Bars(table.num_rows, progress) as bars:
         # Property models learned from CHGNet's embeddings; the worker loads another potential where theirs is another.
         found = worker("chgnet").map(
-            _PREDICT, table, PROPERTIES, advance=bars.of("properties"), models=str(located(models, "properties"))
+            PREDICT, table, PROPERTIES, advance=bars.of("properties"), models=str(located(models, "properties"))
         )
     return dataframe(found)
 
@@ -170,7 +168,7 @@ def _relaxed(structures: Any, potential: str, symprec: float, progress: bool, re
     settings = _settings(relaxation)
     with _Bars(table.num_rows, progress) as bars:
         return worker(potential).map(
-            _RELAX, table, RELAXED, advance=bars.of("relax"), settings=settings.model_dump(), symprec=symprec
+            RELAX, table, RELAXED, advance=bars.of("relax"), settings=settings.model_dump(), symprec=symprec
         )
 
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from crystalformer_rl import __version__
 from crystalformer_rl.discovery.known_structures import LEVELS
+from crystalformer_rl.formatting import percent, signed
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.report.charts import Point, curve, histogram, mark, scatter
 from crystalformer_rl.report.results import Results, Row, from_json
-from crystalformer_rl.report.words import caveats, change, discoveries, percent, signed, threshold
+from crystalformer_rl.report.words import caveats, change, discoveries, threshold
 from crystalformer_rl.tables.discovery_columns import METRICS
 from crystalformer_rl.tables.status import STATUSES
 

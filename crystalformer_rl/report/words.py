@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from crystalformer_rl.formatting import percent, points, signed
 from crystalformer_rl.intervals import difference_interval
 from crystalformer_rl.report.results import Results, Row
 
 _NAMED = 5
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """A number with a true minus sign; never minus zero."""
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
 
 
 def findings(results: Results) -> list[str]:
@@ -58,12 +49,7 @@ def change(first: Row, second: Row, name: str) -> str:
     low, high = difference_interval((first[f"{name}_count"], first["n"]), (second[f"{name}_count"], second["n"]))
     ratio = f"{after / before:.2f} times as many" if before else ("more" if after else "no change")
     certain = "" if low > 0 or high < 0 else ", which chance may explain"
-    return f"{ratio}; difference {_points(low)} to {_points(high)} points (95 %){certain}"
-
-
-def _points(fraction: float) -> str:
-    text = signed(100 * fraction, 1)
-    return text if text.startswith("−") else f"+{text}"
+    return f"{ratio}; difference {points(low)} to {points(high)} points (95 %){certain}"
 
 
 def discoveries(results: Results) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a worker with a potential is asked for: stages as functions of a table, the potential and JSON values."""
+"""What a worker with a potential answers: stages as functions of a table, the potential and JSON values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.stages import properties as properties_stage
 from crystalformer_rl.stages import relax as relax_stage
 
-RELAX = "crystalformer_rl.stages.answers:relax"
-PROPERTIES = "crystalformer_rl.stages.answers:properties"
-RECOMPUTE = "crystalformer_rl.stages.answers:recompute"
-"""Names by which `PotentialWorker` asks."""
-
 Advance = Callable[[int], object] | None
 
 
@@ -28,7 +23,7 @@ def relax(
     return relax_stage.relax(table, potential, RelaxSettings(**settings), symprec=symprec, advance=advance)
 
 
-def properties(table: pa.Table, potential: Potential, models: str, advance: Advance = None) -> pa.Table:
+def predict(table: pa.Table, potential: Potential, models: str, advance: Advance = None) -> pa.Table:
     """The stage `properties` with the models in the file `models`."""
     return properties_stage.properties(table, models, potential, advance=advance)
 

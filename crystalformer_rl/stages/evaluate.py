@@ -16,10 +16,9 @@ from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.identity import PotentialIdentity
-from crystalformer_rl.stages.answers import PROPERTIES as ASK_PROPERTIES
-from crystalformer_rl.stages.answers import RECOMPUTE, RELAX
 from crystalformer_rl.stages.hull import hull
 from crystalformer_rl.stages.novelty import novelty
+from crystalformer_rl.stages.questions import PREDICT, RECOMPUTE, RELAX
 from crystalformer_rl.tables.column import Column, pick
 from crystalformer_rl.tables.discovery_columns import NOVELTY
 from crystalformer_rl.tables.energy_columns import HULL, REFERENCE, RELAXED
@@ -93,7 +92,7 @@ def evaluate(
         joined["novelty"] = novelty(joined["relaxed"], reference, advance=told("novelty"))
     if "properties" not in joined and models is not None:
         asked, relaxed = _worker(worker, "properties"), joined["relaxed"]
-        joined["properties"] = asked.map(ASK_PROPERTIES, relaxed, PROPERTIES, advance=told("properties"), models=str(models))
+        joined["properties"] = asked.map(PREDICT, relaxed, PROPERTIES, advance=told("properties"), models=str(models))
     table = evaluated(crystals, StageTables(**joined), policy, stable_below)
     return Evaluation(table, metrics(table, stable_below), joined)
 

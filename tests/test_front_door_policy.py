@@ -1,0 +1,52 @@
+"""Policies in a session: sampling, likelihoods and fine-tuning by name, beside a worker that has the potential."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+import crystalformer_rl as cf
+from crystalformer_rl.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def policy() -> cf.Policy:
+    return cf.load_policy("embedded")
+
+
+def test_samples_have_the_formula_and_depend_on_seed_and_number_alone(policy: cf.Policy) -> None:
+    crystals = policy.sample(6, seed=1, formula="Li3YCl6", progress=False)
+    assert set(crystals["formula"]) == {"Li3YCl6"}
+    later = policy.sample(3, seed=1, offset=3, formula="Li3YCl6", progress=False)
+    assert later["id"].tolist() == crystals["id"].tolist()[3:]
+    np.testing.assert_array_equal(later["log_prob"], crystals["log_prob"][3:])
+    with pytest.raises(InputError, match="'Xx' is not an element symbol"):
+        policy.sample(1, elements=["Xx"])
+    found = policy.log_prob(crystals)
+    np.testing.assert_allclose(found["log_prob"], crystals["log_prob"], atol=2e-3)
+    assert policy.log_prob([bulk("Si")])["status"].tolist() == ["ok"]
+
+
+def test_a_policy_comes_back_from_its_file(policy: cf.Policy, tmp_path: Path) -> None:
+    policy.save(tmp_path / "policy.safetensors")
+    again = cf.load_policy(tmp_path / "policy.safetensors")
+    assert again.card == policy.card
+    first, second = (p.sample(2, seed=3, progress=False)["log_prob"] for p in (policy, again))
+    np.testing.assert_array_equal(first, second)
+    with pytest.raises(InputError, match="neither a resource nor an existing path"):
+        cf.load_policy("nothing")
+
+
+def test_a_short_fine_tuning_moves_the_policy(policy: cf.Policy) -> None:
+    tuned = cf.finetune(policy, updates=1, rounds=2, batch=8, inner_epochs=1, progress=False)
+    assert tuned.updates["update"].tolist() == [1, 2]
+    assert len(tuned.crystals) == 16
+    assert tuned.crystals["reward"].notna().all()
+    assert tuned.policy.card["updates"] == 2
+    moved = np.abs(np.asarray(tuned.policy.network.head.b) - np.asarray(policy.network.head.b)).max()
+    assert moved > 0
+    with pytest.raises(InputError, match="'algorithm' is wrong: 'pppo' is not an objective; did you mean 'ppo'"):
+        cf.finetune(policy, algorithm="pppo")
