@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,8 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from ase.calculators.calculator import Calculator
-from ase.calculators.lj import LennardJones
 from potential_examples import perovskite, quartz, rock_salt, rutile, two_close_atoms
 
 from crystalformer_rl.crystal.prototype import kind
@@ -119,7 +115,7 @@ def test_the_worker_predicts_properties(chgnet: Potential, models: str) -> None:
 def test_properties_come_from_the_potential_that_their_models_learned_from(models: str, tests_importable: None) -> None:
     table = table_of([primitive(rock_salt())])
     with (
-        PotentialWorker("ase:test_scoring:lennard_jones") as other,
+        PotentialWorker("ase:calculators:lennard_jones") as other,
         PotentialWorker("chgnet") as own,
     ):
         assert figures_of(other, table, "properties", models).equals(figures_of(own, table, "properties", models))
@@ -135,12 +131,12 @@ def test_models_that_are_none_are_refused_before_any_work(tmp_path: Path) -> Non
 
 
 def test_a_worker_that_always_dies_is_one_clear_error(tests_importable: None) -> None:
-    with PotentialWorker("ase:test_scoring:deadly") as worker, pytest.raises(InputError, match="ended twice"):
+    with PotentialWorker("ase:calculators:deadly") as worker, pytest.raises(InputError, match="ended twice"):
         figures_of(worker, table_of([primitive(rock_salt())]))
 
 
 def test_a_crystal_that_kills_its_worker_is_found_and_the_others_are_answered(tests_importable: None) -> None:
-    with PotentialWorker("ase:test_scoring:deadly_to_quartz") as worker:
+    with PotentialWorker("ase:calculators:deadly_to_quartz") as worker:
         found = figures_of(worker, table_of([primitive(s) for s in (rock_salt(), rutile(), quartz(), perovskite())]))
         assert found.column("id").to_pylist() == ["c0", "c1", "c2", "c3"]
         assert found.column("status").to_pylist() == ["ok", "ok", "out_of_memory", "ok"]
@@ -154,61 +150,14 @@ def test_a_crystal_that_kills_its_worker_is_found_and_the_others_are_answered(te
 
 def test_what_a_calculator_cannot_do_is_said_in_a_sentence(tests_importable: None) -> None:
     table = table_of([primitive(rock_salt())])
-    with PotentialWorker("ase:test_scoring:without_forces") as worker:
+    with PotentialWorker("ase:calculators:without_forces") as worker:
         with pytest.raises(InputError, match="gives no forces"):
             figures_of(worker, table, "force")
         assert figures_of(worker, table).column("energy").to_pylist() == [-0.5]
 
 
-def _deadly(to: Any) -> Any:
-    """A calculator that takes its process with it, as a system short of memory does."""
-
-    class Deadly(Calculator):
-        implemented_properties = ("energy", "forces", "stress")
-
-        def calculate(self, atoms: Any, *args: Any, **kwargs: Any) -> None:
-            if to(atoms):
-                os.kill(os.getpid(), signal.SIGKILL)
-            self.results = {"energy": -1.0, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
-
-    return Deadly()
-
-
-def deadly() -> Any:
-    """Deadly to all."""
-    return _deadly(lambda _: True)
-
-
-def deadly_to_quartz() -> Any:
-    """Deadly to crystals with silicon."""
-    return _deadly(lambda atoms: 14 in atoms.numbers)
-
-
-def without_forces() -> Any:
-    """A calculator that knows only energies."""
-
-    class OnlyEnergy(Calculator):
-        implemented_properties = ("energy",)
-
-        def calculate(self, *args: Any, **kwargs: Any) -> None:
-            self.results = {"energy": -1.0}
-
-    return OnlyEnergy()
-
-
-def lennard_jones() -> LennardJones:
-    """A calculator with a smooth cutoff."""
-    return LennardJones(sigma=2.2, epsilon=0.2, rc=6.0, smooth=True)
-
-
-def noisy() -> LennardJones:
-    """A calculator that prints where Arrow streams flow."""
-    print("good morning")
-    return lennard_jones()
-
-
 def test_prints_of_libraries_do_not_reach_the_stream(tests_importable: None) -> None:
-    with PotentialWorker("ase:test_scoring:noisy") as worker:
+    with PotentialWorker("ase:calculators:noisy") as worker:
         assert figures_of(worker, table_of([primitive(rock_salt())])).column("status").to_pylist() == ["ok"]
 
 
@@ -410,5 +359,5 @@ def test_open_scoring_refuses_what_does_not_belong_together(root: Path, tmp_path
         (RewardSettings(terms=[TermSettings(term="novelty")]), str(tmp_path / "reference.parquet"), "can be called new")
     )
     for settings, path, says in cases:
-        with pytest.raises(InputError, match=says), open_scoring(settings, "ase:test_scoring:lennard_jones", path, None, 1):
+        with pytest.raises(InputError, match=says), open_scoring(settings, "ase:calculators:lennard_jones", path, None, 1):
             pass

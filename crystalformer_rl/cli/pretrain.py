@@ -85,7 +85,7 @@ def command(tokens: str, out: str, config: str | None, checkpoint: str | None, c
 
 
 def _draw_curve(path: Path, records: list[Any]) -> None:
-    from crystalformer_rl.report.learning_curve import learning_curve
+    from crystalformer_rl.plotting.learning_curve import learning_curve
     from crystalformer_rl.tables.parquet import atomic_path
 
     columns = ([getattr(r, name) for r in records] for name in ("epoch", "training_nll", "held_out_nll", "seconds"))

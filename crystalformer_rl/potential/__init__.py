@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from crystalformer_rl.errors import InputError
@@ -23,13 +24,13 @@ def load(name: str, threads: int | None = 1) -> Potential:
     found, argument = find(name)
     module, _, maker = found.maker.partition(":")
     try:
-        import torch
-
-        if threads is not None:
-            torch.set_num_threads(threads)
-        potential: Potential = getattr(importlib.import_module(module), maker)(argument)
+        made = getattr(importlib.import_module(module), maker)
+        potential: Potential = made(argument)
     except ModuleNotFoundError as error:
         raise InputError(
             f"the potential '{name}' needs the package '{error.name}'; install crystalformer-rl[potential]."
         ) from error
+    torch = sys.modules.get("torch")  # a potential without it need not wait for its import
+    if torch is not None and threads is not None:
+        torch.set_num_threads(threads)
     return potential

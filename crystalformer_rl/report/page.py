@@ -13,8 +13,8 @@ import numpy as np
 from crystalformer_rl import __version__
 from crystalformer_rl.discovery.known_structures import LEVELS
 from crystalformer_rl.formatting import percent, signed
+from crystalformer_rl.plotting.page_charts import Point, curve, histogram, mark, scatter
 from crystalformer_rl.reference.identity import PotentialIdentity
-from crystalformer_rl.report.charts import Point, curve, histogram, mark, scatter
 from crystalformer_rl.report.results import Results, Row, from_json
 from crystalformer_rl.report.words import caveats, change, discoveries, threshold
 from crystalformer_rl.tables.discovery_columns import METRICS
@@ -134,7 +134,7 @@ def _histograms(results: Results) -> list[str]:
         series, words = [], []
         for i, policy in enumerate(results.policies, start=1):
             rows = results.crystals.get(policy, [])
-            series.append((f"series-{i}", _known(rows, name), len(rows)))
+            series.append((f"c{i}", _known(rows, name), len(rows)))
             words.append(f"{policy}: {_quartiles(_known(rows, name))}")
         threshold = results.metrics[results.policies[0]]["stability_threshold"]
         description = f"Histogram of energy above hull {when}. {'; '.join(words)}."
@@ -172,11 +172,11 @@ def _curves(updates: list[Row]) -> list[str]:
 
     panels: tuple[tuple[str, str, float, Row], ...] = (
         ("reward_mean", "mean reward ± std", 1.0, {"spread": column("reward_std")}),
-        ("kl", "KL from the base policy, nat", 1.0, {"css": "series-2", "spread": column("kl_standard_error")}),
-        ("stable_fraction", "stable, % of sampled", 100.0, {"css": "series-3", "zero": True}),
-        ("entropy", "entropy, nat", 1.0, {"css": "series-2"}),
-        ("unique_fraction", "distinct, % of sampled", 100.0, {"css": "series-3", "zero": True}),
-        ("failed_fraction", "failed, % of sampled", 100.0, {"css": "series-3", "zero": True}),
+        ("kl", "KL from the base policy, nat", 1.0, {"colour": "c2", "spread": column("kl_standard_error")}),
+        ("stable_fraction", "stable, % of sampled", 100.0, {"colour": "c3", "zero": True}),
+        ("entropy", "entropy, nat", 1.0, {"colour": "c2"}),
+        ("unique_fraction", "distinct, % of sampled", 100.0, {"colour": "c3", "zero": True}),
+        ("failed_fraction", "failed, % of sampled", 100.0, {"colour": "c3", "zero": True}),
     )
     charts = []
     for name, label, factor, more in panels:

@@ -10,9 +10,9 @@ import pyarrow as pa
 from crystalformer_rl.comparison.arms import Arm, arms_table, summaries
 from crystalformer_rl.comparison.curves import base_level, curves_table
 from crystalformer_rl.comparison.document import document
-from crystalformer_rl.comparison.picture import picture
 from crystalformer_rl.comparison.run import Run
 from crystalformer_rl.comparison.top import top_table
+from crystalformer_rl.plotting.arm_curves import arm_curves
 
 
 class Comparison(NamedTuple):
@@ -29,4 +29,4 @@ def compare(runs: Sequence[Run]) -> Comparison:
     arms, curves, top = arms_table(runs), curves_table(runs), top_table(runs)
     tables = {"arms": arms, "curves": curves} | ({"top": top} if top is not None else {})
     found = summaries(arms)
-    return Comparison(tables, document(runs, found, arms, top), picture(curves, base_level(runs)), found)
+    return Comparison(tables, document(runs, found, arms, top), arm_curves(curves, base_level(runs)), found)

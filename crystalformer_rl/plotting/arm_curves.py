@@ -2,57 +2,36 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.ticker
 import numpy as np
 import pyarrow as pa
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from crystalformer_rl.intervals import Estimate, mean
+from crystalformer_rl.plotting.style import COLOURS, FAINT, GREY, standalone, svg_file
 
-# M. Okabe and K. Ito's colours, told apart by all kinds of sight; yellow is too pale for a line on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4a9c", "#7a5c3e")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
-_GREY, _TEXT = "#8a8a8a", "#333333"
 _PANELS = (
     ("stable_fraction", "Stable as sampled", "% of sampled", 100.0),
     ("sun_fraction", "Stable, unique and new (S.U.N.)", "% of sampled", 100.0),
     ("reward_mean", "Reward", "mean reward", 1.0),
 )
-_STYLE: Any = {
-    "svg.fonttype": "path",
-    "svg.hashsalt": "comparison",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": _TEXT,
-    "axes.labelcolor": _TEXT,
-    "axes.edgecolor": _GREY,
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 _SMALLEST_GAP = 0.062
 """Between the middles of two labels, as a share of the panel's height."""
 
 
-def picture(curves: pa.Table, base: Mapping[str, Estimate]) -> str:
+def arm_curves(curves: pa.Table, base: Mapping[str, Estimate]) -> str:
     """Three panels: stable fraction, S.U.N., reward; one colour an arm, bands over seeds, the base policy as a grey line."""
     arms = _by_arm(curves)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(12.6, 3.9), layout="constrained", facecolor="white")
+    with standalone(12.6, 3.9) as figure:
         for axes, (name, title, label, factor) in zip(figure.subplots(1, 3), _PANELS, strict=True):
             _panel(axes, arms, name, factor, base.get(name))
             axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
             axes.set_ylabel(label)
             axes.set_xlabel("evaluations of the potential")
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()
+        return svg_file(figure, "comparison")
 
 
 def _by_arm(curves: pa.Table) -> dict[str, list[list[dict[str, Any]]]]:
@@ -69,10 +48,10 @@ def _panel(
     labels = []
     end = max((row["evaluations"] for seeds in arms.values() for rows in seeds for row in rows), default=0)
     if base is not None:
-        axes.axhline(factor * base.value, color=_GREY, linewidth=1.4, zorder=1)
+        axes.axhline(factor * base.value, color=GREY, linewidth=1.4, zorder=1)
         if base.low is not None and base.high is not None:
-            axes.axhspan(factor * base.low, factor * base.high, color=_GREY, alpha=0.18, linewidth=0, zorder=0)
-        labels.append((factor * base.value, "base", _GREY))
+            axes.axhspan(factor * base.low, factor * base.high, color=GREY, alpha=0.18, linewidth=0, zorder=0)
+        labels.append((factor * base.value, "base", GREY))
     for number, (arm, seeds) in enumerate(arms.items()):
         colour = COLOURS[number % len(COLOURS)]
         spent, middle, low, high = _over_seeds(seeds, name)
@@ -85,9 +64,8 @@ def _panel(
             labels.append((factor * level, arm, colour))
     axes.set_xlim(0, end or 1)
     axes.xaxis.set_major_formatter(_thousands)
-    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
-    axes.yaxis.grid(True, color="#e6e6e6", linewidth=0.7)
-    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.grid(True, color=FAINT, linewidth=0.7)
     _heights(axes, labels, factor == 100.0)
     _label(axes, labels)
 
@@ -145,7 +123,7 @@ def _label(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
             xytext=(1.045, place),
             xycoords="axes fraction",
             textcoords="axes fraction",
-            color=colour if colour != _GREY else "#6a6a6a",
+            color=colour if colour != GREY else "#6a6a6a",
             va="center",
             fontsize=9,
             fontweight="bold",
