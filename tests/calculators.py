@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 import numpy as np
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
 
 
@@ -56,3 +56,25 @@ def noisy() -> LennardJones:
     """A calculator that prints where Arrow streams flow."""
     print("good morning")
     return lennard_jones()
+
+
+def failing_for_salt() -> Any:
+    """A calculator that sets itself up for each kind of crystal, breaks down half-way at chlorine and has odd parameters."""
+
+    class Failing(Calculator):
+        implemented_properties = ("energy", "forces", "stress")
+
+        def calculate(self, atoms: Any = None, properties: Any = (), system_changes: Any = all_changes) -> None:
+            super().calculate(atoms, properties, system_changes)
+            if "numbers" in system_changes and 17 in atoms.numbers:
+                raise AssertionError("no parameters for chlorine")
+            self.results = {"energy": -len(atoms), "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
+
+    calculator = Failing()
+    calculator.parameters.update({("a", 1): object(), "table": np.arange(2000.0)})
+    return calculator
+
+
+def without_settings() -> Any:
+    """A calculator whose surroundings are not set up."""
+    raise ValueError("the variable PROGRAM is not set")

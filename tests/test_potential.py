@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from ase.calculators.lj import LennardJones
 from potential_examples import (
     from_parameters,
     lonely_atom,
@@ -34,47 +33,6 @@ from crystalformer_rl.reference.identity import Corrections, Functional, Potenti
 from crystalformer_rl.tables.status import STATUSES
 
 OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), rutile(), perovskite(), quartz()))]
-
-
-def lennard_jones() -> LennardJones:
-    """A calculator with a smooth cutoff, named by the tests' import path."""
-    return LennardJones(sigma=2.2, epsilon=0.2, rc=6.0, smooth=True)
-
-
-def without_forces() -> Any:
-    """A calculator that knows only energies."""
-    from ase.calculators.calculator import Calculator
-
-    class OnlyEnergy(Calculator):
-        implemented_properties = ("energy",)
-
-        def calculate(self, *args: Any, **kwargs: Any) -> None:
-            self.results = {"energy": -1.0}
-
-    return OnlyEnergy()
-
-
-def failing_for_salt() -> Any:
-    """A calculator that sets itself up for each kind of crystal, breaks down half-way at chlorine and has odd parameters."""
-    from ase.calculators.calculator import Calculator, all_changes
-
-    class Failing(Calculator):
-        implemented_properties = ("energy", "forces", "stress")
-
-        def calculate(self, atoms: Any = None, properties: Any = (), system_changes: Any = all_changes) -> None:
-            super().calculate(atoms, properties, system_changes)
-            if "numbers" in system_changes and 17 in atoms.numbers:
-                raise AssertionError("no parameters for chlorine")
-            self.results = {"energy": -len(atoms), "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6)}
-
-    calculator = Failing()
-    calculator.parameters.update({("a", 1): object(), "table": np.arange(2000.0)})
-    return calculator
-
-
-def without_settings() -> Any:
-    """A calculator whose surroundings are not set up."""
-    raise ValueError("the variable PROGRAM is not set")
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +141,7 @@ def test_identities_tell_models_apart(mace_file: Path) -> None:
 # --- the laws -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["chgnet", "chgnet-r2scan", "mace", "ase:test_potential:lennard_jones"])
+@pytest.mark.parametrize("name", ["chgnet", "chgnet-r2scan", "mace", "ase:calculators:lennard_jones"])
 def test_potentials_keep_the_contract(name: str, mace_file: Path) -> None:
     potential = load(f"mace:{mace_file}" if name == "mace" else name)
     assert isinstance(potential, Potential)
@@ -400,23 +358,23 @@ def test_a_file_of_any_kind_is_no_mace_model(tmp_path: Path) -> None:
 
 
 def test_whatever_a_calculator_raises_is_the_status_of_its_crystal(caplog: pytest.LogCaptureFixture) -> None:
-    potential = load("ase:test_potential:failing_for_salt")
+    potential = load("ase:calculators:failing_for_salt")
     salt, other = primitive(rock_salt()), primitive(rutile())
     # twice: the second salt must not be taken up where the first one broke down
     outcomes = potential.evaluate([other, salt, primitive(rock_salt(5.6)), other])
     assert outcomes[1:3] == ["potential_failed"] * 2
     assert [o.energy for o in outcomes if isinstance(o, Evaluation)] == [-1.0, -1.0]
     assert [record.getMessage() for record in caplog.records] == [
-        "ase:test_potential:failing_for_salt cannot evaluate a crystal (AssertionError: no parameters for chlorine)"
+        "ase:calculators:failing_for_salt cannot evaluate a crystal (AssertionError: no parameters for chlorine)"
     ]
-    again = load("ase:test_potential:failing_for_salt")
+    again = load("ase:calculators:failing_for_salt")
     assert again.identity == potential.identity  # though its object lies elsewhere
     with pytest.raises(InputError, match="PROGRAM is not set"):
-        load("ase:test_potential:without_settings")
+        load("ase:calculators:without_settings")
 
 
 def test_a_calculator_without_forces_is_refused() -> None:
-    potential = load("ase:test_potential:without_forces")
+    potential = load("ase:calculators:without_forces")
     assert energies(potential, [primitive(rock_salt())])[0].energy == -0.5
     with pytest.raises(InputError, match="forces or stress"):
         potential.evaluate([primitive(rock_salt())], forces=True)
@@ -482,7 +440,7 @@ def test_the_command_counts_what_a_small_reference_has(tmp_path: Path) -> None:
         pa.table(rows | {"id": ["salt", "rutile", "strange"], "dft_e_above_hull": above}), tmp_path / "in.parquet"
     )
     (tmp_path / "elements.json").write_text(json.dumps(dict.fromkeys(("Na", "Cl", "Ti", "O"), -1.0)))
-    calculator, made = ["--potential", "ase:test_potential:lennard_jones"], str(tmp_path / "reference.parquet")
+    calculator, made = ["--potential", "ase:calculators:lennard_jones"], str(tmp_path / "reference.parquet")
     arguments = [str(tmp_path / "in.parquet"), "--elemental-energies", str(tmp_path / "elements.json"), *calculator]
     run = CliRunner().invoke(
         reference.command, [*arguments, "--max-evaluations", "1", "--out", made], catch_exceptions=False

@@ -121,7 +121,12 @@ def test_pretrain_command(tmp_path):
     assert sum(card["space_group_counts"]) == card["training_crystals"]
     assert read_table(tmp_path / "p.curve.parquet").num_rows == 2
     picture = ElementTree.parse(tmp_path / "p.curve.svg").getroot()
-    assert len(picture.findall("{http://www.w3.org/2000/svg}path")) == 2
+    words = [g.get("id") for g in picture.iter("{http://www.w3.org/2000/svg}g")]
+    best = read_table(tmp_path / "p.curve.parquet").num_rows
+    assert words.count("legend_1") == 1
+    lines = [path.get("d", "") for path in picture.iter("{http://www.w3.org/2000/svg}path") if path.get("clip-path")]
+    # Training and held out, a point an epoch each; grid and the mark of the best are lines of two points too.
+    assert sum(line.split().count("M") == 1 and line.split().count("L") == best - 1 for line in lines) >= 2
     assert not (tmp_path / "p.safetensors.state").exists()
 
 

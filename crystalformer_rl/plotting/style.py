@@ -29,7 +29,7 @@ PAGE = {
 }
 """Colours that stand for a page's own, by the names of its CSS variables; nothing else is drawn in them."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": TEXT,
@@ -43,9 +43,9 @@ _STYLE: dict[str, Any] = {
     "axes.unicode_minus": True,
     "path.simplify": False,
 }
-_ON_PAGE: dict[str, Any] = {
+_ON_PAGE: Any = {
     "svg.fonttype": "none",
-    "font.size": 8,
+    "font.size": 12,
     "text.color": PAGE["text"],
     "axes.labelcolor": PAGE["text"],
     "axes.edgecolor": PAGE["muted"],
@@ -95,7 +95,8 @@ def svg_element(figure: Figure, description: str, titles: dict[str, str] | None 
     for name, words in (titles or {}).items():
         inner = inner.replace(f'<g id="{name}">', f"<g><title>{escape(words)}</title>", 1)
     # Charts of one page must not share names; those that are referred to are digests of what they hold.
-    inner = re.sub(r'<g id="[^"]*">', "<g>", inner)
+    inner = re.sub(r'<g id="[^"]*"/>\s*', "", inner)
+    inner = re.sub(r'<g id="[^"]*">', "<g>", inner).replace("xlink:href", "href")
     for name, colour in PAGE.items():
         inner = inner.replace(colour, f"var(--{name})")
     inner = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, sans-serif", inner)
