@@ -52,10 +52,13 @@ class _CallableRoom(ModuleType):
     """A package of the project that can be called: the function of the front door that has its name."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.__wrapped__(*arguments, **options)
+
+    @property
+    def __wrapped__(self) -> Any:
+        """The function itself, whose arguments and words `help` and notebooks show."""
         name = self.__name__.rpartition(".")[2]
-        return getattr(importlib.import_module(f"{__name__}.front_door.{_CALLABLE_ROOMS[name]}"), name)(
-            *arguments, **options
-        )
+        return getattr(importlib.import_module(f"{__name__}.front_door.{_CALLABLE_ROOMS[name]}"), name)
 
 
 class _Package(ModuleType):

@@ -10,6 +10,7 @@ from ase.build import bulk
 
 import crystalformer_rl as cf
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.front_door.workers import worker
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,31 @@ def test_samples_have_the_formula_and_depend_on_seed_and_number_alone(policy: cf
     assert policy.log_prob([bulk("Si")])["status"].tolist() == ["ok"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"n": 0}, "'n' is 0"),
+        ({"n": 2.5}, "'n' is 2.5"),
+        ({"seed": -1}, "'seed' is -1"),
+        ({"offset": -3}, "'offset' is -3"),
+        ({"temperature": 0}, "'temperature' is 0"),
+        ({"top_p": 2.0}, "'top_p' is 2.0"),
+        ({"site_elements": {"!": ["Na"]}}, "'!' is not a Wyckoff letter"),
+    ],
+)
+def test_requests_out_of_bounds_are_one_sentence(policy: cf.Policy, asked: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        policy.sample(**{"n": 1, "progress": False, **asked})  # type: ignore[arg-type]
+
+
+def test_likelihoods_of_tokens_alone_are_those_of_the_samples(policy: cf.Policy) -> None:
+    samples = policy.sample(4, seed=2, elements="Na, Cl", progress=False)
+    names = ["id", "space_group", "wyckoff", "elements", "site_frac_coords", "lattice_parameters"]
+    tokens = samples[names].rename(columns={"site_frac_coords": "frac_coords"})
+    np.testing.assert_array_equal(policy.log_prob(tokens)["log_prob"], policy.log_prob(samples)["log_prob"])
+    assert {z for numbers in samples["atomic_numbers"] for z in numbers} <= {11, 17}
+
+
 def test_a_policy_comes_back_from_its_file(policy: cf.Policy, tmp_path: Path) -> None:
     policy.save(tmp_path / "policy.safetensors")
     again = cf.load_policy(tmp_path / "policy.safetensors")
@@ -41,7 +67,13 @@ def test_a_policy_comes_back_from_its_file(policy: cf.Policy, tmp_path: Path) ->
 
 
 def test_a_short_fine_tuning_moves_the_policy(policy: cf.Policy) -> None:
+    # The session's worker scores, and goes on afterwards.
+    before = worker("chgnet")
+    assert before.identity.name
+    assert before._process is not None
+    pid = before._process.pid
     tuned = cf.finetune(policy, updates=1, rounds=2, batch=8, inner_epochs=1, progress=False)
+    assert worker("chgnet")._process.pid == pid  # type: ignore[union-attr]
     assert tuned.updates["update"].tolist() == [1, 2]
     assert len(tuned.crystals) == 16
     assert tuned.crystals["reward"].notna().all()

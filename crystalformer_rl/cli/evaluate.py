@@ -10,6 +10,8 @@ import click
 
 from crystalformer_rl.cli.console import StageProgress, count_words, say, summarize
 from crystalformer_rl.cli.options import json_option, out_folder_option, potential_option, reference_option
+from crystalformer_rl.crystal.encode import SYMPREC
+from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 
 
 @click.command()
@@ -85,18 +87,14 @@ def command(
             sampled, reference, worker, given=given, models=models, policy=name, stable_below=stable_below, progress=bars
         )
     folder = Path(out)
-    made = {"potential": potential_name}
     for stage, table in result.stages.items():
         if not paths[stage]:
             path = folder / f"{stage}.parquet"
-            inputs = (
-                list(crystals)
-                if stage == "relaxed"
-                else [*paths["relaxed"], *([] if stage == "properties" else [reference])]
-            )
+            read = {"relaxed": list(crystals), "properties": [*paths["relaxed"], str(models)]}
+            inputs = read.get(stage, [*paths["relaxed"], reference])
             record = {key: value for key, value in record_of(table).items() if key != "stage"}
-            parameters = made if stage == "relaxed" else {}
-            write_table(path, table, provenance(record_of(table)["stage"], parameters, inputs, **record))
+            parameters = _PARAMETERS[stage] | ({"potential": potential_name} if stage == "relaxed" else {})
+            write_table(path, table, provenance(_COMMANDS.get(stage, stage), parameters, inputs, **record))
             paths[stage] = [str(path)]
     energies = record_of(result.stages["hull"]).get("potential")
     inputs = [*crystals, *(path for found in paths.values() for path in found), reference]
@@ -108,6 +106,17 @@ def command(
     summary = summarize(statuses, str(folder), policy=row["policy"], **{name: row[f"{name}_count"] for name in _COUNTS})
     say(summary, _words(summary, statuses), as_json)
 
+
+_COMMANDS = {"relaxed": "relax"}
+"""Stages whose commands have another name than their tables."""
+
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "relaxed": {**RelaxSettings().model_dump(), "symprec": SYMPREC, "batch_size": BATCH_SIZE},
+    "hull": {"assume_same_potential": False},
+    "novelty": {},
+    "properties": {},
+}
+"""What the commands of the stages record of themselves, run with their defaults as here."""
 
 _COUNTS = ("valid", "stable_initial", "stable", "suspect", "unique", "novel", "rediscovered", "sun_initial", "sun")
 

@@ -8,7 +8,8 @@ import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
 from crystalformer_rl.cli.options import json_option, out_option, potential_option, setting_option
-from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.crystal.encode import SYMPREC
+from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 @setting_option(RelaxSettings, "fmax")
 @setting_option(RelaxSettings, "smax")
 @setting_option(RelaxSettings, "free")
-@click.option("--symprec", default=0.01, show_default=True, type=click.FloatRange(0, min_open=True),
+@click.option("--symprec", default=SYMPREC, show_default=True, type=click.FloatRange(0, min_open=True),
               help="Å; tolerance of the symmetry search, for crystals that come without tokens.")  # fmt: skip
-@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Crystals relaxed at a time.")
+@click.option(
+    "--batch-size", default=BATCH_SIZE, show_default=True, type=click.IntRange(1), help="Crystals relaxed at a time."
+)
 @json_option
 def command(
     crystals: tuple[str, ...],

@@ -8,6 +8,7 @@ import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
 from crystalformer_rl.cli.options import json_option, out_option
+from crystalformer_rl.crystal.encode import SYMPREC
 
 
 @click.command("tokenize")
@@ -19,7 +20,7 @@ from crystalformer_rl.cli.options import json_option, out_option
     type=float,
     help="Leave out crystals above this, eV/atom, or without a value in (dft_)e_above_hull.",
 )
-@click.option("--symprec", default=0.01, show_default=True, help="Å; how far atoms may be from their symmetric places.")
+@click.option("--symprec", default=SYMPREC, show_default=True, help="Å; how far atoms may be from their symmetric places.")
 @json_option
 def command(
     crystals: tuple[str, ...], out: str, max_atoms: int | None, max_e_above_hull: float | None, symprec: float, as_json: bool

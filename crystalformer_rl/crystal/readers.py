@@ -21,7 +21,7 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, CRYSTALS_AND_TOKENS, STATUS
 from crystalformer_rl.tables.energy_columns import REFERENCE
-from crystalformer_rl.tables.parquet import read_table, with_types
+from crystalformer_rl.tables.parquet import read_table, with_required, with_types
 from crystalformer_rl.tables.status import Status
 
 _CSV_ID_COLUMNS = ("id", "material_id")
@@ -39,7 +39,7 @@ def read_crystals(paths: Sequence[str | Path], *, allow_empty: bool = False) -> 
     cannot be read at all raises InputError, as do ids that occur twice.
     """
     tables = [_read_one(Path(path), allow_empty) for path in paths]
-    table = tables[0] if len(tables) == 1 else _joined(tables, ", ".join(map(str, paths)))
+    table = tables[0] if len(tables) == 1 else joined(tables, ", ".join(map(str, paths)))
     ids = table.column("id").to_pylist()
     if len(set(ids)) != len(ids):
         twice = next(name for i, name in enumerate(ids) if name in ids[:i])
@@ -47,7 +47,8 @@ def read_crystals(paths: Sequence[str | Path], *, allow_empty: bool = False) -> 
     return table
 
 
-def _joined(tables: Sequence[pa.Table], source: str) -> pa.Table:
+def joined(tables: Sequence[pa.Table], source: str) -> pa.Table:
+    """The rows of several tables; a column that one lacks is null there. Raises InputError for types that do not fit."""
     try:
         return pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -94,11 +95,19 @@ def _entries_table(entries: list[DftEntry], source: str) -> pa.Table:
 
 
 def _from_parquet(path: Path, allow_empty: bool) -> pa.Table:
-    required = [column for column in CRYSTALS if column.name != "formula"]
-    table = read_table(path, required, allow_empty=allow_empty)
+    return checked_crystals(read_table(path, allow_empty=allow_empty), path)
+
+
+def checked_crystals(table: pa.Table, source: str | Path) -> pa.Table:
+    """A table that holds crystals, from a file or from memory, as `read_crystals` gives it.
+
+    It must have id, atomic_numbers, frac_coords (3N) and lattice (9, Å); columns that we know get their types, and formula
+    and status are added where they are missing. `source` names the table in the InputError that is raised otherwise.
+    """
+    table = with_required(table, [column for column in CRYSTALS if column.name != "formula"], source)
     if table.column("id").null_count:
-        raise InputError(f"{path}, column 'id': {table.column('id').null_count} rows have none; name every crystal.")
-    table = with_types(table, _KNOWN_COLUMNS, path)
+        raise InputError(f"{source}, column 'id': {table.column('id').null_count} rows have none; name every crystal.")
+    table = with_types(table, _KNOWN_COLUMNS, source)
     crystals, statuses = crystals_from_table(table)
     formulas = [c.formula if c is not None and s == Status.OK else None for c, s in zip(crystals, statuses, strict=True)]
     if "formula" not in table.column_names:

@@ -55,13 +55,14 @@ def evaluate(
     from crystalformer_rl.stages.evaluate import evaluate as stage
 
     table = crystals_table(structures)
-    with _Bars(table.num_rows, progress) as bars:
+    settings = _settings(relaxation)
+    with _Bars(table.num_rows, progress, twice="relaxed" if settings.free else "") as bars:
         found = stage(
             table,
             located(reference, "reference"),
             worker(potential),
             models=None if models is None else located(models, "properties"),
-            settings=_settings(relaxation),
+            settings=settings,
             policy=name,
             stable_below=stable_below,
             progress=bars,
@@ -86,14 +87,16 @@ def hull(
     *,
     reference: str | Path = "embedded",
     potential: str = "chgnet",
+    assume_same_potential: bool = False,
     progress: bool = True,
     **relaxation: Any,
 ) -> pd.DataFrame:
     """Formation energy and energy above the convex hull of a reference, eV/atom, negative below the hull.
 
-    A table of `relax`, or any with a column `energy` (total energy, eV/atom) and the record of its potential, is taken as it
-    is; structures are relaxed first, with `potential` and the settings in `relaxation`. Raises InputError where the energies
-    are not of the reference's potential.
+    Crystals that come with a column `energy` (total energy, eV/atom), as those of `relax` and `evaluate` do, are taken as
+    they are; the record of their potential must be the reference's, and where there is none, as in a table of one's own,
+    `assume_same_potential` says that they are of that potential. Other crystals are relaxed first, with `potential` and the
+    settings in `relaxation`. Raises InputError where the energies are not of the reference's potential.
     """
     from crystalformer_rl.stages.hull import hull as stage
 
@@ -102,13 +105,23 @@ def hull(
         table = _relaxed(table, potential, 0.01, progress, relaxation)
     elif relaxation:
         raise InputError("the crystals come with energies, so they are not relaxed; leave settings of relaxation out.")
-    return dataframe(stage(table, located(reference, "reference")))
+    with _Bars(table.num_rows, progress) as bars:
+        return dataframe(
+            stage(
+                {"the table": table},
+                located(reference, "reference"),
+                assume_same_potential=assume_same_potential,
+                advance=bars.of("hull"),
+            )
+        )
 
 
 def novelty(structures: Any, *, reference: str | Path = "embedded", progress: bool = True) -> pd.DataFrame:
     """Which structures are new, which were retrieved from the pretraining set, and which repeat an earlier one.
 
-    Structures are compared as they are; relax them first where they are not at rest.
+    Structures are compared as they are; relax them first where they are not at rest. The DataFrame has the columns novel,
+    rediscovered, match_id, match_role, known_level, unique, duplicate_of and status. Raises InputError for a file that is not
+    a reference.
     """
     from crystalformer_rl.stages.novelty import novelty as stage
 
@@ -120,7 +133,8 @@ def novelty(structures: Any, *, reference: str | Path = "embedded", progress: bo
 def properties(structures: Any, *, models: str | Path = "embedded", progress: bool = True) -> pd.DataFrame:
     """Band gap (eV), dielectric constants and their products, each with a standard deviation (`_std`).
 
-    The models learned from relaxed crystals. `applicability` above about 1 is extrapolation.
+    The models learned from relaxed crystals. `applicability` above about 1 is extrapolation. Raises InputError for a file that
+    holds no models, and where the installed potential has other weights than they learned from.
     """
     table = crystals_table(structures)
     with _Bars(table.num_rows, progress) as bars:
@@ -132,7 +146,10 @@ def properties(structures: Any, *, models: str | Path = "embedded", progress: bo
 
 
 def to_structures(table: pd.DataFrame | pa.Table) -> list[Structure | None]:
-    """A pymatgen Structure for each row of a table of crystals; None for a row that holds none."""
+    """A pymatgen Structure for each row of a table of crystals, a DataFrame or pyarrow's; None for a row that holds none.
+
+    Raises InputError for a table without atomic_numbers, frac_coords (3N) and lattice (9, Å).
+    """
     return structures_of(table)
 
 
@@ -140,7 +157,7 @@ def phase_diagram(system: str, *, reference: str | Path = "embedded") -> PhaseDi
     """Pymatgen's PhaseDiagram of the reference's entries in a chemical system such as `Li-P-S`; PDPlotter draws it.
 
     Energies are formation energies, eV a formula, from the reference's elements; an entry's name is its id in the
-    reference. Raises InputError for an unknown element, and for one that the reference has no energy for.
+    reference. Raises InputError where no element or an unknown one is named, and for one that the reference has no energy of.
     """
     from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
     from pymatgen.core import Composition
@@ -148,6 +165,8 @@ def phase_diagram(system: str, *, reference: str | Path = "embedded") -> PhaseDi
     from crystalformer_rl.reference.energies import read_energies
 
     symbols = [part for part in re.split(r"[-\s,]+", system) if part]
+    if not symbols:
+        raise InputError("no element is named; write a system such as Li-P-S.")
     found = read_energies(located(reference, "reference"))
     for symbol in symbols:
         if symbol not in ATOMIC_NUMBERS:
@@ -166,7 +185,7 @@ def phase_diagram(system: str, *, reference: str | Path = "embedded") -> PhaseDi
 def _relaxed(structures: Any, potential: str, symprec: float, progress: bool, relaxation: dict[str, Any]) -> pa.Table:
     table = crystals_table(structures)
     settings = _settings(relaxation)
-    with _Bars(table.num_rows, progress) as bars:
+    with _Bars(table.num_rows, progress, twice="relax" if settings.free else "") as bars:
         return worker(potential).map(
             RELAX, table, RELAXED, advance=bars.of("relax"), settings=settings.model_dump(), symprec=symprec
         )
@@ -180,10 +199,13 @@ def _settings(relaxation: dict[str, Any]) -> RelaxSettings:
 
 
 class _Bars:
-    """A progress bar a stage, in notebooks as on terminals; called with a stage and what it finished."""
+    """A progress bar a stage, in notebooks as on terminals; called with a stage and what it finished.
 
-    def __init__(self, total: int, shown: bool) -> None:
-        self._total, self._shown = total, shown
+    twice: the stage, if any, that goes over all crystals a second time.
+    """
+
+    def __init__(self, total: int, shown: bool, twice: str = "") -> None:
+        self._total, self._shown, self._twice = total, shown, twice
         self._bars: dict[str, tqdm] = {}
 
     def __enter__(self) -> _Bars:
@@ -191,7 +213,8 @@ class _Bars:
 
     def __call__(self, stage: str, finished: int) -> None:
         if stage not in self._bars:
-            self._bars[stage] = tqdm(total=self._total, desc=stage, unit="crystal", disable=not self._shown, leave=False)
+            total = self._total * (2 if stage == self._twice else 1)
+            self._bars[stage] = tqdm(total=total, desc=stage, unit="crystal", disable=not self._shown, leave=False)
         self._bars[stage].update(finished)
 
     def of(self, stage: str) -> Any:

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import pyarrow as pa
+from pydantic import Field
 from tqdm import tqdm
 
 from crystalformer_rl.config.loading import POLICY_SUFFIXES
 from crystalformer_rl.config.messages import validate
 from crystalformer_rl.crystal.elements import atomic_number
-from crystalformer_rl.crystal.inputs import crystals_table
+from crystalformer_rl.crystal.inputs import crystals_table, given_table
 from crystalformer_rl.crystal.wyckoff import LETTERS
+from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
 from crystalformer_rl.front_door.dataframes import dataframe
 from crystalformer_rl.front_door.places import located
+from crystalformer_rl.front_door.workers import worker
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.policy import checkpoint
 from crystalformer_rl.policy.request import MAX_ATOMS, Request
 from crystalformer_rl.policy.space_group_weights import space_group_weights
 from crystalformer_rl.policy.transformer import Policy as Network
 from crystalformer_rl.rewards.reward_settings import RewardSettings
+from crystalformer_rl.scoring.score import score_by
+from crystalformer_rl.settings import Integer, Number, Positive, Section, Seed
 from crystalformer_rl.stages import finetune as finetune_stage
 from crystalformer_rl.stages import log_prob as log_prob_stage
 from crystalformer_rl.stages import sample as sample_stage
 from crystalformer_rl.stages import tokenize as tokenize_stage
+from crystalformer_rl.tables.crystal_columns import TOKENS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,41 +74,76 @@ class Policy:
 
         formula: exactly this reduced formula; formula_units in the conventional cell (any by default), max_atoms in the
         primitive one. space_groups: only these, each alike; by default as often as in training. elements, forbidden: symbols.
-        wyckoff: the sites of one space group, such as ["1a", "1b", "3c"]; site_elements: {letter: symbols}. The DataFrame has
-        the crystals in their conventional cells (Å), tokens and log-probabilities (nats). Raises InputError for a
-        request that no space group can hold.
+        wyckoff: the sites of one space group, such as ["1a", "1b", "3c"]; site_elements: {letter: symbols}. temperature: below 1
+        more of the likely; top_p: letters and elements from the likeliest that hold this much. The DataFrame has the crystals
+        in their conventional cells (Å), tokens and log-probabilities (nats). Raises InputError for values out of bounds, and
+        for a request that no space group can hold.
         """
+        given = {"n": n, "seed": seed, "offset": offset, "formula_units": list(formula_units), "max_atoms": max_atoms}
+        asked: _Asked = validate(_Asked, {**given, "temperature": temperature, "top_p": top_p}, "sample")
         request = Request(
-            temperature=temperature,
-            top_p=top_p,
-            elements={atomic_number(symbol) for symbol in elements} or None,
-            forbidden={atomic_number(symbol) for symbol in forbidden},
-            site_elements={LETTERS.index(k) + 1: {atomic_number(s) for s in v} for k, v in (site_elements or {}).items()},
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            elements=_numbers(elements) or None,
+            forbidden=_numbers(forbidden),
+            site_elements={_letter(name): _numbers(symbols) for name, symbols in (site_elements or {}).items()},
             wyckoff=tuple(wyckoff),
             formula=formula,
-            formula_units=tuple(formula_units),
-            max_atoms=max_atoms,
+            formula_units=tuple(asked.formula_units),
+            max_atoms=asked.max_atoms,
         )
         weights = space_group_weights(self.card, self.source, tuple(space_groups))
-        with tqdm(total=n, desc="sample", unit="crystal", disable=not progress, leave=False) as bar:
+        with tqdm(total=asked.n, desc="sample", unit="crystal", disable=not progress, leave=False) as bar:
             found = sample_stage.sample(
-                self.network, n, weights, seed=seed, offset=offset, request=request, advance=bar.update
+                self.network, asked.n, weights, seed=asked.seed, offset=asked.offset, request=request, advance=bar.update
             )
         return dataframe(found.table)
 
     def log_prob(self, structures: Any) -> pd.DataFrame:
         """Log-probability (nats) of each structure given its space group: letters, coordinates, elements, lattice, sum.
 
-        structures: as everywhere, or a table of tokens or samples.
+        structures: as everywhere, or a table of tokens. Tokens that a table brings are taken, so that samples have the
+        log-probability with which they were drawn; for other crystals the symmetry is searched at 0.01 Å. A crystal that
+        the policy's places cannot hold has a status and nulls.
         """
-        table = crystals_table(structures)
-        if "wyckoff" not in table.column_names:
+        table = given_table(structures)
+        if table is None or not _has_tokens(table):
+            table = crystals_table(structures)
+        if not _has_tokens(table):
             table = tokenize_stage.tokenize(table)
         return dataframe(log_prob_stage.log_prob(table, self.network))
 
     def save(self, path: str | Path) -> None:
         """Write the policy to a .safetensors file, whole or not at all."""
         checkpoint.save_policy(path, self.network, self.card)
+
+
+class _Asked(Section):
+    """Numbers of a request, with their bounds."""
+
+    n: Integer = Field(ge=1)
+    seed: Seed
+    offset: Integer = Field(ge=0)
+    formula_units: list[Annotated[Integer, Field(ge=1)]]
+    max_atoms: Integer = Field(ge=1)
+    temperature: Positive
+    top_p: Number = Field(gt=0, le=1)
+
+
+def _numbers(symbols: str | Iterable[str]) -> set[int]:
+    """Atomic numbers of symbols; a text such as `Na, Cl` is several."""
+    return {atomic_number(name) for name in (re.findall(r"[^\s,]+", symbols) if isinstance(symbols, str) else symbols)}
+
+
+def _letter(name: str) -> int:
+    """A Wyckoff letter, 1 = a."""
+    if len(name) != 1 or name not in LETTERS:
+        raise InputError(f"'{name}' is not a Wyckoff letter; write one from a to z, or A.")
+    return LETTERS.index(name) + 1
+
+
+def _has_tokens(table: pa.Table) -> bool:
+    return {column.name for column in TOKENS} <= {*table.column_names}
 
 
 @dataclass(frozen=True)
@@ -136,25 +179,22 @@ def finetune(
     reward: terms, as the configuration's section `reward` has them; by default crystals earn minus their energy above the
     hull, between −0.1 and 1 eV/atom. settings: those of the section `finetune`, such as algorithm, updates, batch,
     learning_rate; `rounds` of so many updates run one after the other. stable_below: eV/atom above the hull, what imitation
-    and the tables call stable. Raises InputError for settings out of bounds, and where potential and reference do not
-    belong together.
+    and the tables call stable. The session's worker scores, so that a potential is loaded once. Raises InputError for
+    settings out of bounds, and where potential and reference do not belong together.
     """
-    import pyarrow as pa
-
-    from crystalformer_rl.scoring.score import open_scoring
-
     own: FinetuneSettings = validate(FinetuneSettings, {"rounds": 1, **settings}, "finetune")
     known = str(located(reference, "reference"))
     source = None if "space_group_counts" in policy.card else known
     weights = space_group_weights(policy.card, policy.source, own.space_groups, source)
     rounds: list[finetune_stage.Round] = []
+    score = score_by(worker(potential), _reward(reward), known, str(located(models, "properties")))
     bar = tqdm(total=own.rounds * own.updates, desc="fine-tune", unit="update", disable=not progress, leave=False)
 
     def told(row: dict[str, Any]) -> None:
         bar.update(1)
         bar.set_postfix_str(f"reward {row['reward_mean']:.3f}, stable {row['stable_fraction']:.0%}, KL {row['kl']:.2f}")
 
-    with bar, open_scoring(_reward(reward), potential, known, str(located(models, "properties")), None) as (score, _):
+    with bar:
         for number in range(1, own.rounds + 1):
             state = rounds[-1].state if rounds else None
             rounds.append(

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -16,10 +17,11 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.potential.frames import Kind, read_frame, write_frame
+from crystalformer_rl.potential.frames import Frame, Kind, read_frame, write_frame
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import Column
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
+from crystalformer_rl.tables.provenance import record_of, with_record
 from crystalformer_rl.tables.status import Status
 
 Advance = Callable[[int], object] | None
@@ -37,7 +39,8 @@ class PotentialWorker:
     crystal that kills is found: `out_of_memory` where the system ended the worker, else `potential_failed`. Where no worker
     answers at all, InputError says so. prepare: functions with options that will be asked for, tried before the first
     crystal. threads: of the worker (OMP_NUM_THREADS), by default what the environment says, else one; energies are the
-    same to rounding.
+    same to rounding. A question that is interrupted ends the worker, and the next one starts another; of several
+    threads that ask, one is answered at a time.
     """
 
     def __init__(self, name: str, *, prepare: Sequence[tuple[str, dict[str, Any]]] = (), threads: int | None = None) -> None:
@@ -46,6 +49,7 @@ class PotentialWorker:
         self._threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
         self._process: subprocess.Popen[bytes] | None = None
         self._identity: PotentialIdentity | None = None
+        self._alone = threading.RLock()
 
     def __enter__(self) -> PotentialWorker:
         self._start()
@@ -57,10 +61,11 @@ class PotentialWorker:
     @property
     def identity(self) -> PotentialIdentity:
         """Of the potential; the worker is started where it was not yet."""
-        if self._identity is None:
-            self._start()
-        assert self._identity is not None  # it has greeted
-        return self._identity
+        with self._alone:
+            if self._identity is None:
+                self._start()
+            assert self._identity is not None  # it has greeted
+            return self._identity
 
     def map(
         self, function: str, table: pa.Table, columns: Sequence[Column], *, advance: Advance = None, **options: Any
@@ -68,7 +73,8 @@ class PotentialWorker:
         """What `function`, `package.module:name`, says of a crystals table, row for row.
 
         columns: of the answer; a crystal that no worker survives has nulls there and a status. options: JSON values that
-        the function takes by name. advance: called with the number of rows just finished.
+        the function takes by name. advance: called with the number of rows just finished; a row that a second worker
+        does again counts once.
         """
         for column in CRYSTALS:
             if column.name != "formula" and column.name not in table.column_names:
@@ -76,21 +82,28 @@ class PotentialWorker:
         if table.num_rows == 0:
             return pa.schema([column.field() for column in columns]).empty_table()
         request = _Request(function, options, tuple(columns), advance, table.num_rows)
-        parts = self._answers(table, request)
-        record = parts[0].schema.metadata
-        return pa.concat_tables([part.replace_schema_metadata(None) for part in parts]).replace_schema_metadata(record)
+        with self._alone:
+            parts = self._answers(table, request)
+        whole = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+        # A crystal that no worker survived brings no record, but its row belongs to the others' table.
+        records = [record for part in parts if (record := record_of(part))]
+        return with_record(whole, records[0] if records else {"potential": self.identity.as_record()})
 
     def ask(self, function: str, *, advance: Advance = None, **options: Any) -> pa.Table:
         """What `function` says that takes no crystals, such as a reference's energies computed again."""
-        if self._process is None:
-            self._start()
-        found = self._send(pa.table({}), _Request(function, options, (), advance, 1))
-        if found is None:
-            raise InputError(
-                f"the worker of the potential '{self.name}' ended ({self._reap()}); its own words are above, and signal 9 "
-                "usually means too little memory: free some."
-            )
-        return found
+        request, code = _Request(function, options, (), advance, 1), ""
+        with self._alone:
+            for _ in range(2):  # a worker may have died since it was last asked
+                if self._process is None:
+                    self._start()
+                found = self._send(pa.table({}), request)
+                if found is not None:
+                    return found
+                code = self._reap()
+        raise InputError(
+            f"the worker of the potential '{self.name}' ended twice ({code}); its own words are above, and signal 9 usually "
+            "means too little memory: free some."
+        )
 
     def _answers(self, part: pa.Table, request: _Request) -> list[pa.Table]:
         """The replies for `part`, whole or in halves."""
@@ -101,6 +114,7 @@ class PotentialWorker:
             reply = self._send(part, request)
             if reply is not None:
                 request.answered = True
+                request.settle(part.num_rows)
                 return [reply]
             code = self._reap()
             print(f"the worker of the potential '{self.name}' ended ({code}); starting another", file=sys.stderr)
@@ -111,6 +125,7 @@ class PotentialWorker:
                 f"crystals ({code}); its own words are above, and signal 9 usually means too little memory: free some."
             )
         if part.num_rows == 1:
+            request.settle(1)
             return [_killed(part, request.columns, code)]
         half = part.num_rows // 2
         return self._answers(part.slice(0, half), request) + self._answers(part.slice(half), request)
@@ -135,7 +150,8 @@ class PotentialWorker:
             stdout=subprocess.PIPE,
             env=environment,
         )
-        first = read_frame(cast(BinaryIO, self._process.stdout))
+        with self._ended_where_interrupted():
+            first = read_frame(cast(BinaryIO, self._process.stdout))
         if first is None:
             raise InputError(
                 f"the worker of the potential '{self.name}' did not start ({self._reap()}); its own words are above."
@@ -151,22 +167,42 @@ class PotentialWorker:
 
     def _send(self, table: pa.Table, request: _Request) -> pa.Table | None:
         """The worker's answer, or None when it is dead."""
+        with self._ended_where_interrupted():
+            reply = self._reply(table, request)
+        if reply is None:
+            return None
+        kind, content, found = reply
+        if kind is Kind.ERROR:
+            raise InputError(content)
+        return found
+
+    def _reply(self, table: pa.Table, request: _Request) -> Frame | None:
+        """The worker's last frame on a request, its progress told on the way; None when it is dead."""
         process = self._process
         assert process is not None
         try:
             content = {"function": request.function, "options": request.options}
             write_frame(cast(BinaryIO, process.stdin), Kind.REQUEST, content, table)
-        except (BrokenPipeError, OSError):
+        except OSError:  # a broken pipe
             return None
+        finished = 0
         while (reply := read_frame(cast(BinaryIO, process.stdout))) is not None:
-            kind, content, found = reply
-            if kind is Kind.ERROR:
-                raise InputError(content)
-            if kind is Kind.ANSWER:
-                return found
-            if request.advance is not None:
-                request.advance(content)
+            if reply[0] is not Kind.PROGRESS:
+                return reply
+            finished += reply[1]
+            request.tell(request.settled + finished)
         return None
+
+    @contextlib.contextmanager
+    def _ended_where_interrupted(self) -> Iterator[None]:
+        """End the worker where the block does not: what it still says would be taken for the answer to the next question."""
+        try:
+            yield
+        except BaseException:
+            if self._process is not None:
+                self._process.kill()
+            self._reap()
+            raise
 
     def _reap(self) -> str:
         """Wait for the dead worker and say how it ended."""
@@ -184,7 +220,7 @@ class PotentialWorker:
 
 @dataclass
 class _Request:
-    """One function to run on a number of crystals, and what became of the workers that were sent them."""
+    """One function to run on a number of crystals, and what became of it: deaths of workers, rows answered, rows reported."""
 
     function: str
     options: dict[str, Any]
@@ -193,6 +229,19 @@ class _Request:
     crystals: int
     deaths: int = 0
     answered: bool = False
+    settled: int = 0
+    told: int = 0
+
+    def settle(self, rows: int) -> None:
+        """So many more rows have their answer."""
+        self.settled += rows
+        self.tell(self.settled)
+
+    def tell(self, finished: int) -> None:
+        """Report what is finished beyond what was reported."""
+        if self.advance is not None and finished > self.told:
+            self.advance(finished - self.told)
+        self.told = max(self.told, finished)
 
     @property
     def hopeless(self) -> bool:

@@ -27,6 +27,10 @@ class Kind(StrEnum):
     ERROR = "error"
 
 
+Frame = tuple[Kind, Any, pa.Table]
+"""Kind, JSON content and table."""
+
+
 def write_frame(stream: BinaryIO, kind: Kind, content: Any = None, table: pa.Table | None = None) -> None:
     """One frame: its kind, JSON content, and a table, whose own schema metadata goes with it."""
     table = pa.table({}) if table is None else table
@@ -40,7 +44,7 @@ def write_frame(stream: BinaryIO, kind: Kind, content: Any = None, table: pa.Tab
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> tuple[Kind, Any, pa.Table] | None:
+def read_frame(stream: BinaryIO) -> Frame | None:
     """The next frame: kind, content and table; None at the end of the stream, also when it ends within a frame."""
     header = stream.read(8)
     if len(header) < 8:

@@ -6,6 +6,9 @@ from pydantic import Field, StrictBool
 
 from crystalformer_rl.settings import Integer, Number, Section
 
+BATCH_SIZE = 16
+"""Crystals relaxed at a time."""
+
 
 class RelaxSettings(Section):
     """Relaxation of cell and positions in the potential, keeping the space group."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crystalformer_rl.crystal.encode import EncodeError, symmetrize
+from crystalformer_rl.crystal.encode import SYMPREC, EncodeError, symmetrize
 from crystalformer_rl.crystal.lattice import lattice_matrix, lattice_parameters
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, sort_sites, token_columns
@@ -26,7 +26,7 @@ _MOST_ATOMS_TO_SYMMETRIZE = 2000
 """In the cell given, which may be a large supercell of a small primitive cell."""
 
 
-def sites_of(crystal: Crystal, symprec: float = 0.01) -> Sites:
+def sites_of(crystal: Crystal, symprec: float = SYMPREC) -> Sites:
     """The symmetry's sites of a crystal; where no symmetry is found, every atom is its own site in P1."""
     try:
         return symmetrize(crystal, symprec)
@@ -65,7 +65,7 @@ def relax(
     settings: RelaxSettings | None = None,
     *,
     batch_size: int = 16,
-    symprec: float = 0.01,
+    symprec: float = SYMPREC,
     advance: Callable[[int], object] | None = None,
 ) -> list[Relaxed]:
     """Relax every crystal; one result each, in order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,18 @@ def open_scoring(
     """The score that `settings` describe and the identity of its potential; its worker lives as long as the block.
 
     reference: file of the known crystals, in the same potential; properties: file of the property models, which is
-    needed only where the reward asks for them; threads: of the worker. Raises InputError for settings that mean
-    nothing, and where potential and reference do not belong together.
+    needed only where the reward asks for them; threads: of the worker. Raises InputError as `score_by` does.
+    """
+    models = properties if PROPERTIES in Reward.of(settings).needs else None
+    prepare = [(FUNCTIONS[PROPERTIES], {"models": models})] if models else []
+    with closing(PotentialWorker(potential, prepare=prepare, threads=threads)) as worker:
+        yield score_by(worker, settings, reference, properties), worker.identity
+
+
+def score_by(worker: PotentialWorker, settings: RewardSettings, reference: str, properties: str | None) -> Score:
+    """The score that `settings` describe, by a worker that somebody else ends; files as for `open_scoring`.
+
+    Raises InputError for settings that mean nothing, and where potential and reference do not belong together.
     """
     reward = Reward.of(settings)
     if PROPERTIES in reward.needs and properties is None:
@@ -87,11 +97,8 @@ def open_scoring(
             "whole reference, or leave novelty out of the reward."
         )
     hull = Hull.from_reference(reference)
-    models = properties if PROPERTIES in reward.needs else None
-    prepare = [(FUNCTIONS[PROPERTIES], {"models": models})] if models else []
-    with PotentialWorker(potential, prepare=prepare, threads=threads) as worker:
-        check_same_potential(f"the potential {potential}", worker.identity, reference, hull.identity)
-        yield make_score(worker, hull, reward, known, models), worker.identity
+    check_same_potential(f"the potential {worker.name}", worker.identity, reference, hull.identity)
+    return make_score(worker, hull, reward, known, properties if PROPERTIES in reward.needs else None)
 
 
 def _crystals_table(sites: Sequence[Sites | None], statuses: Sequence[str]) -> pa.Table:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from crystalformer_rl.crystal.encode import SYMPREC
 from crystalformer_rl.potential.protocol import Potential
 from crystalformer_rl.potential.recompute import self_test
 from crystalformer_rl.potential.relax_settings import RelaxSettings
@@ -17,7 +18,7 @@ Advance = Callable[[int], object] | None
 
 
 def relax(
-    table: pa.Table, potential: Potential, settings: dict[str, Any], symprec: float = 0.01, advance: Advance = None
+    table: pa.Table, potential: Potential, settings: dict[str, Any], symprec: float = SYMPREC, advance: Advance = None
 ) -> pa.Table:
     """The stage `relax` with the settings as a mapping."""
     return relax_stage.relax(table, potential, RelaxSettings(**settings), symprec=symprec, advance=advance)

@@ -24,7 +24,7 @@ from crystalformer_rl.tables.discovery_columns import NOVELTY
 from crystalformer_rl.tables.energy_columns import HULL, REFERENCE, RELAXED
 from crystalformer_rl.tables.parquet import read_table
 from crystalformer_rl.tables.property_columns import PROPERTIES
-from crystalformer_rl.tables.provenance import read_provenance, record_of, sha256
+from crystalformer_rl.tables.provenance import read_provenance, record_of, sha256, with_record
 from crystalformer_rl.tables.rows import rows_in_order, unique_ids
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
@@ -65,8 +65,8 @@ def evaluate(
     given: tables of stages on these very crystals (`relaxed`, `hull`, `novelty`, `properties`), each by the name of where it
     comes from; those stages are not run again. models: file of the property models; none leaves properties out. worker:
     needed where something is to be relaxed or predicted; before anything is relaxed its potential must be the reference's,
-    and some of the reference's energies are computed again. stable_below: eV/atom. Raises InputError for tables of
-    other crystals, or of another reference.
+    and some of the reference's energies are computed again. stable_below: eV/atom. The record of the crystals names the
+    potential of their energies. Raises InputError for tables of other crystals, or of another reference.
     """
     tables = {stage: dict(found) for stage, found in (given or {}).items() if found}
     ids = unique_ids(crystals, "the crystals")
@@ -94,7 +94,8 @@ def evaluate(
         asked, relaxed = _worker(worker, "properties"), joined["relaxed"]
         joined["properties"] = asked.map(PREDICT, relaxed, PROPERTIES, advance=told("properties"), models=str(models))
     table = evaluated(crystals, StageTables(**joined), policy, stable_below)
-    return Evaluation(table, metrics(table, stable_below), joined)
+    record = {"stage": "evaluate", "potential": record_of(joined["hull"]).get("potential")}
+    return Evaluation(with_record(table, record), metrics(table, stable_below), joined)
 
 
 def _worker(worker: PotentialWorker | None, stage: str) -> PotentialWorker:

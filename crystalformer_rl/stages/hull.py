@@ -52,7 +52,7 @@ def hull(
 
     Raises InputError for energies of two potentials, ids that occur twice, and scales that cannot be brought together.
     """
-    tables = {"the crystals": relaxed} if isinstance(relaxed, pa.Table) else dict(relaxed)
+    tables = {"the table": relaxed} if isinstance(relaxed, pa.Table) else dict(relaxed)
     name = str(reference) if not isinstance(reference, Hull) else "the reference"
     where = reference if isinstance(reference, Hull) else Hull.from_reference(reference)
     found = {path: PotentialIdentity.from_record(record_of(table).get("potential")) for path, table in tables.items()}

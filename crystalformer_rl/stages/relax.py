@@ -7,11 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from crystalformer_rl.crystal.encode import SYMPREC
 from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.crystal.tokens import sites_from_table
 from crystalformer_rl.potential.free import relax_freely
 from crystalformer_rl.potential.protocol import Potential
-from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 from crystalformer_rl.potential.relaxation import relax as relax_all
 from crystalformer_rl.potential.relaxation import relaxed_columns
 from crystalformer_rl.tables.column import make_table
@@ -27,8 +28,8 @@ def relax(
     potential: Potential,
     settings: RelaxSettings | None = None,
     *,
-    symprec: float = 0.01,
-    batch_size: int = 16,
+    symprec: float = SYMPREC,
+    batch_size: int = BATCH_SIZE,
     source: str = "the crystals",
     advance: Callable[[int], object] | None = None,
 ) -> pa.Table:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crystalformer_rl.crystal.encode import encode
+from crystalformer_rl.crystal.encode import SYMPREC, encode
 from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.crystal.tokens import token_columns
 from crystalformer_rl.errors import InputError
@@ -17,7 +17,7 @@ from crystalformer_rl.tables.provenance import with_record
 from crystalformer_rl.tables.status import OK
 
 
-def tokenize(crystals: pa.Table, symprec: float = 0.01, *, advance: Callable[[int], object] | None = None) -> pa.Table:
+def tokenize(crystals: pa.Table, symprec: float = SYMPREC, *, advance: Callable[[int], object] | None = None) -> pa.Table:
     """The TOKENS table, with status, of a crystals table, row for row.
 
     symprec: Å, how far atoms may be from their symmetric places. A crystal that cannot be described in 20 sites keeps its

@@ -59,12 +59,23 @@ def read_table(path: str | Path, required: Iterable[Column] = (), *, allow_empty
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} is not a readable Parquet file ({first_line(error)}); make it again.") from error
+    table = with_required(table, required, path)
+    if not allow_empty and table.num_rows == 0:
+        raise InputError(f"{path} holds no rows; give a table with at least one crystal.")
+    return table
+
+
+def with_required(table: pa.Table, required: Iterable[Column], source: str | Path) -> pa.Table:
+    """The table with the `required` columns in their types; `material_id` is taken for `id`.
+
+    `source` names the table in the InputError that a column raises which is not there or cannot be cast.
+    """
     if "id" not in table.column_names and "material_id" in table.column_names:
         table = table.rename_columns(["id" if name == "material_id" else name for name in table.column_names])
     for column in required:
         if column.name not in table.column_names:
             raise InputError(
-                f"{path} has no column '{column.name}' ({column.meaning}); it has {', '.join(table.column_names)}."
+                f"{source} has no column '{column.name}' ({column.meaning}); it has {', '.join(table.column_names)}."
             )
         index = table.column_names.index(column.name)
         if table.schema.field(index).type != column.type:
@@ -73,10 +84,8 @@ def read_table(path: str | Path, required: Iterable[Column] = (), *, allow_empty
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 found = table.schema.field(index).type
                 raise InputError(
-                    f"{path}, column '{column.name}': expected {column.type}, found {found}; convert it."
+                    f"{source}, column '{column.name}': expected {column.type}, found {found}; convert it."
                 ) from error
-    if not allow_empty and table.num_rows == 0:
-        raise InputError(f"{path} holds no rows; give a table with at least one crystal.")
     return table
 
 
