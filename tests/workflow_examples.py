@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,12 @@ class Workflow:
 
     root: Path
     folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
 
     def snakemake(self, *arguments: str, config: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
         if config is not None:
             (self.folder / "config.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
         environment = {
             **os.environ,
-            **self.environment,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         command = [
