@@ -116,7 +116,14 @@ def _fixed_batch(g: int, rows: list) -> TokenBatch:
     return TokenBatch(*(jnp.asarray(array) for array in (np.full(len(rows), g, np.int32), w, a, x, lattice)))
 
 
-@pytest.mark.parametrize(("formula", "units"), [("Cs2LiLuF6", ()), ("CaTiO3", ()), ("SiO2", (2, 3))])
+@pytest.mark.parametrize(
+    ("formula", "units"),
+    [
+        pytest.param("Cs2LiLuF6", (), marks=pytest.mark.slow),
+        pytest.param("CaTiO3", (), marks=pytest.mark.slow),
+        ("SiO2", (2, 3)),
+    ],
+)
 def test_every_sample_has_the_formula(formula, units):
     behaviour, weights = Request(formula=formula, formula_units=units).plan(ANY, PLACES)
     drawn = sample(small_policy(n_max=PLACES), 0, range(64), weights, behaviour)

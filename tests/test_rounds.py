@@ -98,21 +98,22 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_a_round_killed_at_any_moment_runs_again_to_the_same_bytes(workplace: Path) -> None:
-    assert run(workplace, workplace / "first").wait() == 0
+@pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.slow)])
+def test_a_round_killed_at_any_moment_runs_again_to_the_same_bytes(workplace: Path, tmp_path: Path, kills: int) -> None:
+    assert run(workplace, tmp_path / "first").wait() == 0
     begin = time.monotonic()
-    assert run(workplace, workplace / "undisturbed").wait() == 0
+    assert run(workplace, tmp_path / "undisturbed").wait() == 0
     duration = time.monotonic() - begin
-    expected = files(workplace / "undisturbed")
+    expected = files(tmp_path / "undisturbed")
     assert set(expected) == {"policy.safetensors", "state.safetensors", "rollouts.parquet", "updates.parquet"}
-    assert files(workplace / "first") == expected
-    updates = pq.read_table(workplace / "first" / "updates.parquet").column("evaluations").to_pylist()
+    assert files(tmp_path / "first") == expected
+    updates = pq.read_table(tmp_path / "first" / "updates.parquet").column("evaluations").to_pylist()
     assert min(updates) > 10, "most crystals were evaluated"
-    state, _ = read_safetensors(workplace / "first" / "state.safetensors")
+    state, _ = read_safetensors(tmp_path / "first" / "state.safetensors")
     assert len(state["best.value"]) == 8, "and the best are kept for replay"
 
-    disturbed, moments = workplace / "disturbed", random.Random(0)
-    for _ in range(KILLS):
+    disturbed, moments = tmp_path / "disturbed", random.Random(0)
+    for _ in range(kills):
         process = run(workplace, disturbed)
         time.sleep(moments.uniform(0.05, 1.0) * duration)
         os.killpg(process.pid, signal.SIGKILL)

@@ -255,6 +255,49 @@ def test_run_makes_the_tables_and_ends_in_words(finished: tuple[Workflow, str]) 
     assert said.rstrip().endswith(summary), "the last words on the terminal"
 
 
+@pytest.mark.parametrize(
+    ("stage", "jobs", "later"),
+    [
+        ("relax", {"sample": 4, "relax": 4}, {"hull", "novelty", "properties", "evaluate", "rank", "report"}),
+        ("hull", {"relax": 4, "hull": 2}, {"novelty", "properties", "evaluate", "rank", "report"}),
+        ("finetune", {"finetune": 1}, {"sample", "relax", "hull", "rank", "report"}),
+    ],
+)
+def test_a_stage_as_target_means_all_its_policies_and_batches(
+    workflow: Workflow, stage: str, jobs: dict[str, int], later: set[str]
+) -> None:
+    planned = workflow.plan(stage, config=TINY)
+    assert {rule: planned.get(rule) for rule in jobs} == jobs
+    assert not later & planned.keys()
+
+
+def test_a_stage_that_has_nothing_to_do_is_one_sentence(workflow: Workflow) -> None:
+    done = workflow.snakemake("--dry-run", "judge", config=TINY)
+    assert done.returncode != 0
+    assert "There is nothing to judge" in done.stdout + done.stderr
+
+
+TINIEST = {
+    "sample": {"n": 2, "batch": 1},
+    "relax": {"max_evaluations": 1},
+    "finetune": {"rounds": 1, "updates": 1, "batch": 2, "inner_epochs": 1},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("absolute", [False, True])
+def test_results_may_lie_in_folders_with_spaces_and_accents(workflow: Workflow, absolute: bool) -> None:
+    place = "ré sults ü/my run"
+    results = str(workflow.folder / place) if absolute else place
+    done = workflow.snakemake("--cores", "2", config={**TINIEST, "results": results})
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = workflow.folder / place
+    assert pq.read_table(folder / "metrics.parquet").num_rows == 2
+    assert (folder / "report" / "index.html").is_file()
+    assert not (workflow.folder / "results").exists()
+    assert workflow.plan() == {}
+
+
 def test_nothing_is_done_twice(finished: tuple[Workflow, str]) -> None:
     workflow, _ = finished
     again = workflow.snakemake("--cores", "2")
@@ -390,6 +433,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Workflow:
     return workflow
 
 
+@pytest.mark.slow
 def test_a_comparison_runs(compared: Workflow) -> None:
     results = compared.folder / "results"
     rows = pq.read_table(results / "comparison" / "arms.parquet").to_pylist()
@@ -402,6 +446,7 @@ def test_a_comparison_runs(compared: Workflow) -> None:
     assert compared.plan() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lost", "jobs"),
     [
@@ -431,6 +476,7 @@ def test_what_an_arm_loses_is_its_own(compared: Workflow, tmp_path: Path, lost: 
     assert compared.plan() == {}
 
 
+@pytest.mark.slow
 def test_the_report_is_about_the_main_run(compared: Workflow) -> None:
     page = (compared.folder / "results" / "report" / "index.html").read_text(encoding="utf-8")
     assert "tuned" in page

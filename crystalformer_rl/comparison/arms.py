@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.comparison.run import BASE, Row, Run
+from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.hull.stability import is_stable
 from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
 from crystalformer_rl.tables.column import Column, make_table

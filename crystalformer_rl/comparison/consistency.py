@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from crystalformer_rl.comparison.run import Run
+from crystalformer_rl.comparison.policy_run import Run
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reference.identity import PotentialIdentity
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.comparison.run import Row, Run
+from crystalformer_rl.comparison.policy_run import Row, Run
 from crystalformer_rl.comparison.selection import best_first
 from crystalformer_rl.crystal.prototype import Kind, kind
 from crystalformer_rl.hull.stability import is_stable

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from crystalformer_rl.comparison.arms import Arm
-from crystalformer_rl.comparison.run import BASE, Row, Run
+from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.comparison.top import halide_counts
 from crystalformer_rl.formatting import percent, percent_interval, signed, with_deviation, with_interval
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crystalformer_rl.comparison.consistency import check_comparable
-from crystalformer_rl.comparison.run import BASE, Row, Run
+from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import Column, pick

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from crystalformer_rl.comparison.run import BASE, Row, Run
+from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.structure_type import HALIDE_ELPASOLITE, HALIDE_PEROVSKITE, structure_type

@@ -15,6 +15,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS
+from crystalformer_rl.crystal.encode import SYMPREC
 from crystalformer_rl.crystal.inputs import crystals_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.front_door.dataframes import dataframe, structures_of
@@ -71,7 +72,7 @@ def evaluate(
 
 
 def relax(
-    structures: Any, *, potential: str = "chgnet", symprec: float = 0.01, progress: bool = True, **relaxation: Any
+    structures: Any, *, potential: str = "chgnet", symprec: float = SYMPREC, progress: bool = True, **relaxation: Any
 ) -> pd.DataFrame:
     """Relax cell and positions, keeping the space group.
 
@@ -102,7 +103,7 @@ def hull(
 
     table = crystals_table(structures)
     if "energy" not in table.column_names:
-        table = _relaxed(table, potential, 0.01, progress, relaxation)
+        table = _relaxed(table, potential, SYMPREC, progress, relaxation)
     elif relaxation:
         raise InputError("the crystals come with energies, so they are not relaxed; leave settings of relaxation out.")
     with _Bars(table.num_rows, progress) as bars:

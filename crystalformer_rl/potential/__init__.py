@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.potential.registry import find
+from crystalformer_rl.potential.potential_registry import find
 
 if TYPE_CHECKING:
     from crystalformer_rl.potential.protocol import Potential

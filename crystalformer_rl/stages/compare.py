@@ -10,7 +10,7 @@ import pyarrow as pa
 from crystalformer_rl.comparison.arms import Arm, arms_table, summaries
 from crystalformer_rl.comparison.curves import base_level, curves_table
 from crystalformer_rl.comparison.document import document
-from crystalformer_rl.comparison.run import Run
+from crystalformer_rl.comparison.policy_run import Run
 from crystalformer_rl.comparison.top import top_table
 from crystalformer_rl.plotting.arm_curves import arm_curves
 

@@ -13,7 +13,7 @@ from snakemake.utils import min_version, validate
 from crystalformer_rl.config.loading import POLICY_SUFFIXES, arm_settings, parse_config
 from crystalformer_rl.config.yaml_file import read_mapping
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.potential.registry import find, fingerprint, module_of
+from crystalformer_rl.potential.potential_registry import find, fingerprint, module_of
 from crystalformer_rl.resources.registry import Resource, choose, load_registry
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.scored_batch import PROPERTIES as PREDICTED
