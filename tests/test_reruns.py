@@ -76,6 +76,7 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "arms.judge": (None, NOTHING),  # nobody judges where no arms are compared
     "evaluate.stable_below": (0.05, ("finetune_settings", "evaluate")),  # rounds record what was stable
     "rank.by": ("fom", ("rank",)),
+    "pretrain.training.mixed_precision": (0, NOTHING),
 }
 """Another value of each setting, and the rules that are planned with it before those that follow them.
 
@@ -101,7 +102,7 @@ def value_of(name: str) -> Any:
 
 
 def other_number(name: str) -> Any:
-    """Another value of a number of fine-tuning that is within its bounds."""
+    """Another value of a number of fine-tuning or pretraining that is within its bounds."""
     given: Any = TINY
     for part in name.split("."):
         given = given.get(part, {}) if isinstance(given, dict) else given
@@ -119,7 +120,7 @@ def case(name: str) -> tuple[Any, tuple[str, ...]]:
         return other_number(name), ("finetune_settings",)
     assert name.startswith("pretrain.")
     value = value_of(name)
-    return (f"{value}x" if isinstance(value, str) else 2 * value if value else 1), NOTHING
+    return f"{value}x" if isinstance(value, str) else other_number(name), NOTHING
 
 
 ALL = [name for name in leaves(RunSettings) if name != "results"]
@@ -129,7 +130,7 @@ FAST = ["resources.potential", "resources.reference", "sample.temperature", "rel
 def test_every_setting_has_its_place_in_the_table() -> None:
     """A setting that is new must be put into the table, unless it is a number of fine-tuning or of pretraining."""
     others = {name for name in ALL if not name.startswith(("finetune.", "pretrain."))}
-    assert others == {name for name in SETTINGS if not name.startswith("finetune.")}
+    assert others == {name for name in SETTINGS if not name.startswith(("finetune.", "pretrain."))}
     for name in ALL:
         if name not in SETTINGS and name.startswith("finetune."):
             assert isinstance(value_of(name), int | float | None.__class__), f"put {name} into the table"

@@ -3,6 +3,7 @@
 import atexit
 import json
 import shlex
+import sys
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
@@ -194,6 +195,8 @@ def pretrain_settings():
 
 BATCHES = [f"{k:05d}" for k in range(ceil(CONFIG.sample.n / CONFIG.sample.batch))]
 ROUNDS = range(1, CONFIG.finetune.rounds + 1)
+# Snakemake follows the chain of rounds by recursion, a few frames a round.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + 10 * len(ROUNDS)))
 
 
 def batches(pattern):
@@ -264,7 +267,7 @@ def round_start(wildcards):
 
 
 def rounds_of(policies, files):
-    """Files of all rounds, each policy's rounds in their order."""
+    """Files of all rounds of the policies."""
     return expand("<results>/finetune/{policy}/round_{round}/{file}", policy=policies, round=ROUNDS, file=files)
 
 
@@ -295,7 +298,6 @@ def everything():
         *([BASE_POLICY] if CONFIG.policy.source == "pretrain" else []),
         POTENTIAL_CHECKED,
         REFERENCE_CHECKED,
-        # Rounds in their order, before what needs the last of them: else Snakemake follows a long chain by recursion.
         *rounds_of(["tuned", *ARMS], of_round),
         *expand(
             "<results>/{stage}/{policy}/{batch}.parquet", stage=["samples", "relaxed"], policy=policies, batch=BATCHES
