@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from policy_examples import rock_salt, rutile, small_policy
+from policy_examples import log_prob, rock_salt, rutile, small_policy
 from scipy import stats
 
 from crystalformer_rl.cli import cli
@@ -14,7 +14,6 @@ from crystalformer_rl.policy.batch import make_batch
 from crystalformer_rl.policy.chains import ChainSettings, start_chains, step
 from crystalformer_rl.policy.checkpoint import save_policy
 from crystalformer_rl.policy.constraints import allowed_elements
-from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import TOKENS
 from crystalformer_rl.tables.parquet import read_table, write_table

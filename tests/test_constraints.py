@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from policy_examples import small_policy
+from policy_examples import log_prob, small_policy
 
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.elements import atomic_number, parse_formula, reduced_formula
@@ -20,7 +20,6 @@ from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import save_policy
 from crystalformer_rl.policy.completion import FormulaRequest, make_completion
 from crystalformer_rl.policy.constraints import allowed_elements
-from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.request import Request
 from crystalformer_rl.policy.sampler import sample
 from crystalformer_rl.tables.parquet import read_table

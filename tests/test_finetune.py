@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policy_examples import small_policy
+from policy_examples import log_prob, small_policy
 
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.advantages import Baseline, advantages, normalized, worth
@@ -249,7 +249,6 @@ def test_log_probs_in_parts_are_those_of_the_samples():
 def test_the_update_is_the_gradient_of_the_objective_on_the_whole_batch():
     """Parts of equal length, lanes that fill up and the slope in between give what one padded batch gives."""
     from crystalformer_rl.finetune.learner import Learner
-    from crystalformer_rl.policy.likelihood import log_prob
 
     behaviour = Behaviour.make()
     rollout = roll_out(small_policy(), 3, range(64), WEIGHTS, behaviour)
@@ -260,7 +259,7 @@ def test_the_update_is_the_gradient_of_the_objective_on_the_whole_batch():
     def whole(policy):
         return DPO().loss(log_prob(policy, rollout.samples.tokens, behaviour).total, given, KNOBS).value
 
-    expected, reference = eqx.filter_value_and_grad(whole)(small_policy())
+    expected, reference = eqx.filter_jit(eqx.filter_value_and_grad(whole))(small_policy())
     assert value == pytest.approx(float(expected), rel=1e-4)
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(reference))
     for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(reference), strict=True):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from policy_examples import SMALL, examples, small_policy
+from policy_examples import SMALL, examples, log_prob, small_policy
 from scipy import stats
 
 from crystalformer_rl.cli import cli
@@ -28,7 +28,6 @@ from crystalformer_rl.policy.densities import (
     sample_coordinate,
     sample_von_mises,
 )
-from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.published import load_published, read_arrays
 from crystalformer_rl.policy.sampler import LANES, crystal_keys, sample, sample_batch, sites_of, stages
 from crystalformer_rl.policy.token_log_probs import log_probs_of

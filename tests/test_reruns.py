@@ -246,7 +246,6 @@ def package(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def all_digests() -> dict[str, str]:
-    digests._module.cache_clear()
     return {stage: source_digest(stage, *(f"{PACKAGE}.{n}" for n in [LOADED.get(stage)] if n)) for stage in STAGES}
 
 

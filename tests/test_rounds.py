@@ -52,7 +52,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = make_table(REFERENCE, {c.name: [entry.get(c.name)] for c in REFERENCE})
     record = {"potential": load(POTENTIAL).identity.as_record(), "elemental_energies": dict.fromkeys(SYMBOLS, 0.0)}
     write_reference(folder / "reference.parquet", table, provenance("reference", {}, [], **record))
-    settings = {"updates": 2, "batch": 32, "trainable": "all", "repeats": 0.1, "replay": 8, "kl_target": 1.0}
+    settings = {"updates": 2, "batch": 16, "trainable": "all", "repeats": 0.1, "replay": 8, "kl_target": 1.0}
     (folder / "settings.json").write_text(json.dumps({"finetune": settings}))
     return folder
 
@@ -84,46 +84,69 @@ def arguments(folder: Path, out: Path) -> list[str]:
     ]
 
 
-def run(folder: Path, out: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+def run(folder: Path, out: Path) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "crystalformer_rl", "finetune", *arguments(folder, out)]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(line, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+    return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.slow)])
-def test_a_round_killed_at_any_moment_runs_again_to_the_same_bytes(workplace: Path, tmp_path: Path, kills: int) -> None:
-    assert run(workplace, tmp_path / "first").wait() == 0
-    begin = time.monotonic()
-    assert run(workplace, tmp_path / "undisturbed").wait() == 0
-    duration = time.monotonic() - begin
-    expected = files(tmp_path / "undisturbed")
-    assert set(expected) == {"policy.safetensors", "state.safetensors", "rollouts.parquet", "updates.parquet"}
-    assert files(tmp_path / "first") == expected
-    updates = pq.read_table(tmp_path / "first" / "updates.parquet").column("evaluations").to_pylist()
-    assert min(updates) > 10, "most crystals were evaluated"
-    state, _ = read_safetensors(tmp_path / "first" / "state.safetensors")
+@pytest.fixture(scope="module")
+def expected(workplace: Path) -> dict[str, bytes]:
+    """The files of an undisturbed run."""
+    folder = workplace / "undisturbed"
+    finish(run(workplace, folder))
+    made = files(folder)
+    assert set(made) == {"policy.safetensors", "state.safetensors", "rollouts.parquet", "updates.parquet"}
+    updates = pq.read_table(folder / "updates.parquet").column("evaluations").to_pylist()
+    assert min(updates) > 5, "most crystals were evaluated"
+    state, _ = read_safetensors(folder / "state.safetensors")
     assert len(state["best.value"]) == 8, "and the best are kept for replay"
+    return made
 
+
+def test_a_round_killed_between_updates_runs_again_to_the_same_bytes(
+    workplace: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = run(workplace, tmp_path)
+    assert process.stderr is not None
+    assert any("update 1" in line for line in process.stderr)
+    kill(process)
+    assert not expected.keys() & files(tmp_path).keys()
+    finish(run(workplace, tmp_path))
+    assert {name: files(tmp_path)[name] for name in expected} == expected
+
+
+@pytest.mark.slow
+def test_a_round_killed_at_any_moment_runs_again_to_the_same_bytes(
+    workplace: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    begin = time.monotonic()
+    finish(run(workplace, tmp_path / "again"))
+    duration = time.monotonic() - begin
+    assert files(tmp_path / "again") == expected
     disturbed, moments = tmp_path / "disturbed", random.Random(0)
-    for _ in range(kills):
+    for _ in range(KILLS):
         process = run(workplace, disturbed)
         time.sleep(moments.uniform(0.05, 1.0) * duration)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
         whole = files(disturbed) if disturbed.is_dir() else {}
         # what stands under its final name is whole, however early the end came
         assert all(content == expected[name] for name, content in whole.items() if name in expected)
-    assert run(workplace, disturbed).wait() == 0
-    found = files(disturbed)
-    assert {name: found[name] for name in expected} == expected
+    finish(run(workplace, disturbed))
+    assert {name: files(disturbed)[name] for name in expected} == expected
 
 
 def test_what_the_command_says(workplace: Path) -> None:

@@ -71,9 +71,13 @@ class _Module(NamedTuple):
     code: bytes
 
 
-@functools.cache
 def _module(path: Path) -> _Module:
-    tree = ast.parse(path.read_bytes())
+    return _parsed(path.read_bytes())
+
+
+@functools.cache
+def _parsed(source: bytes) -> _Module:
+    tree = ast.parse(source)
     names = tuple(name for name in _imports(tree) if name.split(".")[0] == PACKAGE)
     constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
     texts = frozenset(value for value in constants if isinstance(value, str))
