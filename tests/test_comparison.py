@@ -21,9 +21,7 @@ from comparison_examples import ARMS, BATCH, POLICIES, ROUNDS, UPDATES, rollouts
 from discovery_examples import crystal, crystal_table, perovskite, rock_salt
 
 from crystalformer_rl.cli import cli
-from crystalformer_rl.comparison.arms import ARMS as COLUMNS
 from crystalformer_rl.comparison.arms import gain_kept, summaries
-from crystalformer_rl.comparison.curves import CURVES
 from crystalformer_rl.comparison.document import differing_settings
 from crystalformer_rl.comparison.top import halide_counts
 from crystalformer_rl.crystal.encode import encode
@@ -33,6 +31,8 @@ from crystalformer_rl.crystal.structure_type import structure_type
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio, wilson_interval
 from crystalformer_rl.plotting.arm_curves import spread
+from crystalformer_rl.tables.comparison_columns import ARMS as COLUMNS
+from crystalformer_rl.tables.comparison_columns import CURVES
 from crystalformer_rl.tables.crystal_columns import SAMPLES
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import provenance, read_provenance

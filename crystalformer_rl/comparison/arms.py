@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,70 +12,8 @@ import pyarrow as pa
 from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.hull.stability import is_stable
 from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
-from crystalformer_rl.tables.column import Column, make_table
-
-SHARES = {
-    "stable_initial": "stable as sampled",
-    "stable": "stable after relaxation",
-    "unique": "no earlier crystal of the same policy matches",
-    "novel": "no pretraining structure matches",
-    "sun_initial": "stable as sampled, unique and novel",
-    "sun": "stable after relaxation, unique and novel",
-}
-JUDGED = {
-    "judged_stable_initial": "stable as sampled by the judge's energies",
-    "judged_stable": "stable by the judge's energies at the relaxed geometry",
-    "judged_sun_initial": "the same as sampled, unique and novel",
-    "judged_sun": "the same at the relaxed geometry, unique and novel",
-}
-KEPT = ("stable_initial", "stable", "sun_initial", "sun")
-"""Shares whose gain is compared between the potential that rewarded and the judge."""
-
-_f, _i = pa.float64(), pa.int64()
-
-
-def _share_columns(name: str, words: str) -> Iterator[Column]:
-    yield Column(f"{name}_count", _i, "", f"{words}: number of crystals")
-    yield Column(f"{name}_fraction", _f, "", f"{words}: fraction of all n crystals")
-    yield Column(f"{name}_low", _f, "", "lower end of the fraction's 95 % interval (Wilson)")
-    yield Column(f"{name}_high", _f, "", "upper end of the fraction's 95 % interval (Wilson)")
-    yield from _ratio_columns(name, "fraction")
-
-
-def _ratio_columns(name: str, what: str) -> Iterator[Column]:
-    yield Column(f"{name}_ratio", _f, "", f"{what} as a multiple of the base policy's; null where that is zero")
-    yield Column(f"{name}_ratio_low", _f, "", "lower end of the ratio's 95 % interval (Donner and Zou)")
-    yield Column(f"{name}_ratio_high", _f, "", "upper end of the ratio's 95 % interval; null where it has none")
-
-
-ARMS = (
-    Column("policy", pa.string(), "", "base, or arm and seed"),
-    Column("arm", pa.string(), "", "way of spending the evaluations"),
-    Column("seed", _i, "", "seed of the run; null for the base policy"),
-    Column("evaluations", _i, "", "evaluations of the potential in fine-tuning"),
-    Column("updates", _i, "", "updates of the policy"),
-    Column("n", _i, "", "crystals evaluated: the denominator of every fraction"),
-    Column("stability_threshold", _f, "eV/atom", "largest energy above hull that counts as stable"),
-    *(column for name, words in SHARES.items() for column in _share_columns(name, words)),
-    Column("reward_mean", _f, "", "mean reward in the last tenth of the updates, all sampled crystals"),
-    Column("kl", _f, "nat", "KL divergence from the base policy in the last update"),
-    Column("entropy", _f, "nat", "mean of −ln p over the crystals of the last update"),
-    *(column for name, words in JUDGED.items() for column in _share_columns(name, words)),
-    *(
-        Column(
-            f"{name}_gain_kept",
-            _f,
-            "",
-            f"share of the gain in {name} that remains under the judge, (judged ratio − 1)/(ratio − 1); null without gain",
-        )
-        for name in KEPT
-    ),
-    Column("stable_fom_count", _i, "", "stable crystals with a predicted figure of merit"),
-    Column("stable_fom_mean", _f, "eV", "mean predicted figure of merit of the stable crystals"),
-    Column("stable_fom_low", _f, "eV", "lower end of its 95 % interval over the crystals"),
-    Column("stable_fom_high", _f, "eV", "upper end of its 95 % interval over the crystals"),
-    *_ratio_columns("stable_fom", "mean figure of merit"),
-)
+from crystalformer_rl.tables.column import table_of_rows
+from crystalformer_rl.tables.comparison_columns import ARMS, JUDGED, KEPT, SHARES
 
 
 def arms_table(runs: Sequence[Run]) -> pa.Table:
@@ -85,7 +23,7 @@ def arms_table(runs: Sequence[Run]) -> pa.Table:
         row = _figures(run)
         base = rows[0] if rows else row
         rows.append(row | _against(row, base))
-    return make_table(ARMS, {column.name: [row.get(column.name) for row in rows] for column in ARMS})
+    return table_of_rows(ARMS, rows)
 
 
 def _figures(run: Run) -> Row:

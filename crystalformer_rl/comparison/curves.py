@@ -12,25 +12,9 @@ from crystalformer_rl.comparison.selection import best_first
 from crystalformer_rl.crystal.prototype import Kind, kind
 from crystalformer_rl.hull.stability import is_stable
 from crystalformer_rl.intervals import Estimate, fraction, mean
-from crystalformer_rl.tables.column import Column, make_table
+from crystalformer_rl.tables.column import table_of_rows
+from crystalformer_rl.tables.comparison_columns import CURVES
 from crystalformer_rl.tables.status import OK
-
-_f, _i = pa.float64(), pa.int64()
-
-CURVES = (
-    Column("policy", pa.string(), "", "arm and seed"),
-    Column("arm", pa.string(), "", "way of spending the evaluations"),
-    Column("seed", _i, "", "seed of the run"),
-    Column("update", _i, "", "update within the run, from 1"),
-    Column("evaluations", _i, "", "evaluations of the potential so far"),
-    Column("n", _i, "", "crystals that the fractions count: the update's; of best of N those selected so far (none: null)"),
-    Column("stable_fraction", _f, "", "at most the stability threshold above the hull, unrelaxed, not suspect"),
-    Column("sun_fraction", _f, "", "stable, of a kind not yet seen in the update, and of none that the pretraining set has"),
-    Column("reward_mean", _f, "", "mean reward"),
-    Column("kl", _f, "nat", "KL divergence from the base policy"),
-    Column("entropy", _f, "nat", "mean of −ln p over the update's crystals"),
-    Column("unique_fraction", _f, "", "different kinds: composition, space group and Wyckoff letters"),
-)
 
 
 class Rollouts:
@@ -78,7 +62,7 @@ def _number(row: Row, numbers: dict[Kind, int]) -> int:
 def curves_table(runs: Sequence[Run]) -> pa.Table:
     """The CURVES table: a row for each update of each arm's seed."""
     rows = [row for run in runs if run.updates for row in _curve(run)]
-    return make_table(CURVES, {column.name: [row[column.name] for row in rows] for column in CURVES})
+    return table_of_rows(CURVES, rows)
 
 
 def _curve(run: Run) -> list[Row]:

@@ -13,28 +13,12 @@ from crystalformer_rl.crystal.structure_type import HALIDE_ELPASOLITE, HALIDE_PE
 from crystalformer_rl.discovery.candidates import verdict
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure
 from crystalformer_rl.discovery.novelty_table import Distinct
-from crystalformer_rl.tables.column import Column, make_table
+from crystalformer_rl.tables.column import table_of_rows
+from crystalformer_rl.tables.comparison_columns import TOP
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
-from crystalformer_rl.tables.discovery_columns import EVALUATED
 from crystalformer_rl.tables.status import OK
 
 BEST = 50
-
-_evaluated = {column.name: column for column in EVALUATED}
-_PREDICTED = ("band_gap", "eps_electronic", "eps_total", "fom")
-TOP = (
-    Column("rank", pa.int64(), "", "place by falling figure of merit, 1 is best"),
-    *(_evaluated[name] for name in ("id", "policy", "formula", "space_group")),
-    Column("structure_type", pa.string(), "", "named structure type, such as halide elpasolite, or other"),
-    *(_evaluated[name + suffix] for name in _PREDICTED for suffix in ("", "_std")),
-    *(_evaluated[name] for name in ("applicability", "e_above_hull", "e_above_hull_initial", "hull_support")),
-    Column(
-        "judged_e_above_hull", pa.float64(), "eV/atom", "by the judge's energies at the relaxed geometry, where there is one"
-    ),
-    Column("verdict", pa.string(), "", "new, retrieved (from the pretraining set) or rediscovered (from the held-out set)"),
-    *(_evaluated[name] for name in ("match_id", "known_level")),
-    *(column for column in CRYSTALS if column.name in ("atomic_numbers", "frac_coords", "lattice")),
-)
 
 
 def top_table(runs: Sequence[Run], best: int = BEST) -> pa.Table | None:
@@ -59,14 +43,14 @@ def top_table(runs: Sequence[Run], best: int = BEST) -> pa.Table | None:
         found.append(row | {"rank": len(found) + 1, "structure_type": kind, "verdict": verdict(row)})
         if len(found) == best:
             break
-    return make_table(TOP, {column.name: [row.get(column.name) for row in found] for column in TOP})
+    return table_of_rows(TOP, found)
 
 
 def _distinct(rows: Sequence[Row]) -> Iterator[tuple[Row, Crystal]]:
     """Rows whose crystals match none before, with their crystals."""
     seen = Distinct()
     for row in rows:
-        one = make_table(CRYSTALS, {column.name: [row[column.name]] for column in CRYSTALS})
+        one = table_of_rows(CRYSTALS, [row])
         crystal = crystals_from_table(one)[0][0]
         assert crystal is not None  # it was relaxed
         try:

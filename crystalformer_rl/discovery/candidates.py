@@ -11,7 +11,7 @@ from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.discovery.cif import cif_text
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure
 from crystalformer_rl.discovery.novelty_table import Distinct
-from crystalformer_rl.tables.column import make_table
+from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import CANDIDATES
 from crystalformer_rl.tables.status import OK
 
@@ -59,7 +59,7 @@ def candidates(
         more = {"rank": rank, "found_by": found_by, "found_count": len(members), "verdict": verdict(rows[first])}
         name = f"{rank}_{crystal.formula}_{rows[first]['space_group']}"
         ranked.append(rows[first] | more | {"cif": cif_text(crystal, name)})
-    return make_table(CANDIDATES, {column.name: [row.get(column.name) for row in ranked] for column in CANDIDATES})
+    return table_of_rows(CANDIDATES, ranked)
 
 
 def verdict(row: _Row) -> str:

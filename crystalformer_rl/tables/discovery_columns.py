@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 
 from crystalformer_rl.tables.column import FLOAT, Column, pick
@@ -76,16 +78,12 @@ _SHARES = {
 }
 
 
-_SHARE_COLUMNS = tuple(
-    Column(f"{name}_{suffix}", type_, "", words + ending)
-    for name, words in _SHARES.items()
-    for suffix, type_, ending in (
-        ("count", pa.int64(), ": number of crystals"),
-        ("fraction", FLOAT, ": fraction of all crystals sampled"),
-        ("low", FLOAT, ": lower end of the fraction's 95 % interval (Wilson)"),
-        ("high", FLOAT, ": upper end of the fraction's 95 % interval (Wilson)"),
-    )
-)
+def share_columns(name: str, words: str) -> Iterator[Column]:
+    """The columns of a share of all crystals sampled: count, fraction, and both ends of its interval."""
+    yield Column(f"{name}_count", pa.int64(), "", f"{words}: number of crystals")
+    yield Column(f"{name}_fraction", FLOAT, "", f"{words}: fraction of all crystals sampled")
+    yield Column(f"{name}_low", FLOAT, "", f"{words}: lower end of the fraction's 95 % interval (Wilson)")
+    yield Column(f"{name}_high", FLOAT, "", f"{words}: upper end of the fraction's 95 % interval (Wilson)")
 
 
 #: One row a policy. Fractions count all rows sampled in the denominator.
@@ -93,7 +91,7 @@ METRICS = (
     POLICY,
     Column("n", pa.int64(), "", "crystals sampled: the denominator of every fraction"),
     Column("stability_threshold", FLOAT, "eV/atom", "largest energy above hull that counts as stable"),
-    *_SHARE_COLUMNS,
+    *(column for name, words in _SHARES.items() for column in share_columns(name, words)),
     Column(
         "e_above_hull_initial_mean",
         FLOAT,
@@ -126,7 +124,7 @@ CANDIDATES = (
     Column("verdict", pa.string(), "", "new, retrieved (from the pretraining set) or rediscovered (from the held-out set)"),
     *pick(HULL, "e_above_hull", "e_above_hull_initial", "formation_energy"),
     *pick(HULL, "decomposition_formulas", "hull_support", "suspect"),
-    Column("stable", pa.bool_(), "", "at most the stability threshold above the hull, not suspect, after relaxation"),
+    *pick(EVALUATED, "stable"),
     *PREDICTED,
     *_KNOWN,
     *pick(RELAXED, "converged"),
