@@ -25,7 +25,8 @@ run: $(VENV)/installed  ## Run the pipeline with config.yaml; with PRESET=ehull-
 	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml)
 
 test: lint  ## Pass linters, types, layers and the tests that represent every law (ten minutes)
-	$(PYTEST) -m "not slow"
+	@# Little is computed and much compiled, so programs are made without optimization; test-all tries them with it.
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "not slow"
 
 test-all: lint  ## Pass all tests, the many repetitions of each law among them (half an hour)
 	$(PYTEST)

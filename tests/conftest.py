@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,6 +55,14 @@ def real_crystals(embedded: Path) -> pa.Table:
     """Rows of the embedded reference that hold a crystal: 13,000 of the Materials Project, relaxed."""
     table = pq.read_table(embedded)
     return table.filter(pc.is_valid(table["lattice"]))
+
+
+@pytest.fixture(scope="module")
+def two_stages() -> Iterator[None]:
+    """The sampler passes from one stage to the next once: two programs to compile, in place of five."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crystalformer_rl.policy.sampler._STAGES", ((4, 2),))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import TOKENS
 from crystalformer_rl.tables.parquet import read_table, write_table
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 N = 3000
 POLICY = small_policy(3, 1.5, 5)
 WORTH = {3: 0.3, 11: -0.2, 17: 0.0}

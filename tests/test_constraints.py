@@ -24,6 +24,8 @@ from crystalformer_rl.policy.request import Request
 from crystalformer_rl.policy.sampler import sample
 from crystalformer_rl.tables.parquet import read_table
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 ANY = [1.0] * 230
 PLACES = 9  # of the small policies here: fewer stages of the sampler to compile
 

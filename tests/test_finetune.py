@@ -26,6 +26,8 @@ from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.sampler import sample
 from crystalformer_rl.tables.provenance import sha256
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 WEIGHTS = [float(g in (225, 221, 2)) for g in range(1, 231)]
 SETTINGS = FinetuneSettings(updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, trainable="all")
 
@@ -250,16 +252,16 @@ def test_the_update_is_the_gradient_of_the_objective_on_the_whole_batch():
     """Parts of equal length, lanes that fill up and the slope in between give what one padded batch gives."""
     from crystalformer_rl.finetune.learner import Learner
 
-    behaviour = Behaviour.make()
-    rollout = roll_out(small_policy(), 3, range(64), WEIGHTS, behaviour)
-    given = facts(64)._replace(old_log_prob=rollout.samples.behaviour_log_prob)
+    policy, behaviour = small_policy(n_max=7), Behaviour.make()
+    rollout = roll_out(policy, 3, range(32), WEIGHTS, behaviour)
+    given = facts(32)._replace(old_log_prob=rollout.samples.behaviour_log_prob)
     learner = Learner(with_settings(algorithm="dpo"), behaviour)
-    gradient, value, _ = learner._gradient(small_policy(), given, rollout.samples.tokens, np.arange(64), 0.1)
+    gradient, value, _ = learner._gradient(policy, given, rollout.samples.tokens, np.arange(32), 0.1)
 
     def whole(policy):
         return DPO().loss(log_prob(policy, rollout.samples.tokens, behaviour).total, given, KNOBS).value
 
-    expected, reference = eqx.filter_jit(eqx.filter_value_and_grad(whole))(small_policy())
+    expected, reference = eqx.filter_jit(eqx.filter_value_and_grad(whole))(policy)
     assert value == pytest.approx(float(expected), rel=1e-4)
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(reference))
     for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(reference), strict=True):

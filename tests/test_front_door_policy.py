@@ -12,6 +12,8 @@ import crystalformer_rl as cf
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.front_door.workers import worker
 
+pytestmark = pytest.mark.usefixtures("two_stages")
+
 
 @pytest.fixture(scope="module")
 def policy() -> cf.Policy:

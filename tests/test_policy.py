@@ -123,14 +123,19 @@ def test_cached_outputs_are_the_uncached_ones(samples):
             np.testing.assert_allclose(output, whole[:, place, kind], atol=2e-5)
 
 
-@pytest.mark.parametrize("behaviour", [PLAIN, NARROW], ids=["plain", "narrow"])
-def test_behaviour_log_prob_is_the_likelihood(behaviour):
-    drawn = sample(small_policy(), 5, range(96), UNIFORM, behaviour)
+def test_behaviour_log_prob_is_the_likelihood(samples):
+    found = log_prob(small_policy(), jax.tree.map(jnp.asarray, samples.tokens)).total
+    np.testing.assert_allclose(samples.behaviour_log_prob, found, atol=5e-4)
+    np.testing.assert_allclose(samples.log_prob, found, atol=5e-4)
+
+
+def test_behaviour_log_prob_is_the_likelihood_with_masks_and_temperature():
+    policy = small_policy(n_max=7)
+    drawn = sample(policy, 5, range(64), UNIFORM, NARROW)
     tokens = jax.tree.map(jnp.asarray, drawn.tokens)
-    np.testing.assert_allclose(drawn.behaviour_log_prob, log_prob(small_policy(), tokens, behaviour).total, atol=5e-4)
-    np.testing.assert_allclose(drawn.log_prob, log_prob(small_policy(), tokens).total, atol=5e-4)
-    if behaviour is NARROW:
-        assert set(np.unique(drawn.tokens.a)) <= {0, 8, 11, 17, 26}
+    np.testing.assert_allclose(drawn.behaviour_log_prob, log_prob(policy, tokens, NARROW).total, atol=5e-4)
+    np.testing.assert_allclose(drawn.log_prob, log_prob(policy, tokens).total, atol=5e-4)
+    assert set(np.unique(drawn.tokens.a)) <= {0, 8, 11, 17, 26}
 
 
 def test_likelihood_holds_where_some_batches_of_a_wave_are_done_before_the_others():
