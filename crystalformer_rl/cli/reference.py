@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from crystalformer_rl.cli.console import count_words, progress, say, status_counts
 from crystalformer_rl.cli.options import json_option, out_option
+from crystalformer_rl.reference.identity import FUNCTIONALS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +34,7 @@ _LOWEST = "lowest"
                    "and for elements without an entry the lowest of common structures relaxed with it.")  # fmt: skip
 @click.option("--corrections", type=click.Choice(["mp2020", "none", "as-given"]), default="mp2020", show_default=True,
               help="Given energies: with MP2020 corrections by pymatgen, uncorrected, or with what the entries carry.")  # fmt: skip
-@click.option("--functional", type=click.Choice(["PBE", "PBEsol", "SCAN", "r2SCAN"]),
+@click.option("--functional", type=click.Choice(FUNCTIONALS),
               help="Given energies: take entries of this functional only. By default that of the entries' run types, or "
                    "PBE where they name none.")  # fmt: skip
 @out_option

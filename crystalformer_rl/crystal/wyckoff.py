@@ -66,10 +66,6 @@ class WyckoffTable:
     def n_letters(self, g: int) -> int:
         return int(self.letters[g])
 
-    def free_coordinates(self, g: int, w: int) -> np.ndarray:
-        """(3,) bool: the coordinates with a non-zero row in op₀'s rotation part."""
-        return self.free[g, w]
-
 
 @cache
 def wyckoff_table() -> WyckoffTable:

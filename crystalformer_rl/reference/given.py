@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -20,10 +20,7 @@ from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.status import OK, Status
 
 Treatment = Literal["mp2020", "none", "as-given"]
-TREATMENTS: tuple[Treatment, ...] = get_args(Treatment)
 """What becomes of the entries' corrections: MP2020 computed afresh, none, or what the entries carry."""
-
-FUNCTIONALS = tuple(functional.value for functional in Functional if functional is not Functional.UNKNOWN)
 
 _DIGITS = 8  # of eV/atom; a hull of given energies is as exact as they are
 _RUN_TYPES = {
@@ -72,7 +69,7 @@ def given_reference(
 
     entries: of `read_entries`, read once. digest: SHA-256 of what they were read from; source: its name in messages and
     in the column `source`. corrections: `mp2020` computes them afresh from the uncorrected energies, `none` takes
-    these, `as-given` what the entries carry. functional: one of `FUNCTIONALS`; None takes the one that the
+    these, `as-given` what the entries carry. functional: one of `identity.FUNCTIONALS`; None takes the one that the
     entries' run types name, PBE where they name none. elemental_energies: {symbol: eV/atom} on the same
     scale, by default the lowest elemental entries.
 

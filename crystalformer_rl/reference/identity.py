@@ -25,6 +25,9 @@ class Functional(StrEnum):
         return cls(name) if name in {member.value for member in cls} else cls.UNKNOWN
 
 
+FUNCTIONALS = tuple(functional.value for functional in Functional if functional is not Functional.UNKNOWN)
+
+
 class Corrections(StrEnum):
     """What was added to the functional's energies before anybody learned or stored them."""
 
