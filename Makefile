@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 CORES ?= all
-# One thread a process: two that share the cores would wait for each other.
-PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal
+# One thread a process: two that share the cores would wait for each other. A file's tests compile their programs once.
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
 
 .PHONY: help install run test test-all coverage lint docs schema bench-relax bench-hull bench-sampler bench-train
 

@@ -43,7 +43,7 @@ def site_weights(crystals) -> np.ndarray:
     return np.exp(weights - weights.max())
 
 
-@pytest.mark.parametrize("rewarded", [False, True])
+@pytest.mark.parametrize("rewarded", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_elements_follow_the_likelihood(rewarded):
     """Rock-salt sites, three elements on each: chi-squared at level 1e-4 against all nine crystals evaluated."""
     pairs = np.array([(a, b) for a in WORTH for b in WORTH])

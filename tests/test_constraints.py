@@ -141,6 +141,7 @@ def test_every_sample_has_the_formula(formula, units):
     np.testing.assert_allclose(drawn.log_prob, log_prob(small_policy(n_max=PLACES), tokens).total, rtol=1e-4, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_formula_with_a_narrow_choice():
     """Formula, forbidden places and top-p together: nothing runs into a dead end."""
     request = Request(formula="CaTiO3", site_elements={1: {20}, 2: {22}}, top_p=0.3, temperature=0.5)
@@ -163,6 +164,7 @@ def test_template_fixes_the_sites():
     )
 
 
+@pytest.mark.slow
 def test_template_with_a_formula():
     behaviour, weights = Request(wyckoff=("4a", "4b", "8c", "24e"), formula="Cs2LiLuF6").plan(only(225), PLACES)
     drawn = sample(small_policy(n_max=PLACES), 0, range(64), weights, behaviour)

@@ -268,7 +268,9 @@ def test_the_update_is_the_gradient_of_the_objective_on_the_whole_batch():
         np.testing.assert_allclose(ours, theirs, atol=2e-4 * scale)
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "rloo", "dpo", "sft"])
+@pytest.mark.parametrize(
+    "algorithm", ["ppo", "sft", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "rloo", "dpo"))]
+)
 def test_reward_rises_and_divergence_with_it(algorithm):
     settings = with_settings(updates=8, algorithm=algorithm, minibatches=2)
     _, updates = run_round(first_state(small_policy(), settings), small_policy(), settings, light, WEIGHTS, 0)

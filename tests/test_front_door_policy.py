@@ -50,6 +50,7 @@ def test_requests_out_of_bounds_are_one_sentence(policy: cf.Policy, asked: dict[
         policy.sample(**{"n": 1, "progress": False, **asked})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_likelihoods_of_tokens_alone_are_those_of_the_samples(policy: cf.Policy) -> None:
     samples = policy.sample(4, seed=2, elements="Na, Cl", progress=False)
     names = ["id", "space_group", "wyckoff", "elements", "site_frac_coords", "lattice_parameters"]

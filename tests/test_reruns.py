@@ -159,7 +159,7 @@ def planned(run: Workflow, name: str) -> set[str]:
     try:
         return set(run.plan(config=config)) - {"fetch"}
     finally:
-        run.plan(config=TINY)
+        run.configure(TINY)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in ALL])

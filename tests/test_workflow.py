@@ -114,7 +114,9 @@ def test_models_are_read_where_the_reward_predicts(workflow: Workflow) -> None:
     assert given not in commands("e_above_hull")
 
 
-@pytest.mark.parametrize("preset", ["ehull", "fom", "ehull-small", "fom-small"])
+@pytest.mark.parametrize(
+    "preset", ["ehull-small", "fom-small", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ehull", "fom"))]
+)
 def test_presets(root: Path, workflow: Workflow, preset: str) -> None:
     path = root / "workflow" / "presets" / f"{preset}.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -327,8 +329,10 @@ def test_nothing_is_done_twice(finished: tuple[Workflow, str]) -> None:
             {"finetune": 1, "sample": 2, "relax": 2, "hull": 1, "novelty": 1, "properties": 1,
              "evaluate": 1, "rank": 1, "report": 1},
         ),
-        ("evaluation/tuned/metrics.parquet", {"evaluate": 1, "rank": 1, "report": 1}),
-        ("metrics.parquet", {"rank": 1, "report": 1}),
+        pytest.param(
+            "evaluation/tuned/metrics.parquet", {"evaluate": 1, "rank": 1, "report": 1}, marks=pytest.mark.slow
+        ),
+        pytest.param("metrics.parquet", {"rank": 1, "report": 1}, marks=pytest.mark.slow),
         ("report/summary.txt", {"report": 1}),
     ],
 )  # fmt: skip
@@ -345,6 +349,7 @@ def test_what_is_lost_is_made_again_and_what_depends_on_it(
     assert workflow.plan() == {}
 
 
+@pytest.mark.slow
 def test_settings_rerun_what_they_concern(finished: tuple[Workflow, str]) -> None:
     workflow, _ = finished
     try:

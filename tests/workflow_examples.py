@@ -27,9 +27,12 @@ class Workflow:
     root: Path
     folder: Path
 
+    def configure(self, config: Mapping[str, Any]) -> None:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+
     def snakemake(self, *arguments: str, config: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
         if config is not None:
-            (self.folder / "config.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+            self.configure(config)
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

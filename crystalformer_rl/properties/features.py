@@ -1,7 +1,7 @@
 """What the property models see of a crystal: numbers of its composition and of its atoms' surroundings.
 
 Every feature is the same for a supercell, a rotated cell or another order of the
-atoms. Only numpy is needed.
+atoms. numpy and pymatgen's search for neighbours are needed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.properties.element_table import N_ELEMENTS, PROPERTIES
 
 _COLUMN = {name: i for i, name in enumerate(PROPERTIES)}
+_SAME_ATOM = 1e-4  # Å; nearer than this an atom is itself
 _MOST_ASSIGNMENTS = 20_000  # assignments of oxidation states that are tried for one composition
 
 #: Groups of elements whose atom fractions are features.
@@ -176,21 +177,14 @@ def _surroundings(crystal: Crystal, reach: float) -> tuple[np.ndarray, np.ndarra
 
 def neighbours(crystal: Crystal, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ordered pairs of atoms nearer than `reach` (Å) with images: first (P,), second (P,), distance (P,) in Å."""
-    lattice = np.asarray(crystal.lattice, float)
-    heights = crystal.volume / np.linalg.norm(np.cross(np.roll(lattice, -1, 0), np.roll(lattice, -2, 0)), axis=1)
-    spans = [np.arange(-k, k + 1) for k in np.ceil(reach / heights).astype(int) + 1]
-    images = np.stack(np.meshgrid(*spans, indexing="ij"), -1).reshape(-1, 3) @ lattice
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    lattice = np.ascontiguousarray(crystal.lattice, dtype=float)
     positions = (np.asarray(crystal.frac_coords, float) % 1.0) @ lattice
-    first, second, distances = [], [], []
-    for i, position in enumerate(positions):
-        # by way of a·a − 2 a·b + b·b would lose digits; the plain difference does not
-        vectors = positions[:, None] - position + images
-        squared = np.einsum("jmx,jmx->jm", vectors, vectors)
-        j, m = np.nonzero((squared < reach**2) & (squared > 1e-8))
-        first.append(np.full(len(j), i))
-        second.append(j)
-        distances.append(np.sqrt(squared[j, m]))
-    return np.concatenate(first), np.concatenate(second), np.concatenate(distances)
+    periodic = np.ones(3, dtype=np.int64)
+    first, second, _, distance = find_points_in_spheres(positions, positions, float(reach), periodic, lattice, tol=1e-8)
+    others = distance > _SAME_ATOM
+    return first[others], second[others], distance[others]
 
 
 def feature_matrix(crystals: Sequence[Crystal], elements: Elements) -> tuple[np.ndarray, list[str]]:
