@@ -120,7 +120,9 @@ def case(name: str) -> tuple[Any, tuple[str, ...]]:
         return other_number(name), ("finetune_settings",)
     assert name.startswith("pretrain.")
     value = value_of(name)
-    return f"{value}x" if isinstance(value, str) else other_number(name), NOTHING
+    if isinstance(value, str):
+        return f"{value}x", NOTHING
+    return (2 * value if isinstance(value, int) and value else other_number(name)), NOTHING  # some must be even
 
 
 ALL = [name for name in leaves(RunSettings) if name != "results"]
