@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 from workflow_examples import TINY, Workflow
 
+from crystalformer_rl.config.loading import parse_config
 from crystalformer_rl.config.run import RunSettings
 from crystalformer_rl.stages import source_digest as digests
 from crystalformer_rl.stages.source_digest import PACKAGE, source_digest, source_files
@@ -148,18 +149,26 @@ def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory, root: Path) ->
     return Workflow(root, folder)
 
 
-def planned(run: Workflow, name: str) -> set[str]:
-    value, _ = case(name)
+def other_config(name: str) -> dict[str, Any]:
+    """The tiny run with another value of a setting."""
     config: dict[str, Any] = copy.deepcopy(TINY)
     place = config
     *sections, key = name.split(".")
     for section in sections:
         place = place.setdefault(section, {})
-    place[key] = value
-    if name == "arms.policies":
-        config["finetune"] = {**TINY["finetune"]}
+    place[key] = case(name)[0]
+    return config
+
+
+def test_every_other_value_is_allowed() -> None:
+    for name in ALL:
+        assert value_of(name) != case(name)[0]
+        parse_config(other_config(name), name)
+
+
+def planned(run: Workflow, name: str) -> set[str]:
     try:
-        return set(run.plan(config=config)) - {"fetch"}
+        return set(run.plan(config=other_config(name))) - {"fetch"}
     finally:
         run.configure(TINY)
 
