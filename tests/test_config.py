@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +239,10 @@ def test_arms_take_the_settings_of_finetune_and_their_own() -> None:
     assert arm_settings(config, "sft") == config.finetune.model_copy(update={"algorithm": "sft"})
     assert arm_settings(config, "best_of_n").algorithm == "none"
     assert config.arms.policies["best_of_n"].seeds == [0, 1]
+
+
+def test_the_schema_is_written_by_a_command(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "crystalformer_rl.config"]
+    assert subprocess.run(program, capture_output=True, text=True, check=True).stdout == schema_text()
+    subprocess.run([*program, str(tmp_path / "schema.json")], check=True)
+    assert (tmp_path / "schema.json").read_text(encoding="utf-8") == schema_text()

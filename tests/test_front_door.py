@@ -22,7 +22,9 @@ import crystalformer_rl as cf
 from crystalformer_rl.crystal.inputs import crystals_table
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.front_door import places
 from crystalformer_rl.hull.convex_hull import Hull
+from crystalformer_rl.resources.registry import Resource
 from crystalformer_rl.tables.discovery_columns import EVALUATED
 from crystalformer_rl.tables.parquet import write_table
 from crystalformer_rl.tables.provenance import read_provenance, record_of
@@ -266,3 +268,17 @@ def test_one_structure_alone_and_cells_without_volume() -> None:
         warnings.simplefilter("error")
         twice = crystals_table([bulk("Si"), bulk("Si")])
     assert twice.column("id").to_pylist() == ["structure-0", "structure-1"]
+
+
+def test_what_is_fetched_by_name_is_kept(tmp_path: Path, embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = Resource("far", embedded.as_uri(), "reference")
+    monkeypatch.setattr(places, "choose", lambda *_: published)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = places.located("far", "reference")
+    assert tmp_path in found.parents
+    assert found.read_bytes() == embedded.read_bytes()
+
+
+def test_functions_are_found_before_their_rooms_are_imported() -> None:
+    program = "import crystalformer_rl as cf; assert cf.__getattr__('hull') is cf.hull and callable(cf.hull)"
+    subprocess.run([sys.executable, "-c", program], check=True)

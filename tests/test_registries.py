@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,3 +50,16 @@ def test_an_objective_of_another_package_is_a_value_of_the_configuration() -> No
 def test_without_that_package_its_objective_is_refused() -> None:
     with pytest.raises(InputError, match="'mine' is not an objective"):
         config(finetune={"algorithm": "mine"})
+
+
+def test_a_fingerprint_follows_the_file_that_decides_the_energies(tmp_path: Path) -> None:
+    """Weights of a package, a checkpoint, or the source of a calculator; nothing where it is in another environment."""
+    checkpoint = tmp_path / "some.model"
+    checkpoint.write_bytes(b"one")
+    first = registry.fingerprint(f"mace:{checkpoint}")
+    other = tmp_path / "other.model"
+    other.write_bytes(b"two")
+    assert first["name"] == "mace:some.model"
+    assert first["sha256"] != registry.fingerprint(f"mace:{other}")["sha256"]
+    assert len(registry.fingerprint("ase:calculators:lennard_jones")["sha256"]) == 64
+    assert "sha256" not in registry.fingerprint("ase:package_that_is_not_there.calculators:Mine")

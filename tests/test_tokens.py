@@ -16,6 +16,7 @@ from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
 from crystalformer_rl.crystal.tokens import decode, primitive, sites_from_table
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.stages.tokenize import within_limits
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, STATUS
 from crystalformer_rl.tables.parquet import read_table, write_table
@@ -168,3 +169,17 @@ def test_tokenize_keeps_every_row(tmp_path):
     sites = sites_from_table(table, "out.parquet")
     assert [s is None for s in sites] == [False, True, True, False]
     assert sites[0].space_group == 225
+
+
+def test_limits_leave_out_what_is_large_or_unstable():
+    small = Crystal(np.array([11, 17]), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), 4.0 * np.eye(3))
+    large = Crystal(np.array([11, 17] * 4), np.random.default_rng(0).random((8, 3)), 8.0 * np.eye(3))
+    columns = {**crystal_columns([small, large]), "id": ["small", "large"]}
+    table = make_table(CRYSTALS, columns).append_column("dft_e_above_hull", [[0.2, 0.0]])
+    assert within_limits(table, None, None).num_rows == 2
+    assert within_limits(table, 2, None).column("id").to_pylist() == ["small"]
+    assert within_limits(table, None, 0.1).column("id").to_pylist() == ["large"]
+    with pytest.raises(InputError, match="no crystal is within the limits"):
+        within_limits(table, 2, 0.1)
+    with pytest.raises(InputError, match="needs a column e_above_hull or dft_e_above_hull"):
+        within_limits(make_table(CRYSTALS, columns), None, 0.1)
