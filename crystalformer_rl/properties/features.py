@@ -182,7 +182,12 @@ def neighbours(crystal: Crystal, reach: float) -> tuple[np.ndarray, np.ndarray, 
     lattice = np.ascontiguousarray(crystal.lattice, dtype=float)
     positions = (np.asarray(crystal.frac_coords, float) % 1.0) @ lattice
     periodic = np.ones(3, dtype=np.int64)
-    first, second, _, distance = find_points_in_spheres(positions, positions, float(reach), periodic, lattice, tol=1e-8)
+    first, second, image, _ = find_points_in_spheres(positions, positions, float(reach), periodic, lattice, tol=1e-8)
+    # sums over neighbours keep their last digits when the pairs come in one order, whoever found them
+    order = np.lexsort((*image.T[::-1], second, first))
+    first, second, image = first[order], second[order], image[order]
+    vector = positions[second] - positions[first] + image @ lattice
+    distance = np.sqrt(np.einsum("px,px->p", vector, vector))
     others = distance > _SAME_ATOM
     return first[others], second[others], distance[others]
 
