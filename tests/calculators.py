@@ -78,3 +78,27 @@ def failing_for_salt() -> Any:
 def without_settings() -> Any:
     """A calculator whose surroundings are not set up."""
     raise ValueError("the variable PROGRAM is not set")
+
+
+def failing() -> Any:
+    """A calculator that has parameters for no element."""
+
+    class Failing(Calculator):
+        implemented_properties = ("energy", "forces", "stress")
+
+        def calculate(self, *args: Any, **kwargs: Any) -> None:
+            raise KeyError("no parameters")
+
+    return Failing()
+
+
+def pushing() -> Any:
+    """A calculator whose forces are not the derivative of its energy."""
+
+    class Pushing(Calculator):
+        implemented_properties = ("energy", "forces", "stress")
+
+        def calculate(self, atoms: Any = None, *args: Any, **kwargs: Any) -> None:
+            self.results = {"energy": -len(atoms), "forces": np.ones((len(atoms), 3)), "stress": np.zeros(6)}
+
+    return Pushing()

@@ -30,6 +30,7 @@ from crystalformer_rl.potential.contract import measure_laws
 from crystalformer_rl.potential.graph import GraphError, crystal_graph
 from crystalformer_rl.potential.protocol import EV_PER_A3_IN_GPA, Evaluation, Potential, screen_distances
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
+from crystalformer_rl.stages.check_potential import check_potential
 from crystalformer_rl.tables.status import STATUSES
 
 OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), rutile(), perovskite(), quartz()))]
@@ -185,6 +186,12 @@ def test_the_contract_finds_each_fault(chgnet: Potential) -> None:
     for fault in ("extensive", "forces", "stress", "rotation", "permutation", "batch", "energy_only"):
         assert fault in measure_laws(Faulty(fault), OFF_MINIMUM[1:3]).broken()
     assert {"batch", "forces", "rotation"} <= measure_laws(Faulty("nan"), OFF_MINIMUM[1:3]).broken().keys()
+
+
+@pytest.mark.parametrize(("name", "words"), [("failing", "can evaluate none"), ("pushing", r"breaks laws .*forces by")])
+def test_no_run_trusts_a_potential_that_breaks_laws_or_evaluates_nothing(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        check_potential(load(f"ase:calculators:{name}"))
 
 
 def test_mace_agrees_with_its_own_calculator(mace_file: Path) -> None:
