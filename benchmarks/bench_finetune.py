@@ -32,12 +32,14 @@ EMBEDDED = Path(__file__).resolve().parent.parent / "resources" / "embedded"
 SEED, BATCH = 99, 64
 
 
-def stable_of(policy: Policy, weights: list[float], score: Score, n: int, temperature: float = 1.0) -> np.ndarray:
-    """Which of the first `n` crystals of a fixed seed are stable as sampled."""
+def stable_of(
+    policy: Policy, weights: list[float], score: Score, n: int, threshold: float, temperature: float = 1.0
+) -> np.ndarray:
+    """Which of the first `n` crystals of a fixed seed are at most `threshold` (eV/atom) above the hull as sampled."""
     found = []
     for start in range(0, n, BATCH):
         rollout = roll_out(policy, SEED, range(start, start + BATCH), weights, Behaviour.make(temperature))
-        found.append(stable(score(rollout.sites, rollout.status)))
+        found.append(stable(score(rollout.sites, rollout.status), threshold))
     return np.concatenate(found)
 
 
@@ -51,26 +53,29 @@ def main() -> None:
     options = parser.parse_args()
     run = load_config(options.config) if options.config else RunSettings()
     settings = run.finetune.model_copy(update={"updates": options.updates})
+    threshold = run.evaluate.stable_below
     policy, card = load_policy(EMBEDDED / "policy.safetensors")
     groups = settings.space_groups
     weights = [float(g in groups) for g in range(1, 231)] if groups else card["space_group_counts"]
     files = (str(EMBEDDED / "reference.parquet"), str(EMBEDDED / "properties.safetensors"))
     figures: dict[str, float] = {}
     with open_scoring(run.reward, "chgnet", *files, None) as (score, _):
-        before = stable_of(policy, weights, score, options.crystals)
+        before = stable_of(policy, weights, score, options.crystals, threshold)
         if options.temperature is not None:
-            after = stable_of(policy, weights, score, options.crystals, options.temperature)
+            after = stable_of(policy, weights, score, options.crystals, threshold, options.temperature)
         else:
             begin = time.perf_counter()
 
             def report(update: Update) -> None:
-                row = update_row(update, 1)
+                row = update_row(update, 1, threshold)
                 print(json.dumps({name: round(row[name], 4) for name in ("update", "reward_mean", "stable_fraction", "sun_fraction",
                                                                          "unique_fraction", "kl", "clip_fraction")}), flush=True)  # fmt: skip
 
-            end, updates = run_round(first_state(policy, settings), policy, settings, score, weights, options.seed, report)
+            end, updates = run_round(
+                first_state(policy, settings), policy, settings, score, weights, options.seed, report, stable_below=threshold
+            )
             figures = {"kl": updates[-1].divergence.plain, "seconds": (time.perf_counter() - begin) / options.updates}
-            after = stable_of(end.policy, weights, score, options.crystals)
+            after = stable_of(end.policy, weights, score, options.crystals, threshold)
     gain = after.astype(float) - before
     error = gain.std() / len(gain) ** 0.5
     figures |= {"base": before.mean(), "after": after.mean(), "gain": gain.mean(), "standard_error": error}

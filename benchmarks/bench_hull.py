@@ -16,12 +16,16 @@ import json
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crystalformer_rl.crystal.elements import SYMBOLS
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.reference.energies import Entry
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.phase_diagram import PDEntry
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,7 +56,7 @@ def crystals(entries: list[Entry], n: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def pymatgen_distance(
-    entries: dict[tuple[int, ...], list[object]], elemental: dict[int, object], numbers: np.ndarray
+    entries: dict[tuple[int, ...], list[PDEntry]], elemental: dict[int, PDEntry], numbers: np.ndarray
 ) -> tuple[float, dict[str, float]]:
     """Hull energy (eV/atom) and decomposition by pymatgen."""
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -63,15 +67,17 @@ def pymatgen_distance(
     diagram = PhaseDiagram(inside + [elemental[z] for z in sorted(elements)])
     composition = Composition({SYMBOLS[z - 1]: int(np.sum(numbers == z)) for z in elements})
     parts = diagram.get_decomposition(composition)
-    return diagram.get_hull_energy_per_atom(composition), {entry.name: float(x) for entry, x in parts.items()}
+    return diagram.get_hull_energy_per_atom(composition), {
+        str(getattr(entry, "name", "")): float(x) for entry, x in parts.items()
+    }
 
 
-def as_pymatgen(entries: list[Entry]) -> dict[tuple[int, ...], list[object]]:
+def as_pymatgen(entries: list[Entry]) -> dict[tuple[int, ...], list[PDEntry]]:
     """The entries as pymatgen's, by their elements."""
     from pymatgen.analysis.phase_diagram import PDEntry
     from pymatgen.core import Composition
 
-    found: dict[tuple[int, ...], list[object]] = {}
+    found: dict[tuple[int, ...], list[PDEntry]] = {}
     for e in entries:
         composition = Composition({SYMBOLS[z - 1]: n for z, n in e.composition.items()})
         entry = PDEntry(composition, e.formation_energy * composition.num_atoms, name=e.id)
@@ -133,7 +139,7 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _elemental(hull: Hull) -> list[object]:
+def _elemental(hull: Hull) -> list[PDEntry]:
     from pymatgen.analysis.phase_diagram import PDEntry
     from pymatgen.core import Composition
 

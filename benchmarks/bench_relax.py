@@ -17,9 +17,11 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +34,7 @@ from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.potential.walker import Relaxed
 from crystalformer_rl.tables.parquet import read_table
 
+T = TypeVar("T")
 EMBEDDED = Path(__file__).resolve().parents[1] / "resources" / "embedded"
 SAME = 2e-3
 """eV/atom; an energy that is no more than this above ASE's is as good."""
@@ -111,7 +114,12 @@ def ase_relaxation(sites: Sites, calculator: object, fmax: float) -> AseResult:
         return AseResult(None, steps + 1, False, float("nan"))
 
 
-def timed(run: Callable[[], list]) -> tuple[list, float]:
+def relaxed_by_ase(starts: Iterable[Sites], calculator: Any, fmax: float) -> list[AseResult]:
+    """Each crystal by itself."""
+    return [ase_relaxation(sites, calculator, fmax) for sites in starts]
+
+
+def timed(run: Callable[[], list[T]]) -> tuple[list[T], float]:
     """What `run` returns and the wall time it took, s."""
     begin = time.perf_counter()
     result = run()
@@ -164,11 +172,11 @@ def compare(
     times = [0.0, 0.0]
     for first in range(0, len(starts), chunk):
         part = [s.sites for s in starts[first : first + chunk]]
-        results, seconds = timed(lambda part=part: relax(potential, part, settings))
+        results, seconds = timed(partial(relax, potential, part, settings))
         ours += results
         times[0] += seconds
         bar = tqdm(part, desc=f"ASE, from {first}", disable=not sys.stderr.isatty())
-        found, seconds = timed(lambda bar=bar: [ase_relaxation(s, calculator, fmax) for s in bar])
+        found, seconds = timed(partial(relaxed_by_ase, bar, calculator, fmax))
         theirs += found
         times[1] += seconds
     return ours, theirs, times[0], times[1]
@@ -196,7 +204,10 @@ def main() -> None:
     for kind in ("sample", "reference"):
         chosen = [k for k, s in enumerate(starts) if s.kind == kind]
         if chosen:
-            print(kind, json.dumps(figures(*([rows[k] for k in chosen] for rows in (starts, ours, theirs)))))
+            print(
+                kind,
+                json.dumps(figures([starts[k] for k in chosen], [ours[k] for k in chosen], [theirs[k] for k in chosen])),
+            )
     times = {"ratio": round(their_time / our_time, 2), "seconds_a_crystal": round(our_time / len(starts), 3)}
     print(json.dumps(times | figures(starts, ours, theirs)))
 

@@ -88,7 +88,10 @@ def main() -> None:
     wide = short.tokens._replace(
         **{name: jnp.pad(getattr(short.tokens, name), _to_21(getattr(short.tokens, name))) for name in ("w", "a", "x")}
     )
-    difference = abs(float(evaluate(policy, short.tokens, short.weight)) - float(evaluate(policy, wide, short.weight)))
+    difference = abs(
+        float(evaluate(policy, short.tokens, jnp.asarray(short.weight)))
+        - float(evaluate(policy, wide, jnp.asarray(short.weight)))
+    )
     result = {
         "ratio": round(ours / theirs, 2),
         "crystals_a_second": round(ours, 2),

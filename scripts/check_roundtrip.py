@@ -19,7 +19,7 @@ from crystalformer_rl.crystal.tokens import decode, primitive
 
 
 def as_structure(crystal: Crystal) -> Structure:
-    return Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+    return Structure(crystal.lattice, crystal.atomic_numbers.tolist(), crystal.frac_coords)
 
 
 def main(path: str, every: int = 1) -> None:

@@ -24,7 +24,7 @@ from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.relaxation import relax
-from crystalformer_rl.stages.reference import check_identity
+from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.tables.crystal_columns import ID
 from crystalformer_rl.tables.parquet import read_table
 
@@ -74,11 +74,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     potential = load(arguments.potential)
-    check_identity(arguments.reference, potential.identity)
+    hull = Hull.from_reference(arguments.reference)
+    check_same_potential(f"the potential {arguments.potential}", potential.identity, arguments.reference, hull.identity)
     crystals, label = labelled(arguments.crystals, arguments.reference, arguments.role, arguments.n)
     with tqdm(total=len(crystals), desc="relax", unit="crystal", disable=not sys.stderr.isatty()) as bar:
         results = relax(potential, crystals, RelaxSettings(), advance=bar.update)
-    hull = Hull.from_reference(arguments.reference)
     ok = np.array([r.energy is not None for r in results])
 
     def distances(energies: list[float | None]) -> np.ndarray:

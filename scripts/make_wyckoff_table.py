@@ -42,4 +42,10 @@ def make_table() -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(Path(sys.argv[1]) if len(sys.argv) > 1 else OUT, **make_table())
+    table = make_table()
+    np.savez_compressed(
+        Path(sys.argv[1]) if len(sys.argv) > 1 else OUT,
+        offsets=table["offsets"],
+        rotations=table["rotations"],
+        translations=table["translations"],
+    )
