@@ -22,7 +22,7 @@ import numpy as np
 
 from crystalformer_rl.crystal.elements import SYMBOLS
 from crystalformer_rl.hull.convex_hull import Hull
-from crystalformer_rl.reference.energies import Entry
+from crystalformer_rl.reference.competing import Entry, Phase
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PDEntry
@@ -31,13 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def entries_of(hull: Hull) -> list[Entry]:
-    """All entries that may compete, the elements' references aside."""
-    return [
-        entry
-        for system in hull._systems.values()
-        for entry in system.entries.values()
-        if not entry.id.startswith("elemental-")
-    ]
+    """All entries that may compete."""
+    return [entry for system in hull.phases.systems for entry in hull.entries(system)]
 
 
 def crystals(entries: list[Entry], n: int, seed: int = 0) -> list[np.ndarray]:
@@ -87,7 +82,7 @@ def as_pymatgen(entries: list[Entry]) -> dict[tuple[int, ...], list[PDEntry]]:
 
 def milliseconds(hull: Hull, targets: list[np.ndarray]) -> float:
     """Processor time a crystal, with nothing cached."""
-    fresh = Hull(entries_of(hull), {SYMBOLS[z - 1]: e for z, e in hull.elemental_energies.items()})
+    fresh = Hull(hull.phases, {SYMBOLS[z - 1]: e for z, e in hull.elemental_energies.items()}, bias=hull.bias)
     start = time.process_time()
     for numbers in targets:
         fresh.distance(numbers, 0.0)
@@ -122,7 +117,8 @@ def main() -> None:
         part = [numbers for numbers in targets if len(set(numbers.tolist())) == k]
         print(f"{k} elements: {milliseconds(hull, part):.3f} ms a crystal")
     for share in (8, 4, 2, 1):
-        fewer = Hull(entries[::share], {SYMBOLS[z - 1]: 0.0 for z in hull.elemental_energies})
+        phases = [Phase(e.id, e.composition, e.formation_energy) for e in entries[::share]]
+        fewer = Hull.of_phases(phases, {SYMBOLS[z - 1]: 0.0 for z in hull.elemental_energies})
         print(f"{len(entries[::share])} compositions: {milliseconds(fewer, targets):.3f} ms a crystal")
         print(f"{len(targets) // share} crystals: {milliseconds(hull, targets[: len(targets) // share]):.3f} ms a crystal")
     print(f"pymatgen {time_theirs:.1f} ms a crystal, ours {time_ours:.3f}; largest difference {worst:.1e} eV/atom;")
@@ -143,9 +139,11 @@ def _elemental(hull: Hull) -> list[PDEntry]:
     from pymatgen.analysis.phase_diagram import PDEntry
     from pymatgen.core import Composition
 
+    corners = [hull.entries((z,))[0] for z in sorted(hull.elemental_energies)]
     return [
-        PDEntry(Composition(SYMBOLS[z - 1]), 0.0, name=f"elemental-{SYMBOLS[z - 1]}")
-        for z in sorted(hull.elemental_energies)
+        PDEntry(Composition(SYMBOLS[z - 1]), entry.formation_energy, name=entry.id)
+        for entry in corners
+        for z in entry.composition
     ]
 
 

@@ -7,12 +7,20 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import count_words, labelled, progress, say, summarize
-from crystalformer_rl.cli.options import json_option, out_option, reference_option
+from crystalformer_rl.cli.options import json_option, out_option
 
 
 @click.command()
 @click.argument("relaxed", nargs=-1, required=True, type=click.Path())
-@reference_option
+@click.option(
+    "--reference",
+    "references",
+    required=True,
+    multiple=True,
+    type=click.Path(),
+    help="REFERENCE file; repeatable: of further ones the phases join the hull. These may be tables of `relax` or JSON of "
+    "computed entries, too.",
+)
 @click.option(
     "--assume-same-potential",
     is_flag=True,
@@ -26,13 +34,13 @@ from crystalformer_rl.cli.options import json_option, out_option, reference_opti
 @click.option(
     "--potential-corrections",
     type=click.Choice(["mp2020", "none"]),
-    help="With --against-dft: corrections in the potential's energies, where its identity does not say.",
+    help="Corrections in the potential's energies, where its identity does not say.",
 )
 @out_option
 @json_option
 def command(
     relaxed: tuple[str, ...],
-    reference: str,
+    references: tuple[str, ...],
     assume_same_potential: bool,
     against_dft: bool,
     potential_corrections: str | None,
@@ -45,8 +53,13 @@ def command(
     energy, eV/atom); energy_initial (before relaxation) and status are used where there. Several
     tables become one.
 
-    Energies of two potentials must not be mixed: a table whose potential is not the reference's is
-    refused, and one that names none is too, unless --assume-same-potential is given.
+    Energies of two scales must not be mixed. A reference holds energies of one potential and, besides, DFT energies on the
+    scale that this potential learned; by the potential's bias, which the reference records, both stand on one hull. A table
+    of another potential that learned the same scale (MP PBE+U, MP2020) is compared with the DFT energies alone; MP2020
+    corrections are added where that potential predicts uncorrected energies. Any other table is refused, and so is one
+    that names no potential, unless --assume-same-potential is given.
+
+    Phases of your own join by further --reference: a table of `relax`, another reference, or JSON of computed entries.
 
     --against-dft permits one exception, which is common in publications: a potential's energies beside the DFT energies of
     a reference made with `reference --energies given`. MP2020 corrections are added to the potential's
@@ -55,13 +68,14 @@ def command(
 
     The result has one row for each crystal, in order: formation_energy and e_above_hull (eV/atom,
     negative below the hull), the same before relaxation, the competing phases with their atom
-    fractions, hull_support (competing reference compositions; where this is small, the hull is poorly
-    known), suspect (more than 0.1 eV/atom below the hull), status. Rows that came with another status
+    fractions and where their energies come from (energy_from: relaxed, single_point, dft or given), e_above_hull_std,
+    below_hull (where it is large, or hull_support small, the hull may be incomplete there), status. Rows that came with another status
     than ok keep it.
 
     \b
     Examples:
       crystalformer-rl hull relaxed.parquet --reference reference.parquet --out hull.parquet
+      crystalformer-rl hull relaxed.parquet --reference reference.parquet --reference my_phases.json --out hull.parquet
       crystalformer-rl hull relaxed.parquet --reference dft.parquet --against-dft --out hull.parquet
     """
     from crystalformer_rl.reference.identity import Corrections
@@ -69,48 +83,47 @@ def command(
     from crystalformer_rl.tables.parquet import read_table, write_table
     from crystalformer_rl.tables.provenance import provenance, record_of
 
-    _check_options(against_dft, assume_same_potential, potential_corrections)
+    _check_options(against_dft, assume_same_potential)
     tables = {name: read_table(path, NEEDED) for name, path in zip(labelled(relaxed), relaxed, strict=True)}
     corrections = {"mp2020": Corrections.MP2020, "none": Corrections.NONE}.get(potential_corrections or "")
     with progress(sum(table.num_rows for table in tables.values()), "hull") as bar:
         table = hull(
-            tables, reference, assume_same_potential=assume_same_potential, against_dft=against_dft,
+            tables, references, assume_same_potential=assume_same_potential, against_dft=against_dft,
             potential_corrections=corrections, advance=bar.update,
         )  # fmt: skip
     parameters: dict[str, Any] = {"assume_same_potential": assume_same_potential}
     if against_dft:
         parameters |= {"against_dft": True, "potential_corrections": potential_corrections}
     more = {key: value for key, value in record_of(table).items() if key != "stage"}
-    write_table(out, table, provenance("hull", parameters, [*relaxed, reference], **more))
+    write_table(out, table, provenance("hull", parameters, [*relaxed, *references], **more))
     statuses = table.column("status").to_pylist()
     summary = summarize(statuses, out, **_figures(table))
     words = _words(summary, statuses)
-    if against_dft:
+    if "against_dft" in more:
         summary["against_dft"] = more["against_dft"]
         words += f"\n{more['against_dft']['statement']}"
     say(summary, words, as_json)
 
 
-def _check_options(against_dft: bool, assume_same_potential: bool, potential_corrections: str | None) -> None:
+def _check_options(against_dft: bool, assume_same_potential: bool) -> None:
     from crystalformer_rl.errors import InputError
 
     if against_dft and assume_same_potential:
         raise InputError("--against-dft and --assume-same-potential contradict each other; give one of them.")
-    if potential_corrections and not against_dft:
-        raise InputError("--potential-corrections has no effect without --against-dft; give both or neither.")
 
 
 def _figures(table: Any) -> dict[str, Any]:
     import numpy as np
 
-    from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
+    from crystalformer_rl.hull.stability import FAR_BELOW, STABLE_BELOW, is_stable
 
     distances = np.array([x for x in table.column("e_above_hull").to_pylist() if x is not None])
     return {
         "stable_below": STABLE_BELOW,
         "stable": int(np.sum(is_stable(distances, STABLE_BELOW))),
         "median_e_above_hull": float(np.median(distances)) if len(distances) else None,
-        "suspect": sum(x is True for x in table.column("suspect").to_pylist()),
+        "below_hull": int(np.sum(distances < -FAR_BELOW)),
+        "far_below": FAR_BELOW,
     }
 
 
@@ -118,7 +131,8 @@ def _words(summary: dict[str, Any], statuses: list[str]) -> str:
     median = summary["median_e_above_hull"]
     return (
         f"{summary['n']} crystals ({count_words(statuses)}): {summary['stable']} stable, at most "
-        f"{summary['stable_below']:g} eV/atom above the hull and not suspect, "
+        f"{summary['stable_below']:g} eV/atom above the hull, "
         + (f"median {median:.3f} eV/atom, " if median is not None else "")
-        + f"{summary['suspect']} suspiciously far below it → {summary['out']}"
+        + f"{summary['below_hull']} more than {summary['far_below']:g} eV/atom below it, where the hull may be incomplete "
+        f"→ {summary['out']}"
     )

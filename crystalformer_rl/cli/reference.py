@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Options that mean something only with energies of the one kind, by their parameters' names.
 _POTENTIAL_ONLY = ("potential_name", "pretraining_max_atoms", "pretraining_max_e_above_hull", "max_evaluations", "fmax",
-                   "smax", "single_points", "work", "processes", "hull_only")  # fmt: skip
+                   "smax", "single_points", "dft_energies", "work", "processes", "hull_only")  # fmt: skip
 _GIVEN_ONLY = ("corrections", "functional")
 _LOWEST = "lowest"
 
@@ -53,6 +53,9 @@ _LOWEST = "lowest"
 @click.option("--single-points", type=click.Path(),
               help="Parquet with material_id (or id) and chgnet_energy (or energy), eV/atom, in this very potential: "
                    "used for entries that are not relaxed; spot-checked.")  # fmt: skip
+@click.option("--dft-energies", type=click.Path(),
+              help="Parquet with formula and dft_formation_energy, eV/atom, PBE(+U) with MP2020 corrections: compositions that DFT "
+                   "knows, for the hull alone. The potential's bias against them is measured.")  # fmt: skip
 @click.option("--work", type=click.Path(), help="Folder for finished parts: a killed run goes on from there.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Processes, one thread each.")
 @json_option
@@ -73,6 +76,7 @@ def command(
     fmax: float,
     smax: float,
     single_points: str | None,
+    dft_energies: str | None,
     work: str | None,
     processes: int,
     as_json: bool,
@@ -105,8 +109,10 @@ def command(
     from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.potential.relax_settings import RelaxSettings
     from crystalformer_rl.potential.shards import work_folder
+    from crystalformer_rl.reference.dft_rows import COLUMNS
     from crystalformer_rl.reference.file import read_elemental_energies, write_reference
     from crystalformer_rl.stages import reference as stage
+    from crystalformer_rl.tables.parquet import read_table
     from crystalformer_rl.tables.provenance import provenance
 
     assert elemental_energies is not None
@@ -119,7 +125,7 @@ def command(
     with work_folder(work) as folder, progress(table.num_rows, "reference") as bar:
         built, record = stage.reference(
             table, potential_name, elements, folder, settings=settings, selection=selection, single_points=points,
-            processes=processes, advance=bar.update,
+            dft_energies=read_table(dft_energies, COLUMNS) if dft_energies else None, processes=processes, advance=bar.update,
         )  # fmt: skip
     evaluations = _evaluations(built)
     if hull_only:
@@ -133,7 +139,12 @@ def command(
         "fmax": fmax,
         "smax": smax,
     }
-    inputs = [*crystals, *([] if lowest else [elemental_energies]), *([single_points] if single_points else [])]
+    inputs = [
+        *crystals,
+        *([] if lowest else [elemental_energies]),
+        *([single_points] if single_points else []),
+        *([dft_energies] if dft_energies else []),
+    ]
     write_reference(out, built, provenance("reference", parameters, inputs, **record))
     statuses, roles = built.column("status").to_pylist(), built.column("role").to_pylist()
     counts = {role: roles.count(role) for role in ("pretraining", "held_out", "hull_only")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -12,10 +12,12 @@ import numpy as np
 
 from crystalformer_rl.crystal.elements import SYMBOLS, composition, reduced_composition, reduced_formula
 from crystalformer_rl.hull.linear_program import cheapest_mixture
-from crystalformer_rl.hull.stability import is_suspect
-from crystalformer_rl.reference.energies import Entry, read_energies
+from crystalformer_rl.reference.bias import Bias
+from crystalformer_rl.reference.competing import Entry, Phase, competing
+from crystalformer_rl.reference.energies import ReferenceEnergies, read_energies
 from crystalformer_rl.reference.formation_energy import by_number, formation_energy
 from crystalformer_rl.reference.identity import PotentialIdentity
+from crystalformer_rl.reference.phases import Phases
 
 _LEAST_AMOUNT = 1e-8  # an amount of a decomposition product below this is rounding
 _CACHED_SYSTEMS = 4096
@@ -29,30 +31,17 @@ class NoReferenceEnergyError(ValueError):
 class HullDistance:
     """Where a crystal stands against the reference.
 
-    e_above_hull: eV/atom, negative below the hull; decomposition: reference id →
-    atom fraction of the competing phases, largest first, sum 1; support: reference
-    compositions of at least two elements within the chemical system; suspect:
-    see `hull.stability`.
+    e_above_hull: eV/atom, negative below the hull; decomposition: reference id → atom fraction of the competing phases, largest
+    first, sum 1; energy_from: reference id → where the phase's energy comes from; support: reference compositions of at least
+    two elements within the chemical system; std: standard deviation of the distance against density-functional theory, eV/atom,
+    NaN where the potential's bias is not known.
     """
 
     e_above_hull: float
     decomposition: dict[str, float]
+    energy_from: dict[str, str]
     support: int
-    suspect: bool
-
-
-@dataclass
-class _System:
-    """The lowest entry of each composition of one set of elements."""
-
-    elements: tuple[int, ...]
-    entries: dict[tuple[int, ...], Entry] = field(default_factory=dict)
-
-    def add(self, entry: Entry, counts: tuple[int, ...]) -> None:
-        held = self.entries.get(counts)
-        # equal energies: the smaller id, so that the order of the rows does not matter
-        if held is None or (entry.formation_energy, entry.id) < (held.formation_energy, held.id):
-            self.entries[counts] = entry
+    std: float
 
 
 @dataclass(frozen=True)
@@ -68,52 +57,64 @@ class _Competitors:
 class Hull:
     """Convex hull of the formation energies of a reference.
 
-    Entries are indexed by their set of elements, so that a query touches only the
-    subsystems of its own elements; the linear program of each query is exact. Of
-    several entries of one composition the lowest competes. The elemental reference
-    phases compete at zero under the ids `elemental-Na`.
+    Phases are indexed by their chemical system, so that a query touches only the subsystems of its own elements; which energy
+    of a composition competes is decided there (`reference.competing`); the linear program of each query is exact. An element's
+    corner of the hull may lie above zero, where the potential puts the element's own ground state there.
     """
 
     def __init__(
-        self, entries: Iterable[Entry], elemental_energies: Mapping[str, float], identity: PotentialIdentity | None = None
+        self,
+        phases: Phases,
+        elemental_energies: Mapping[str, float],
+        identity: PotentialIdentity | None = None,
+        bias: Bias | None = None,
     ) -> None:
-        """`elemental_energies`: {symbol: eV/atom} of the potential whose `identity` is given."""
+        """`elemental_energies`: {symbol: eV/atom} from which formation energies count; `identity`: of the potential whose
+        energies they are; `bias`: of that potential, by which DFT energies compete.
+        """
         self.identity = identity
+        self.bias = bias
         self.elemental_energies = by_number(elemental_energies)
-        self.n_entries = 0
-        self._compositions: dict[str, Mapping[int, int]] = {}
-        self._systems: dict[tuple[int, ...], _System] = {}
+        self.phases = phases
+        self._formulas: dict[str, str] = {}
+        self._entries: dict[tuple[int, ...], list[Entry]] = {}
         self._cache: dict[tuple[int, ...], _Competitors] = {}
-        for z in self.elemental_energies:
-            self._add(Entry(f"elemental-{SYMBOLS[z - 1]}", {z: 1}, 0.0))
-        for entry in entries:
-            self.n_entries += 1
-            self._add(entry)
+
+    @classmethod
+    def of(cls, energies: ReferenceEnergies) -> Hull:
+        """The hull of a reference that was read."""
+        return cls(energies.phases, energies.elemental_energies, energies.identity, energies.bias)
+
+    @classmethod
+    def of_phases(
+        cls,
+        phases: Iterable[Phase],
+        elemental_energies: Mapping[str, float],
+        identity: PotentialIdentity | None = None,
+        bias: Bias | None = None,
+    ) -> Hull:
+        """The hull of phases that were not read from a file."""
+        return cls(Phases.of_rows(phases, by_number(elemental_energies)), elemental_energies, identity, bias)
 
     @classmethod
     def from_reference(cls, path: str | Path) -> Hull:
-        """The hull of a REFERENCE file: every row of status ok that has an energy competes.
+        """The hull of a REFERENCE file. Raises InputError as `reference.energies.read_energies` does."""
+        return cls.of(read_energies(path))
 
-        Raises InputError where the file lacks the potential's identity or the elemental energies, or where energy and
-        formation energy of a row are on different scales.
-        """
-        found = read_energies(path)
-        return cls(found.entries, found.elemental_energies, found.identity)
-
-    def _add(self, entry: Entry) -> None:
-        elements = tuple(sorted(entry.composition))
-        divisor = math.gcd(*entry.composition.values())
-        counts = tuple(entry.composition[z] // divisor for z in elements)
-        self._systems.setdefault(elements, _System(elements)).add(entry, counts)
-        self._compositions[entry.id] = entry.composition
+    @property
+    def n_entries(self) -> int:
+        """Phases of the reference."""
+        return len(self.phases)
 
     def missing_elements(self, atomic_numbers: Iterable[int]) -> list[str]:
         """Symbols of the elements that have no reference energy."""
         return [SYMBOLS[z - 1] for z in sorted({int(z) for z in atomic_numbers}) if z not in self.elemental_energies]
 
     def formula(self, entry_id: str) -> str:
-        """Reduced formula of an entry that a decomposition names."""
-        return reduced_formula([z for z, n in self._compositions[entry_id].items() for _ in range(n)])
+        """Reduced formula of a phase. Raises KeyError for an unknown one."""
+        if entry_id not in self._formulas:
+            self._formulas[entry_id] = _formula(self.phases.composition(entry_id))
+        return self._formulas[entry_id]
 
     def formation_energy(self, atomic_numbers: Sequence[int] | np.ndarray, energy: float) -> float:
         """Energy (eV/atom) less the composition average of the elemental reference energies.
@@ -139,9 +140,18 @@ class Hull:
         atoms = np.array(list(counts.values()), float)
         basis, amounts = cheapest_mixture(competitors.fractions, competitors.energies, atoms / atoms.sum())
         e_above_hull = float(formation_energy) - float(competitors.energies[basis] @ amounts)
-        products = {competitors.entries[j].id: float(x) for j, x in zip(basis, amounts, strict=True) if x > _LEAST_AMOUNT}
-        decomposition = dict(sorted(products.items(), key=lambda item: (-item[1], item[0])))
-        return HullDistance(e_above_hull, decomposition, competitors.support, is_suspect(e_above_hull))
+        pairs = [(competitors.entries[j], float(x)) for j, x in zip(basis, amounts, strict=True) if x > _LEAST_AMOUNT]
+        pairs.sort(key=lambda pair: (-pair[1], pair[0].id))
+        for entry, _ in pairs:
+            if entry.id not in self._formulas:
+                self._formulas[entry.id] = _formula(entry.composition)
+        return HullDistance(
+            e_above_hull,
+            {entry.id: amount for entry, amount in pairs},
+            {entry.id: str(entry.energy_from) for entry, _ in pairs},
+            competitors.support,
+            math.nan if self.bias is None else self.bias.std(counts, e_above_hull),
+        )
 
     def _require_elements(self, atomic_numbers: Sequence[int] | np.ndarray) -> None:
         if missing := self.missing_elements(atomic_numbers):
@@ -156,25 +166,56 @@ class Hull:
         return self._cache[elements]
 
     def _gather(self, elements: tuple[int, ...]) -> _Competitors:
-        entries = [next(iter(self._systems[(z,)].entries.values())) for z in elements]
-        support = 0
-        for system in self._subsystems(elements):
-            support += len(system.entries)
-            # a compound above the tie-line of the elements is never on the hull
-            entries += [entry for entry in system.entries.values() if entry.formation_energy < 0]
+        entries = self.inside(elements)
         column = {z: i for i, z in enumerate(elements)}
         fractions = np.zeros((len(elements), len(entries)))
         for j, entry in enumerate(entries):
             atoms = sum(entry.composition.values())
             for z, n in entry.composition.items():
                 fractions[column[z], j] = n / atoms
-        return _Competitors(entries, fractions, np.array([entry.formation_energy for entry in entries]), support)
+        energies = np.array([entry.formation_energy for entry in entries])
+        # a compound above the tie-line of the elements is never on the hull
+        below = energies < energies[: len(elements)] @ fractions
+        below[: len(elements)] = True
+        kept = [entry for entry, low in zip(entries, below.tolist(), strict=True) if low]
+        return _Competitors(kept, fractions[:, below], energies[below], len(entries) - len(elements))
 
-    def _subsystems(self, elements: tuple[int, ...]) -> list[_System]:
+    def inside(self, elements: Iterable[int]) -> list[Entry]:
+        """What competes among these elements, one entry a composition, the elements themselves first."""
+        elements = tuple(sorted(set(elements)))
+        return [
+            entry for subset in (*((z,) for z in elements), *self._subsystems(elements)) for entry in self.entries(subset)
+        ]
+
+    def entries(self, elements: tuple[int, ...]) -> list[Entry]:
+        """What competes of exactly these elements (rising atomic numbers), one entry a composition."""
+        if elements not in self._entries:
+            by_counts: dict[tuple[int, ...], list[Phase]] = {}
+            for phase in self.phases.of(elements):
+                by_counts.setdefault(_reduced(phase.composition, elements), []).append(phase)
+            if len(elements) == 1:
+                by_counts.setdefault((1,), [])
+            chosen = (
+                competing(dict(zip(elements, counts, strict=True)), phases, self.bias)
+                for counts, phases in by_counts.items()
+            )
+            self._entries[elements] = [entry for entry in chosen if entry is not None]
+        return self._entries[elements]
+
+    def _subsystems(self, elements: tuple[int, ...]) -> list[tuple[int, ...]]:
         """The systems of two or more of the elements, smaller and lighter ones first."""
-        if 2 ** len(elements) <= len(self._systems):
+        if 2 ** len(elements) <= self.phases.n_systems:
             subsets = (subset for size in range(2, len(elements) + 1) for subset in combinations(elements, size))
-            return [self._systems[subset] for subset in subsets if subset in self._systems]
+            return [subset for subset in subsets if self.phases.has(subset)]
         inside = set(elements)
-        found = [key for key in self._systems if len(key) > 1 and inside.issuperset(key)]
-        return [self._systems[key] for key in sorted(found, key=lambda key: (len(key), key))]
+        found = [key for key in self.phases.systems if len(key) > 1 and inside.issuperset(key)]
+        return sorted(found, key=lambda key: (len(key), key))
+
+
+def _reduced(counts: Mapping[int, int], elements: tuple[int, ...]) -> tuple[int, ...]:
+    divisor = math.gcd(*counts.values())
+    return tuple(counts[z] // divisor for z in elements)
+
+
+def _formula(counts: Mapping[int, int]) -> str:
+    return reduced_formula([z for z, n in counts.items() for _ in range(n)])

@@ -12,9 +12,13 @@ import pyarrow as pa
 
 from crystalformer_rl.crystal.elements import SYMBOLS, reduced_formula
 from crystalformer_rl.hull.convex_hull import Hull, HullDistance
+from crystalformer_rl.hull.stability import below_hull
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.energy_columns import HULL
 from crystalformer_rl.tables.status import OK, Status
+
+LARGEST_FORMATION_ENERGY = 5.0
+"""eV/atom, of either sign; no compound forms with as much. An energy beyond it is on another scale, or of a whole cell."""
 
 
 def hull_table(hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | None = None) -> pa.Table:
@@ -23,7 +27,7 @@ def hull_table(hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | No
     `relaxed` has the columns id, atomic_numbers, energy (eV/atom) and perhaps energy_initial and status.
     A row whose status is not ok keeps it and gets null figures, those before relaxation aside where
     `energy_initial` is known; a row of status ok without a finite energy becomes `potential_failed`, one with an element that the
-    reference has no energy for `no_reference_energy`.
+    reference has no energy for `no_reference_energy`, one whose formation energy no compound has `implausible_energy`.
     """
     columns = {name: _column(relaxed, name) for name in ("id", "atomic_numbers", "energy", "energy_initial", "status")}
     rows = []
@@ -57,15 +61,19 @@ def _row(
         return row
     # The composition is the same before and after, and so is the hull below it.
     formation = hull.formation_energy(numbers, known)
+    if row["status"] == OK and abs(formation) > LARGEST_FORMATION_ENERGY:
+        return {"status": Status.IMPLAUSIBLE_ENERGY}
     distance = hull.distance(numbers, formation)
     if row["status"] == OK:
         row |= {
             "formation_energy": formation,
             "e_above_hull": distance.e_above_hull,
+            "e_above_hull_std": distance.std if math.isfinite(distance.std) else None,
+            "below_hull": below_hull(distance.e_above_hull),
             "decomposition": json.dumps(distance.decomposition),
             "decomposition_formulas": decomposition_formulas(hull, distance),
+            "energy_from": json.dumps(distance.energy_from),
             "hull_support": distance.support,
-            "suspect": distance.suspect,
         }
     if initial is not None and math.isfinite(initial):
         row["formation_energy_initial"] = hull.formation_energy(numbers, initial)

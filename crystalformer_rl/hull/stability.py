@@ -1,6 +1,7 @@
 """Whether a crystal counts as stable, from its distance to the hull: the one place where that is decided.
 
-Every function takes numbers or arrays of them (eV/atom; NaN where unknown) and gives booleans of the same shape.
+Every function takes numbers or arrays of them (eV/atom; NaN where unknown) and gives numbers or booleans of the same shape.
+A distance below the hull is a question to the hull before it is a discovery, and counts as the hull does: no less, and no more.
 """
 
 from __future__ import annotations
@@ -9,25 +10,28 @@ from typing import overload
 
 import numpy as np
 
-SUSPECT_BELOW = 0.1
-"""eV/atom; a crystal further than this below the hull is more likely a fault of the potential than a discovery."""
-
 STABLE_BELOW = 0.1
 """eV/atom above the hull; the bound under which the literature calls a generated crystal stable, and the default."""
 
+LITTLE_SUPPORT = 3
+"""Compositions of two or more elements in the chemical system; with no more than these, the hull may be incomplete there."""
+
+FAR_BELOW = 0.05
+"""eV/atom below the hull from which words ask whether the hull is complete."""
+
 
 @overload
-def is_suspect(e_above_hull: float) -> bool: ...
+def below_hull(e_above_hull: float) -> float: ...
 
 
 @overload
-def is_suspect(e_above_hull: np.ndarray) -> np.ndarray: ...
+def below_hull(e_above_hull: np.ndarray) -> np.ndarray: ...
 
 
-def is_suspect(e_above_hull: float | np.ndarray) -> bool | np.ndarray:
-    """So far below the hull that the energy is not to be believed; an unknown distance is not suspect."""
-    found = np.asarray(e_above_hull, float) < -SUSPECT_BELOW
-    return bool(found) if found.ndim == 0 else found
+def below_hull(e_above_hull: float | np.ndarray) -> float | np.ndarray:
+    """How far below the hull, eV/atom; 0 on it and above; NaN stays."""
+    found = np.maximum(-np.asarray(e_above_hull, float), 0.0) + 0.0
+    return float(found) if found.ndim == 0 else found
 
 
 @overload
@@ -39,12 +43,18 @@ def is_stable(e_above_hull: np.ndarray, threshold: float) -> np.ndarray: ...
 
 
 def is_stable(e_above_hull: float | np.ndarray, threshold: float) -> bool | np.ndarray:
-    """At most `threshold` above the hull, and not suspect; an unknown distance is not stable."""
-    distance = np.asarray(e_above_hull, float)
-    found = (distance <= threshold) & ~np.asarray(is_suspect(distance))
+    """At most `threshold` above the hull; an unknown distance is not stable."""
+    found = np.asarray(e_above_hull, float) <= threshold
     return bool(found) if found.ndim == 0 else found
 
 
 def is_on_hull(e_above_hull: float | np.ndarray) -> bool | np.ndarray:
-    """Stable with nothing to spare: on the hull or below it, and not suspect."""
+    """Stable with nothing to spare: on the hull or below it."""
     return is_stable(e_above_hull, 0.0)
+
+
+def hull_may_be_incomplete(e_above_hull: float | None, support: int | None) -> bool:
+    """Whether words must say so: far below the hull, or below it where little competes."""
+    if e_above_hull is None or support is None:
+        return False
+    return e_above_hull < -FAR_BELOW or (e_above_hull < 0 and support <= LITTLE_SUPPORT)

@@ -115,7 +115,12 @@ def _compute(shard: Shard, work: Path, potential: Potential) -> pa.Table:
 def _single_point_rows(shard: Shard, potential: Potential) -> list[dict[str, Any]]:
     rows = []
     for crystal, outcome in zip(shard.crystals, potential.evaluate(shard.crystals, forces=False), strict=True):
-        row: dict[str, Any] = {"formula": crystal.formula, "n_atoms": len(crystal), "evaluations": 1}
+        row: dict[str, Any] = {
+            "formula": crystal.formula,
+            "n_atoms": len(crystal),
+            "evaluations": 1,
+            "energy_from": "single_point",
+        }
         if isinstance(outcome, str):
             rows.append(row | {"status": outcome})
         else:
@@ -130,7 +135,13 @@ def _relaxed_rows(shard: Shard, potential: Potential) -> list[dict[str, Any]]:
 
 
 def _relaxed_row(crystal: Crystal, result: Relaxed) -> dict[str, Any]:
-    row = {"formula": crystal.formula, "n_atoms": len(crystal), "evaluations": result.evaluations, "status": result.status}
+    row = {
+        "formula": crystal.formula,
+        "n_atoms": len(crystal),
+        "evaluations": result.evaluations,
+        "status": result.status,
+        "energy_from": "relaxed",
+    }
     if result.status != OK:
         return row
     assert result.crystal is not None

@@ -11,10 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crystalformer_rl.crystal.chemical_system import chemical_systems
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.column import pick
+from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import atomic_path
 from crystalformer_rl.tables.provenance import PROVENANCE_KEY
+
+(_SYSTEM,) = pick(REFERENCE, "chemical_system")
 
 
 def read_elemental_energies(path: str | Path) -> dict[str, float]:
@@ -37,7 +42,11 @@ def read_elemental_energies(path: str | Path) -> dict[str, float]:
 
 
 def write_reference(path: str | Path, table: pa.Table, made_by: Mapping[str, Any]) -> None:
-    """Write a reference as small as Parquet goes, whole or not at all."""
+    """Write a reference as small as Parquet goes, whole or not at all, with the chemical system of each entry."""
+    columns = {name: table.column(name) for name in table.column_names}
+    columns[_SYSTEM.name] = chemical_systems(table.column("formula"))
+    fields = [column.field() for column in REFERENCE if column.name in columns]
+    table = pa.table([columns[field.name] for field in fields], schema=pa.schema(fields))
     metadata = {PROVENANCE_KEY: json.dumps(made_by, sort_keys=True).encode()}
     with atomic_path(path) as temporary:
         # Rounded numbers repeat; without Parquet's dictionaries zstd sees the repetitions itself and does better.

@@ -217,6 +217,7 @@ def _table(rows: list[_Row], elemental: Mapping[str, float], source: str) -> pa.
         "formula": [row.formula for row in rows],
         "role": ["hull_only"] * len(rows),
         "source": [source] * len(rows),
+        "energy_from": ["given"] * len(rows),
         "n_atoms": [None if row.counts is None else sum(row.counts.values()) for row in rows],
         "energy": [row.energy for row in rows],
         "formation_energy": formation,

@@ -9,6 +9,9 @@ from __future__ import annotations
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reference.identity import Corrections, Functional, Method, PotentialIdentity
 
+MP2020_SCALE = "MP PBE+U, MP2020"
+"""The default scale: PBE and PBE+U as the Materials Project mixes them, with its corrections of 2020."""
+
 _KNOWN = (Corrections.MP2020, Corrections.NONE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import pyarrow as pa
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.hull_table import hull_table
+from crystalformer_rl.reference.bias import Bias
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.corrections import MP2020, corrected
-from crystalformer_rl.reference.identity import Corrections, PotentialIdentity
-from crystalformer_rl.reference.scale import is_dft, must_add_mp2020
+from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
+from crystalformer_rl.reference.joining import for_potential, read_references
+from crystalformer_rl.reference.scale import dft_identity, is_dft, must_add_mp2020
 from crystalformer_rl.tables.column import pick
 from crystalformer_rl.tables.energy_columns import RELAXED
 from crystalformer_rl.tables.parquet import with_types
@@ -23,18 +25,21 @@ from crystalformer_rl.tables.provenance import record_of, with_record
 
 NEEDED = pick(RELAXED, "id", "atomic_numbers", "energy")
 _USED = pick(RELAXED, "energy_initial", "status", "frac_coords", "lattice")
-_SAME_REMEDY = "use a reference built with the same potential"
+_SAME_REMEDY = "use a reference built with the same potential, or one with DFT energies on the potential's scale"
 _DFT_REMEDY = (
-    f"{_SAME_REMEDY}, or ask for a comparison with DFT to set a potential's energies beside those of DFT all the same"
+    "use a reference built with the same potential, or ask for a comparison with DFT to set a potential's energies beside those "
+    "of DFT all the same"
 )
 
 Advance = Callable[[int], object] | None
+References = str | Path | Sequence[str | Path]
 
 
 def hull(
     relaxed: pa.Table | Mapping[str, pa.Table],
-    reference: str | Path | Hull,
+    reference: References,
     *,
+    bias: Bias | None = None,
     assume_same_potential: bool = False,
     against_dft: bool = False,
     potential_corrections: Corrections | None = None,
@@ -46,25 +51,36 @@ def hull(
     energy_initial and status; or several by name, which become one. The potential is that of each table's record; a table
     that names none is refused unless `assume_same_potential`.
 
-    against_dft: set a potential's energies beside a reference of DFT energies, with MP2020 corrections added where the
-    reference has them and the potential does not; potential_corrections: those in the potential's energies, where its
-    identity does not say. What was done stands in the record, as `against_dft`.
+    reference: a file, or several: the phases of the others join those of the first, see `reference.joining`. A first one with DFT
+    energies on a scale serves any potential on that scale: DFT energies alone compete then, with that potential's `bias`.
+
+    against_dft: set a potential's energies beside a reference of DFT energies alone. MP2020 corrections are added where the
+    hull has them and the potential does not; potential_corrections: those in the potential's energies, where its identity does
+    not say. What was done stands in the record, as `against_dft`.
 
     Raises InputError for energies of two potentials, ids that occur twice, and scales that cannot be brought together.
     """
     tables = {"the table": relaxed} if isinstance(relaxed, pa.Table) else dict(relaxed)
-    name = str(reference) if not isinstance(reference, Hull) else "the reference"
-    where = reference if isinstance(reference, Hull) else Hull.from_reference(reference)
+    references = [reference] if isinstance(reference, str | Path) else list(reference)
+    name, energies = ", ".join(str(path) for path in references), read_references(references)
     found = {path: PotentialIdentity.from_record(record_of(table).get("potential")) for path, table in tables.items()}
-    crystals = _joined(tables, with_structures=against_dft)
-    if not against_dft:
-        remedy = _DFT_REMEDY if is_dft(where.identity) else _SAME_REMEDY
+    where = Hull.of(energies)
+    foreign = next((i for i in found.values() if i is not None and i != energies.identity), None)
+    if foreign is not None and energies.bias is not None and not against_dft:
+        where = Hull.of(for_potential(energies, foreign, bias))
+        on_scale = dft_identity("", Functional.PBE, Corrections.MP2020)
+        crystals = _joined(tables, with_structures=True)
+        crystals, record = _on_the_dft_scale(crystals, found, name, on_scale, potential_corrections, advance)
+    elif against_dft:
+        crystals = _joined(tables, with_structures=True)
+        crystals, record = _on_the_dft_scale(crystals, found, name, energies.identity, potential_corrections, advance)
+    else:
+        crystals = _joined(tables, with_structures=False)
+        remedy = _DFT_REMEDY if is_dft(energies.identity) else _SAME_REMEDY
         for path, identity in found.items():
             if identity is not None or not assume_same_potential:
-                check_same_potential(path, identity, name, where.identity, remedy)
-        record = {"potential": where.identity.as_record()} if where.identity is not None else {}
-    else:
-        crystals, record = _on_the_dft_scale(crystals, found, name, where.identity, potential_corrections, advance)
+                check_same_potential(path, identity, name, energies.identity, remedy)
+        record = {"potential": energies.identity.as_record()}
     return with_record(hull_table(where, crystals, advance), {"stage": "hull", **record})
 
 

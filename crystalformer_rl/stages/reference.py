@@ -26,7 +26,13 @@ from crystalformer_rl.potential.protocol import Potential
 from crystalformer_rl.potential.recompute import check_single_points
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.shards import LABELS, maybe_round, run_shards, shards_of
+from crystalformer_rl.reference.bias import LEAST_ENTRIES
+from crystalformer_rl.reference.competing import EnergyFrom
+from crystalformer_rl.reference.dft_completion import completed
+from crystalformer_rl.reference.dft_rows import dft_rows
 from crystalformer_rl.reference.formation_energy import by_number, formation_energy
+from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
+from crystalformer_rl.reference.scale import MP2020_SCALE
 from crystalformer_rl.tables.column import make_table, table_of_rows
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.status import OK, Status
@@ -58,6 +64,7 @@ def reference(
     settings: RelaxSettings,
     selection: Selection | None = None,
     single_points: Mapping[str, float] | None = None,
+    dft_energies: pa.Table | None = None,
     processes: int = 1,
     advance: Callable[[int], object] | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
@@ -66,7 +73,9 @@ def reference(
     table: crystals with `id`, and `dft_formation_energy`, `dft_e_above_hull`, `dft_band_gap` and `source` where known.
     zero: {symbol: eV/atom}, the elements' energies; None takes the lowest elemental entries, see `potential.elemental`.
     single_points: {id: eV/atom in this very potential} for entries that are not relaxed; those that it lacks are
-    computed, and a few of those that it has are checked. work: folder of the finished shards.
+    computed, and a few of those that it has are checked. dft_energies: formula and dft_formation_energy (eV/atom) on the scale
+    that the potential learned, as the crystals' own dft_formation_energy; they are kept as entries for the hull alone, with
+    the potential's bias. work: folder of the finished shards.
     """
     read, statuses = crystals_from_table(table)
     # what is made of no element has no formula, by which entries are sorted
@@ -113,7 +122,28 @@ def reference(
     if selection.hull_only:
         del origins["pretraining and held_out"]
     record = {"potential": potential.identity.as_record(), **found_zero, "energies": origins}
-    return table_of_rows(REFERENCE, entries), record
+    built = table_of_rows(REFERENCE, entries)
+    if dft_energies is None:
+        return built, record
+    return _with_dft(built, dft_energies, potential.identity, record)
+
+
+def _with_dft(
+    built: pa.Table, dft_energies: pa.Table, identity: PotentialIdentity, record: dict[str, Any]
+) -> tuple[pa.Table, dict[str, Any]]:
+    """The reference with rows of DFT, and the bias in its record. Raises InputError where they are on no scale together."""
+    if (identity.functional, identity.corrections) != (Functional.PBE, Corrections.MP2020):
+        raise InputError(
+            f"{identity} did not learn PBE energies with MP2020 corrections, so DFT energies of that scale cannot stand beside its own; "
+            "leave them out."
+        )
+    table, bias = completed(built, dft_rows(dft_energies, "DFT"), MP2020_SCALE)
+    if bias is None:
+        raise InputError(
+            f"fewer than {LEAST_ENTRIES} relaxed entries near the hull have a dft_formation_energy and a dft_e_above_hull, so the "
+            "potential's bias against DFT cannot be measured; give more of them, or leave the DFT energies out."
+        )
+    return table, record | {"bias": bias.as_record()}
 
 
 def _column(table: pa.Table, name: str) -> list[Any]:
@@ -154,7 +184,7 @@ def _known_row(crystal: Crystal | None, status: str, energy: float | None) -> di
         return row | {"status": status}
     if energy is None or not math.isfinite(energy):
         return row | {"status": Status.POTENTIAL_FAILED}
-    return row | {"status": OK, "energy": round(energy, 6)}
+    return row | {"status": OK, "energy": round(energy, 6), "energy_from": EnergyFrom.SINGLE_POINT.value}
 
 
 def _with_formation_energy(row: dict[str, Any], crystal: Crystal | None, elemental: Mapping[int, float]) -> dict[str, Any]:

@@ -46,20 +46,33 @@ def write_table(path: str | Path, table: pa.Table, made_by: Mapping[str, Any]) -
         pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd", compression_level=12)
 
 
-def read_table(path: str | Path, required: Iterable[Column] = (), *, allow_empty: bool = False) -> pa.Table:
+def read_table(
+    path: str | Path,
+    required: Iterable[Column] = (),
+    *,
+    optional: Iterable[Column] | None = None,
+    allow_empty: bool = False,
+) -> pa.Table:
     """Read a Parquet table that must have the `required` columns; further columns are kept.
 
-    `material_id` is taken for `id`. A required column of another integer or float
-    width is cast. Raises InputError that names the file and the field.
+    optional: where given, no further columns are read but these, where they are there. `material_id` is taken for `id`. A
+    required column of another integer or float width is cast, and so is an optional one. Raises InputError that names the
+    file and the field.
     """
-    path = Path(path)
+    path, required = Path(path), tuple(required)
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path, or run the stage that writes it.")
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
+        names = file.schema_arrow.names
+        if optional is not None:
+            optional = tuple(optional)
+            wanted = {column.name for column in (*required, *optional)} | {"material_id"}
+            names = [name for name in names if name in wanted]
+        table = file.read(columns=names)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} is not a readable Parquet file ({first_line(error)}); make it again.") from error
-    table = with_required(table, required, path)
+    table = with_types(with_required(table, required, path), optional or (), path)
     if not allow_empty and table.num_rows == 0:
         raise InputError(f"{path} holds no rows; give a table with at least one crystal.")
     return table

@@ -39,6 +39,10 @@ class Status(StrEnum):
     COLLAPSED = "collapsed", "the cell shrank below half of its first volume in relaxation"
     EXPLODED = "exploded", "the cell grew beyond twice its first volume in relaxation"
     NO_REFERENCE_ENERGY = "no_reference_energy", "no elemental reference energy for one of the elements"
+    IMPLAUSIBLE_ENERGY = (
+        "implausible_energy",
+        "a formation energy more than 5 eV/atom from the elements: energies of mixed scales, or of a cell and not of an atom",
+    )
     NO_ENERGY = "no_energy", "the computed entry gives no finite energy"
     NO_STRUCTURE = "no_structure", "the computed entry gives a composition but no structure"
     OTHER_FUNCTIONAL = "other_functional", "the computed entry's functional or Hubbard U is not that of the reference"
