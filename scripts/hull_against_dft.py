@@ -1,94 +1,155 @@
-"""The whole chain of energies against density-functional theory, on entries that no policy was trained on.
+"""Distances to the hull against density-functional theory's, on crystals that the reference is made not to know.
 
-Held-out entries with a DFT label (`dft_e_above_hull`) are relaxed from their DFT geometries with the reference's potential; their
-distance to the reference's hull is compared with the label, and so is the classification at 0.05 eV/atom. The entries
-themselves stay in the reference, as their DFT energies stay in the hull that the labels were made with.
+Entries of a reference that the potential relaxed are taken for crystals to judge, one after the other: as they stand in the
+reference; with their composition taken out of the relaxed entries, so that of it DFT's energy competes; and with it taken out
+altogether. The label is the distance that DFT gives: `dft_e_above_hull` of the Materials Project's crystals, and for those of
+WBM their DFT energy less the hull of the reference's DFT energies, without any of WBM. A line of JSON for each.
 
-    python scripts/hull_against_dft.py structures.parquet [--n 500]
+    python scripts/hull_against_dft.py [--reference reference.parquet] [--n 1500]
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
+import math
 import sys
+from collections.abc import Callable, Iterable
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from crystalformer_rl.crystal.readers import read_crystals
-from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
+from crystalformer_rl.crystal.elements import parse_formula
 from crystalformer_rl.hull.convex_hull import Hull
-from crystalformer_rl.potential import load
-from crystalformer_rl.potential.relax_settings import RelaxSettings
-from crystalformer_rl.potential.relaxation import relax
-from crystalformer_rl.reference.compatibility import check_same_potential
-from crystalformer_rl.tables.crystal_columns import ID
+from crystalformer_rl.reference.bias import Bias
+from crystalformer_rl.reference.competing import EnergyFrom, Phase
+from crystalformer_rl.reference.energies import ReferenceEnergies, read_energies
+from crystalformer_rl.tables.column import pick
+from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "resources" / "embedded" / "reference.parquet"
-STABLE = 0.05
-"""eV/atom above the hull, the bound of the classification."""
+BOUNDS = (0.1, 0.025)
+"""eV/atom above the hull, of the classification."""
+
+_NAMES = ("id", "formula", "source", "role", "formation_energy", "dft_formation_energy", "dft_e_above_hull", "energy_from")
+
+Edit = Callable[[list[Phase], dict[int, int]], list[Phase]]
 
 
-def labelled(path: str, reference: str, role: str, n: int) -> tuple[list[Crystal], np.ndarray]:
-    """`n` crystals of that role in the reference, chosen by their ids' digests, and their labels (n,) eV/atom."""
-    known = read_table(reference, [ID])
-    of_role = {i for i, r in zip(known.column("id").to_pylist(), known.column("role").to_pylist(), strict=True) if r == role}
-    table = read_crystals([path])
-    crystals, _ = crystals_from_table(table)
-    rows = zip(table.column("id").to_pylist(), crystals, table.column("dft_e_above_hull").to_pylist(), strict=True)
-    found = [(i, c, label) for i, c, label in rows if i in of_role and c is not None and label is not None]
-    found.sort(key=lambda row: hashlib.sha256(row[0].encode()).hexdigest())
-    return [c for _, c, _ in found[:n]], np.array([label for _, _, label in found[:n]])
+def as_it_stands(phases: list[Phase], composition: dict[int, int]) -> list[Phase]:
+    return phases
 
 
-def figures(predicted: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Errors (eV/atom) and the classification at `STABLE`, positive where stable."""
-    said, true = predicted <= STABLE, label <= STABLE
-    hits = int((said & true).sum())
-    precision, recall = hits / max(said.sum(), 1), hits / max(true.sum(), 1)
-    return {
-        "mae": float(np.abs(predicted - label).mean()),
-        "mean_error": float((predicted - label).mean()),
-        "median_absolute_error": float(np.median(np.abs(predicted - label))),
-        "stable_by_dft": int(true.sum()),
-        "stable_by_us": int(said.sum()),
-        "precision": precision,
-        "recall": recall,
-        "f1": 2 * precision * recall / max(precision + recall, 1e-12),
-        "balanced_accuracy": float((recall + (~said & ~true).sum() / max((~true).sum(), 1)) / 2),
+def without_relaxed(phases: list[Phase], composition: dict[int, int]) -> list[Phase]:
+    """Of the composition DFT's energies alone."""
+    return [dataclasses.replace(p, energy=math.nan, energy_from="dft") if same(p, composition) else p for p in phases]
+
+
+def without(phases: list[Phase], composition: dict[int, int]) -> list[Phase]:
+    """Nothing of the composition."""
+    return [p for p in phases if not same(p, composition)]
+
+
+EDITS: dict[str, Edit] = {"as it stands": as_it_stands, "without relaxed": without_relaxed, "without": without}
+
+
+def same(phase: Phase, composition: dict[int, int]) -> bool:
+    """Whether a phase is of a composition."""
+    if phase.composition.keys() != composition.keys():
+        return False
+    return len({phase.composition[z] / n for z, n in composition.items()}) == 1
+
+
+def local_hull(energies: ReferenceEnergies, composition: dict[int, int], edit: Edit, wbm: bool, bias: Bias | None) -> Hull:
+    """The hull of a crystal's own chemical system."""
+    elements = sorted(composition)
+    subsets = (subset for size in range(1, len(elements) + 1) for subset in combinations(elements, size))
+    phases = [p for subset in subsets for p in energies.phases.of(subset) if wbm or not p.id.startswith("wbm")]
+    return Hull.of_phases(edit(phases, composition), energies.elemental_energies, energies.identity, bias)
+
+
+def distance(hull: Hull, composition: dict[int, int], energy: float) -> tuple[float, float]:
+    """eV/atom, and its standard deviation."""
+    found = hull.distance([z for z, n in composition.items() for _ in range(n)], energy)
+    return found.e_above_hull, found.std
+
+
+def chosen(path: str, keep: Callable[[dict[str, Any]], bool], n: int) -> list[dict[str, Any]]:
+    """`n` relaxed rows with a DFT energy that `keep` takes, by their ids' digests."""
+    rows = read_table(path, optional=pick(REFERENCE, *_NAMES)).to_pylist()
+    rows = [row for row in rows if row.get("energy_from", EnergyFrom.RELAXED) == EnergyFrom.RELAXED]
+    rows = [row for row in rows if None not in (row["formation_energy"], row["dft_formation_energy"]) and keep(row)]
+    return sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).hexdigest())[:n]
+
+
+def dft_only(phases: list[Phase], composition: dict[int, int]) -> list[Phase]:
+    """DFT's energies of all phases."""
+    return [dataclasses.replace(p, energy=math.nan) for p in phases]
+
+
+def figures(predicted: np.ndarray, std: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Errors (eV/atom), the share of labels within 90 % intervals, the classification, and how many lie far below."""
+    error = predicted - label
+    found = {
+        "n": len(label),
+        "median_absolute_error": float(np.median(np.abs(error))),
+        "mean_absolute_error": float(np.abs(error).mean()),
+        "median_error": float(np.median(error)),
+        "within_90_percent_interval": float((np.abs(error) <= 1.645 * std).mean()),
+        "more_than_0.1_below": float((predicted < -0.1).mean()),
     }
+    for bound in BOUNDS:
+        said, true = predicted <= bound, label <= bound
+        hits = int((said & true).sum())
+        found |= {f"precision_{bound}": hits / max(int(said.sum()), 1), f"recall_{bound}": hits / max(int(true.sum()), 1)}
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def judged(
+    energies: ReferenceEnergies, rows: Iterable[dict[str, Any]], edit: Edit, wbm: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and standard deviations of rows by the potential."""
+    found = []
+    for row in tqdm(list(rows), unit="crystal", disable=not sys.stderr.isatty(), leave=False):
+        composition = parse_formula(row["formula"])
+        found.append(
+            distance(local_hull(energies, composition, edit, wbm, energies.bias), composition, row["formation_energy"])
+        )
+    return np.array([d for d, _ in found]), np.array([s for _, s in found])
 
 
 def main() -> None:
-    """Relax, compare, print."""
+    """Judge, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("crystals", help="DFT geometries with id and dft_e_above_hull")
     parser.add_argument("--reference", default=str(EMBEDDED))
-    parser.add_argument("--potential", default="chgnet")
-    parser.add_argument("--role", default="held_out", help="held_out, pretraining or hull_only")
-    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--n", type=int, default=1500)
     arguments = parser.parse_args()
-
-    potential = load(arguments.potential)
-    hull = Hull.from_reference(arguments.reference)
-    check_same_potential(f"the potential {arguments.potential}", potential.identity, arguments.reference, hull.identity)
-    crystals, label = labelled(arguments.crystals, arguments.reference, arguments.role, arguments.n)
-    with tqdm(total=len(crystals), desc="relax", unit="crystal", disable=not sys.stderr.isatty()) as bar:
-        results = relax(potential, crystals, RelaxSettings(), advance=bar.update)
-    ok = np.array([r.energy is not None for r in results])
-
-    def distances(energies: list[float | None]) -> np.ndarray:
-        pairs = [(c.atomic_numbers, e) for c, e in zip(crystals, energies, strict=True) if e is not None]
-        return np.array([hull.distance(z, hull.formation_energy(z, e)).e_above_hull for z, e in pairs])
-
-    relaxed = distances([r.energy for r in results])
-    single = distances([r.energy_initial if r.energy is not None else None for r in results])
-    print("single points on the DFT geometries:", json.dumps(figures(single, label[ok])))
-    print(json.dumps({"crystals": len(crystals), "failed": int((~ok).sum()), **figures(relaxed, label[ok])}))
+    energies = read_energies(arguments.reference)
+    mpts = [
+        *chosen(arguments.reference, lambda r: r["source"] == "mpts_52" and (r["dft_e_above_hull"] or 0) > 0.1, arguments.n),
+        *chosen(arguments.reference, lambda r: r["source"] == "mpts_52" and r["dft_e_above_hull"] <= 0.1, arguments.n),
+    ]
+    near = chosen(arguments.reference, lambda r: r["role"] == "held_out", arguments.n)
+    wbm = chosen(arguments.reference, lambda r: r["source"] == "wbm", arguments.n)
+    scale = Bias("") if energies.bias is None else Bias(energies.bias.scale)
+    for row in wbm:
+        composition = parse_formula(row["formula"])
+        hull = local_hull(energies, composition, dft_only, False, scale)
+        row["dft_e_above_hull"], _ = distance(hull, composition, row["dft_formation_energy"])
+    for name, rows in (("held out", near), ("mpts_52, half of them above 0.1", mpts), ("wbm", wbm)):
+        label = np.array([row["dft_e_above_hull"] for row in rows])
+        for how, edit in EDITS.items():
+            print(
+                json.dumps(
+                    {"crystals": name, "reference": how, **figures(*judged(energies, rows, edit, name != "wbm"), label)}
+                )
+            )
 
 
 if __name__ == "__main__":
