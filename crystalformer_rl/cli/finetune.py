@@ -55,7 +55,7 @@ def command(
 ) -> None:
     """One round of fine-tuning: sample, score as sampled (unrelaxed), update, several times over.
 
-    Without --config crystals earn minus their energy above the hull, between −0.1 and 1 eV/atom. Writes
+    Without --config crystals earn minus their energy above the hull, counted from 0 to 1 eV/atom. Writes
     policy.safetensors, state.safetensors (what the next round goes on from), rollouts.parquet (every crystal sampled, with
     its figures and each term of its reward) and updates.parquet (one row an update: reward, stable fraction, KL, entropy …) into OUT.
     A round that was killed and is run again gives the same files.

@@ -30,7 +30,7 @@ def command(
     their relaxed geometries (--relaxed), against the hull of a REFERENCE in this very potential.
 
     Out goes a table as `hull` writes it, a row a crystal of SAMPLES: e_above_hull_initial as sampled, e_above_hull at
-    the relaxed geometry (eV/atom), decomposition, suspect, status. Rows that failed before keep their status.
+    the relaxed geometry (eV/atom), decomposition, status. Rows that failed before keep their status.
 
     \b
     Example:

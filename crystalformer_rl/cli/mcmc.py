@@ -60,7 +60,7 @@ def command(
 
     Space group and Wyckoff sites stay; elements, coordinates and lattices are resampled by Metropolis
     steps on the policy's likelihood, or with --reference on likelihood × exp(reward/τ), the reward being minus the
-    unrelaxed energy above hull, between −0.1 and 1 eV/atom: crystals as fine-tuning would make them, without training.
+    unrelaxed energy above hull, counted from 0 to 1 eV/atom: crystals as fine-tuning would make them, without training.
 
     \b
     Examples:

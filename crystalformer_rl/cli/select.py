@@ -19,8 +19,7 @@ def command(rollouts: tuple[str, ...], n: int, offset: int, out: str, as_json: b
 
     ROLLOUTS: tables of `finetune`, which hold every crystal that was sampled with its reward. A kind is a composition
     with space group and Wyckoff letters; of one kind the best stands for all. Crystals of equal reward are taken in the
-    order of their ids. Crystals that failed are not taken, nor are suspects, more than 0.1 eV/atom below the hull: their
-    energies are not to be believed, and they count as stable nowhere.
+    order of their ids. Crystals that failed are not taken.
 
     Out goes a table as `sample` writes it, the best crystal first, with the ids that the crystals had. The Nth part of a
     ranking is had by --offset.

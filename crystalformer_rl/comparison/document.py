@@ -37,8 +37,8 @@ def _opening(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
     base, threshold = arms[BASE], runs[0].metrics["stability_threshold"]
     return (
         f"{_effort(len(arms) - 1, len(runs[-1].rollouts))}. Of each, and of the base policy, {_sizes(runs)} crystals "
-        f"were relaxed and evaluated. Stable means at most {threshold:g} eV/atom above the hull of the reference and not "
-        f"suspect. Base policy: {percent_interval(base.shares['stable_initial'])} stable as sampled, "
+        f"were relaxed and evaluated. Stable means at most {threshold:g} eV/atom above the hull of the reference. "
+        f"Base policy: {percent_interval(base.shares['stable_initial'])} stable as sampled, "
         f"{percent_interval(base.shares['stable'])} after relaxation, S.U.N. {percent_interval(base.shares['sun'])}."
     )
 
@@ -153,7 +153,7 @@ def _about_the_picture(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
     if selecting:
         words += (
             f" The curve of {' and '.join(selecting)} is of the crystals that would be selected from all so far, each kind "
-            "once, by reward, suspects left out; while fewer kinds were sampled than are asked for, of all."
+            "once, by reward; while fewer kinds were sampled than are asked for, of all."
         )
     return words
 
@@ -222,7 +222,7 @@ def _top(top: pa.Table | None) -> Iterator[str]:
     verdicts = [row["verdict"] for row in rows]
     yield f"## The best {len(rows)} by figure of merit"
     yield (
-        f"Stable, not suspect, each structure once, of all arms. {elpasolites} are halide elpasolites, {perovskites} halide "
+        f"Stable, each structure once, of all arms. {elpasolites} are halide elpasolites, {perovskites} halide "
         f"perovskites; {verdicts.count('new')} are new, {verdicts.count('rediscovered')} rediscovered (held out from the policy) "
         f"and {verdicts.count('retrieved')} retrieved from its training set. Predictions with one standard deviation."
     )

@@ -22,9 +22,7 @@ MAIN = "tuned"
 _ARM = re.compile(r"(.+)-(0|[1-9]\d*)")
 """Name of a policy: its arm and its seed."""
 
-_ROLLOUTS = pick(
-    ROLLOUTS, "id", "space_group", "wyckoff", "elements", "update", "e_above_hull", "suspect", "known", "reward", "status"
-)
+_ROLLOUTS = pick(ROLLOUTS, "id", "space_group", "wyckoff", "elements", "update", "e_above_hull", "known", "reward", "status")
 _UPDATES = pick(UPDATES, "update", "evaluations", "kl", "entropy")
 
 

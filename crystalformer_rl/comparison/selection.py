@@ -12,8 +12,7 @@ from crystalformer_rl.tables.status import OK
 def best_first(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Places of the crystals that may be taken, by falling reward, equal ones by id.
 
-    rows: with id, status, suspect and reward. Failures are left out, and suspects: a reward that rises towards the hull pays
-    these the most, and nowhere do they count as stable.
+    rows: with id, status and reward. Failures are left out.
     """
     taken = [k for k, row in enumerate(rows) if _may_be_taken(row)]
     return sorted(taken, key=lambda k: (-rows[k]["reward"], rows[k]["id"]))
@@ -21,4 +20,4 @@ def best_first(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 def _may_be_taken(row: Mapping[str, Any]) -> bool:
     reward = row["reward"]
-    return row["status"] == OK and not row["suspect"] and reward is not None and math.isfinite(reward)
+    return row["status"] == OK and reward is not None and math.isfinite(reward)

@@ -24,14 +24,14 @@ BEST = 50
 def top_table(runs: Sequence[Run], best: int = BEST) -> pa.Table | None:
     """The TOP table: stable crystals of all arms by falling figure of merit; None where nothing was predicted.
 
-    Suspect crystals are not among them, and of crystals that match, in one arm or several, the first counts.
+    Of crystals that match, in one arm or several, the first counts.
     """
     rows = [
         crystal | {"judged_e_above_hull": judged.get("e_above_hull")}
         for run in runs
         if run.policy != BASE
         for crystal, judged in zip(run.crystals, run.judged or [{}] * len(run.crystals), strict=True)
-        if crystal["status"] == OK and crystal["stable"] and not crystal["suspect"] and crystal["fom"] is not None
+        if crystal["status"] == OK and crystal["stable"] and crystal["fom"] is not None
     ]
     if not rows:
         return None

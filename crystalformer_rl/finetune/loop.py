@@ -130,9 +130,9 @@ def collect(
 
 
 def stable(scores: Scores, threshold: float) -> np.ndarray:
-    """(B,) bool: at most `threshold` (eV/atom) above the hull as sampled, and not too far below it to be believed."""
+    """(B,) bool: at most `threshold` (eV/atom) above the hull as sampled."""
     ok = np.array([status == OK for status in scores.status], bool)
-    return ok & ~scores.suspect & is_stable(scores.figures["e_above_hull"], threshold)
+    return ok & is_stable(scores.figures["e_above_hull"], threshold)
 
 
 def _batch(update: Update, stable_below: float) -> RolloutBatch:
@@ -153,7 +153,7 @@ def _next_state(state: TrainState, update: Update, settings: FinetuneSettings) -
     tokens, kinds = update.rollout.samples.tokens, update.rollout.kinds
     best = state.best
     if settings.replay:
-        ok = np.array([status == OK for status in update.scores.status], bool) & ~update.scores.suspect
+        ok = np.array([status == OK for status in update.scores.status], bool)
         best = best_of(best, tokens, update.scores.reward, kinds, ok, settings.replay)
     return state._replace(
         baseline=update.baseline,

@@ -23,7 +23,7 @@ class RolloutBatch(NamedTuple):
 
     old_log_prob: with which they were sampled, masks and temperature included (nats); base_log_prob: that of the base
     policy under the same; advantage; reward: what the crystal is worth, the penalty on repeats included; space_group;
-    stable: at most the stability threshold above the hull and not suspect; repeats: earlier crystals of its kind.
+    stable: at most the stability threshold above the hull; repeats: earlier crystals of its kind.
     """
 
     old_log_prob: Float[Array, " b"]

@@ -73,9 +73,6 @@ def _rollout_table(update: Update, round_number: int, seed: int) -> pa.Table:
         "round": np.full(size, round_number),
         "update": np.full(size, update.number),
         "base_log_prob": update.base_log_prob,
-        "suspect": [
-            bool(s) if status == Status.OK else None for s, status in zip(scores.suspect, scores.status, strict=True)
-        ],
         "known": [None if s is None else bool(k) for s, k in zip(sites, scores.known, strict=True)],
         "repeats": update.repeats,
         "reward": scores.reward,

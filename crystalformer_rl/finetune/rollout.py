@@ -29,14 +29,13 @@ class Scores(NamedTuple):
 
     reward: (B,) finite; terms: name → (B,) each term's share of the reward, NaN where the crystal failed; figures: name →
     (B,) what was computed of a crystal, NaN where there is none, `energy`, `formation_energy` and `e_above_hull` (eV/atom, as
-    sampled) among them; suspect: (B,) bool, too far below the hull to be believed; known: (B,) bool, the pretraining set has a
+    sampled) among them; known: (B,) bool, the pretraining set has a
     crystal of this formula, space group and Wyckoff letters; status: B names; evaluations: of the potential.
     """
 
     reward: Float[np.ndarray, " b"]
     terms: dict[str, Float[np.ndarray, " b"]]
     figures: dict[str, Float[np.ndarray, " b"]]
-    suspect: np.ndarray
     known: np.ndarray
     status: list[str]
     evaluations: int

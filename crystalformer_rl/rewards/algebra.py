@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.rewards.conditions import Condition, parse_conditions
+from crystalformer_rl.rewards.batch_conditions import holds, needs, parse
 from crystalformer_rl.rewards.reward_settings import LARGEST, RewardSettings, TermSettings
 from crystalformer_rl.rewards.scored_batch import GROUPS, Batch
 from crystalformer_rl.rewards.terms import Term, ask, make_term
+from crystalformer_rl.tables.conditions import Condition
 from crystalformer_rl.tables.status import OK, Status
 
 SMALLEST = 1e-3
@@ -43,13 +44,11 @@ class Rewards:
 class Conditions:
     """Where the conditions of a term hold: (N,) bool each.
 
-    possible: none is known not to hold, suspicion aside; unknown: none is known not to hold, but of one the figure is
-    missing; disbelieved: they would hold but for an energy that is not to be believed.
+    possible: none is known not to hold; unknown: none is known not to hold, but of one the figure is missing.
     """
 
     possible: np.ndarray
     unknown: np.ndarray
-    disbelieved: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -66,21 +65,20 @@ class WeightedTerm:
         """From its settings; `taken` are the columns of the terms before it. Raises InputError as `Reward.of`."""
         term = make_term(settings.term, settings.options)
         _check(settings, term)
-        return cls(_column_name(settings.term, taken), settings, term, parse_conditions(settings.only_if))
+        return cls(_column_name(settings.term, taken), settings, term, parse(settings.only_if))
 
     @property
     def needs(self) -> frozenset[str]:
-        return self.term.needs.union(*(condition.needs for condition in self.conditions))
+        return self.term.needs.union(*(needs(condition) for condition in self.conditions))
 
     def judge(self, batch: Batch) -> Conditions:
-        """Where the conditions hold by what is known so far. batch: as believed."""
+        """Where the conditions hold by what is known so far. batch: with crystals below the hull lifted to it."""
         possible, all_known = np.ones(len(batch), bool), np.ones(len(batch), bool)
         for condition in self.conditions:
-            holds, known = condition.holds(batch)
-            possible &= holds | ~known
+            met, known = holds(condition, batch)
+            possible &= met | ~known
             all_known &= known
-        asks_energy = any(condition.doubtful for condition in self.conditions)
-        return Conditions(possible, possible & ~all_known, possible & np.asarray(batch.suspect, bool) & asks_energy)
+        return Conditions(possible, possible & ~all_known)
 
     def share(self, batch: Batch, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
         """The weighted share (N,) of crystals that all have status ok, and where it is missing, (N,) bool."""
@@ -89,8 +87,6 @@ class WeightedTerm:
         with np.errstate(over="ignore"):
             otherwise = np.clip(weight * self.settings.otherwise, -LARGEST, LARGEST)
             earned = np.clip(weight * np.where(missing, 0.0, value), -LARGEST, LARGEST)
-        # Suspicion must not open a way around a term: the lesser of the two.
-        earned = np.where(conditions.disbelieved, np.minimum(earned, otherwise), earned)
         share = np.where(conditions.possible, earned, otherwise)
         return share + 0.0, conditions.possible & (missing | conditions.unknown)
 
@@ -154,18 +150,18 @@ class Reward:
 
     def wanted(self, group: str, batch: Batch) -> np.ndarray:
         """(N,) bool: crystals whose reward depends on figures of `group`, by what is known of them so far."""
-        believed = batch.believed()
+        lifted = batch.on_the_hull()
         wanted = np.zeros(len(batch), bool)
         for term in self.terms:
             if group in term.needs:
-                wanted |= term.judge(believed).possible
+                wanted |= term.judge(lifted).possible
         return wanted & batch.ok
 
     def score(self, batch: Batch) -> Rewards:
         """Rewards of the crystals of a batch, row for row. Raises InputError for a term that fails, by its name."""
         failed = ~batch.ok
         rows = np.flatnonzero(~failed)
-        judged = batch.take(rows).believed()
+        judged = batch.take(rows).on_the_hull()
         statuses = [Status.EMPTY_CRYSTAL if f and s == OK else s for f, s in zip(failed, batch.statuses, strict=True)]
         shares: dict[str, np.ndarray] = {}
         for term in self.terms:

@@ -74,7 +74,7 @@ class RewardSettings(Section):
     """The sum of its terms; crystals that fail at any stage earn `failure`."""
 
     terms: list[TermSettings] = Field(
-        [TermSettings(term="e_above_hull", weight=-1.0, clip=[-0.1, 1.0])], min_length=1, description="What is added up."
+        [TermSettings(term="e_above_hull", weight=-1.0, clip=[0.0, 1.0])], min_length=1, description="What is added up."
     )
     failure: Number = Field(
         -1.0, ge=-LARGEST, le=LARGEST, description="Reward of a crystal that fails, or lacks a figure that counts."

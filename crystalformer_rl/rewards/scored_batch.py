@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crystalformer_rl.crystal.tokens import Sites
-from crystalformer_rl.hull.stability import SUSPECT_BELOW
+from crystalformer_rl.hull.stability import below_hull
 from crystalformer_rl.tables.figure_columns import FIGURES
 from crystalformer_rl.tables.status import OK
 
@@ -18,7 +18,7 @@ GROUPS = (ENERGY, FORCE, PROPERTIES, NOVELTY)
 """What can be computed, each group of figures at once."""
 
 _ENERGIES = ("energy", "formation_energy", "e_above_hull")
-"""Figures that are not to be believed of a suspect crystal."""
+"""Figures that are lifted where a crystal lies below the hull."""
 
 GROUP_OF = {
     column.name: ENERGY if column.name in (*_ENERGIES, "hull_support") else FORCE if column.name == "force" else PROPERTIES
@@ -39,15 +39,13 @@ class Batch:
 
     atomic_numbers: of each crystal's primitive cell, None where there is no crystal; statuses: N names; figures: name →
     (N,), NaN where unknown, `<name>_std` beside those that are uncertain, in the units of `tables.FIGURES`; `novelty`
-    is 1 where the pretraining set has no crystal of this kind, else 0. suspect: (N,) bool, too far below the hull to be
-    believed. sites: space group, letters and elements, None where unknown; reasons: group of figures → N statuses that
+    is 1 where the pretraining set has no crystal of this kind, else 0. sites: space group, letters and elements, None where unknown; reasons: group of figures → N statuses that
     say why its figures are missing, `ok` where they are not.
     """
 
     atomic_numbers: Sequence[np.ndarray | None]
     statuses: Sequence[str]
     figures: Mapping[str, np.ndarray]
-    suspect: np.ndarray
     sites: Sequence[Sites | None] = ()
     reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -55,7 +53,7 @@ class Batch:
         n = len(self.statuses)
         if not self.sites:
             object.__setattr__(self, "sites", (None,) * n)
-        lengths = {"atomic_numbers": len(self.atomic_numbers), "suspect": len(self.suspect), "sites": len(self.sites)}
+        lengths = {"atomic_numbers": len(self.atomic_numbers), "sites": len(self.sites)}
         lengths |= {name: len(values) for name, values in self.figures.items()}
         for name, length in lengths.items():
             if length != n:
@@ -86,7 +84,6 @@ class Batch:
             [self.atomic_numbers[i] for i in chosen],
             [self.statuses[i] for i in chosen],
             {name: np.asarray(values)[chosen] for name, values in self.figures.items()},
-            np.asarray(self.suspect)[chosen],
             [self.sites[i] for i in chosen],
             {group: [statuses[i] for i in chosen] for group, statuses in self.reasons.items()},
         )
@@ -97,18 +94,16 @@ class Batch:
             [None if numbers is None else _sealed(numbers) for numbers in self.atomic_numbers],
             list(self.statuses),
             {name: _sealed(values) for name, values in self.figures.items()},
-            _sealed(self.suspect),
             [None if sites is None else _sealed_sites(sites) for sites in self.sites],
             {group: list(statuses) for group, statuses in self.reasons.items()},
         )
 
-    def believed(self) -> Batch:
-        """The same with suspect crystals lifted to where suspicion begins, so that no term can be paid for more."""
-        excess = np.where(self.suspect, -SUSPECT_BELOW - self.figure("e_above_hull"), 0.0)
-        lift = np.maximum(np.nan_to_num(excess, nan=0.0), 0.0)
+    def on_the_hull(self) -> Batch:
+        """The same with crystals below the hull lifted to it: depth, where a hull may be incomplete, earns nothing."""
+        lift = np.nan_to_num(below_hull(self.figure("e_above_hull")), nan=0.0)
         lifted = {name: self.figure(name) + lift for name in _ENERGIES if name in self.figures}
         if "e_above_hull" in lifted:  # exactly, free of rounding
-            lifted["e_above_hull"] = np.where(self.suspect & (lift > 0), -SUSPECT_BELOW, self.figure("e_above_hull"))
+            lifted["e_above_hull"] = np.maximum(self.figure("e_above_hull"), 0.0)
         return dataclasses.replace(self, figures={**self.figures, **lifted})
 
 
@@ -121,11 +116,6 @@ def _sealed(values: np.ndarray) -> np.ndarray:
 def _sealed_sites(sites: Sites) -> Sites:
     arrays = (sites.wyckoff, sites.elements, sites.frac_coords, sites.lattice_parameters)
     return Sites(sites.space_group, *map(_sealed, arrays))
-
-
-def doubtful(name: str) -> bool:
-    """Whether a suspect crystal's figure of this name is not to be believed."""
-    return name in _ENERGIES
 
 
 def known_figures() -> tuple[str, ...]:

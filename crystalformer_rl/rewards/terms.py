@@ -41,8 +41,8 @@ class Term(Protocol):
     def __call__(self, batch: Batch) -> tuple[np.ndarray, np.ndarray | None]:
         """Value (N,) and standard deviation (N,), or None where there is none, of crystals that all have status ok.
 
-        NaN is for a crystal of which the value is not known. Energies of suspect crystals have been lifted to where
-        suspicion begins. The batch is never empty, and its arrays are read-only.
+        NaN is for a crystal of which the value is not known. Crystals below the hull have been lifted to it, in
+        all energies. The batch is never empty, and its arrays are read-only.
         """
         ...
 

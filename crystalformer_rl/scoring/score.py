@@ -58,7 +58,6 @@ def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: Known
             reward=rewards.reward,
             terms=rewards.terms,
             figures={name: values for name, values in batch.figures.items() if name in _FIGURES},
-            suspect=np.asarray(batch.suspect, bool),
             known=batch.figure(NOVELTY) == 0.0,
             status=rewards.statuses,
             evaluations=evaluations,
@@ -118,7 +117,6 @@ def _judged(hull: Hull, known: KnownKinds, sites: Sequence[Sites | None], table:
     n = table.num_rows
     figures = {name: _floats(answer, name) for name in (ENERGY, FORCE) if name in answer.column_names}
     figures |= {name: np.full(n, np.nan) for name in ("formation_energy", "e_above_hull", "hull_support")}
-    suspect = np.zeros(n, bool)
     numbers = [None if z is None else np.array(z, int) for z in table.column("atomic_numbers").to_pylist()]
     statuses = answer.column("status").to_pylist()
     for i, (z, energy) in enumerate(zip(numbers, figures[ENERGY].tolist(), strict=True)):
@@ -129,9 +127,8 @@ def _judged(hull: Hull, known: KnownKinds, sites: Sequence[Sites | None], table:
             figures["formation_energy"][i] = formation
             figures["e_above_hull"][i] = distance.e_above_hull
             figures["hull_support"][i] = distance.support
-            suspect[i] = distance.suspect
     figures[NOVELTY] = np.array([np.nan if s is None else float(not known.has(s)) for s in sites], float)
-    return Batch(numbers, statuses, figures, suspect, list(sites))
+    return Batch(numbers, statuses, figures, list(sites))
 
 
 def figures_of(worker: PotentialWorker, table: pa.Table, group: str = ENERGY, models: str | None = None) -> pa.Table:
@@ -153,9 +150,7 @@ def _with_more(
             figures[name][rows] = _floats(answer, name)
     for row, status in zip(rows.tolist(), answer.column("status").to_pylist(), strict=True):
         reasons[row] = status
-    return Batch(
-        batch.atomic_numbers, batch.statuses, figures, batch.suspect, batch.sites, {**batch.reasons, group: reasons}
-    )
+    return Batch(batch.atomic_numbers, batch.statuses, figures, batch.sites, {**batch.reasons, group: reasons})
 
 
 def _floats(table: pa.Table, name: str) -> np.ndarray:

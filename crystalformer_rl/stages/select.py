@@ -14,7 +14,7 @@ from crystalformer_rl.tables.crystal_columns import SAMPLES
 from crystalformer_rl.tables.provenance import with_record
 from crystalformer_rl.tables.rollout_columns import ROLLOUTS
 
-COLUMNS = (*SAMPLES, *pick(ROLLOUTS, "suspect", "reward"))
+COLUMNS = (*SAMPLES, *pick(ROLLOUTS, "reward"))
 """What selection reads of the crystals of fine-tuning."""
 
 
@@ -32,10 +32,10 @@ def select(rollouts: pa.Table, n: int, offset: int = 0, *, source: str = "the cr
 
     rollouts: crystals of all rounds with the columns of `COLUMNS`. A kind is a composition with space group and Wyckoff
     letters; of one kind the best stands for all, and equal rewards are taken in the order of the ids. Crystals that failed
-    are not taken, nor are suspects. `source` names the table in errors. Raises InputError for ids that occur twice, and where
+    are not taken. `source` names the table in errors. Raises InputError for ids that occur twice, and where
     there are fewer kinds than are asked for.
     """
-    rows = rollouts.select(["id", "space_group", "wyckoff", "elements", "suspect", "reward", "status"]).to_pylist()
+    rows = rollouts.select(["id", "space_group", "wyckoff", "elements", "reward", "status"]).to_pylist()
     if len({row["id"] for row in rows}) < len(rows):
         raise InputError(f"{source}: ids occur twice; give the tables of one run, each round once.")
     seen, best = set(), []
@@ -47,7 +47,7 @@ def select(rollouts: pa.Table, n: int, offset: int = 0, *, source: str = "the cr
     if len(best) < offset + n:
         passed = f" after the {offset} best" if offset else ""
         raise InputError(
-            f"{source}: of {len(rows)} crystals, without failed and suspect ones, only {len(best)} are of "
+            f"{source}: of {len(rows)} crystals, without failed ones, only {len(best)} are of "
             f"different kinds, but {n}{passed} are asked for; ask for fewer, or sample more."
         )
     chosen = rollouts.take(pa.array(best[offset : offset + n], pa.int64()))

@@ -81,7 +81,7 @@ CURVES = (
         "",
         "crystals that the fractions count: the update's; of best of N those selected so far (none: null)",
     ),
-    Column("stable_fraction", FLOAT, "", "at most the stability threshold above the hull, unrelaxed, not suspect"),
+    Column("stable_fraction", FLOAT, "", "at most the stability threshold above the hull, unrelaxed"),
     Column(
         "sun_fraction", FLOAT, "", "stable, of a kind not yet seen in the update, and of none that the pretraining set has"
     ),

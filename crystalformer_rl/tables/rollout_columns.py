@@ -19,7 +19,6 @@ ROLLOUTS = (
         "base_log_prob", FLOAT, "nat", "log-probability under the base policy with the masks and temperature of this run"
     ),
     *pick(FIGURES, *ALWAYS),
-    Column("suspect", pa.bool_(), "", "too far below the hull to be believed"),
     Column("known", pa.bool_(), "", "the pretraining set has a crystal of this formula, space group and Wyckoff letters"),
     Column(
         "repeats",
@@ -44,7 +43,7 @@ UPDATES = (
         "stable_fraction",
         FLOAT,
         "",
-        "crystals at most the stability threshold above the hull, unrelaxed, suspects aside, of all sampled",
+        "crystals at most the stability threshold above the hull, unrelaxed, of all sampled",
     ),
     Column("sun_fraction", FLOAT, "", "such crystals, the first of their kind in the batch and not known, of all sampled"),
     Column("kl", FLOAT, "nat", "KL divergence from the base policy, mean of ln p − ln p_base over the batch"),
