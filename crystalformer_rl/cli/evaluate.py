@@ -118,7 +118,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 }
 """What the commands of the stages record of themselves, run with their defaults as here."""
 
-_COUNTS = ("valid", "stable_initial", "stable", "suspect", "unique", "novel", "rediscovered", "sun_initial", "sun")
+_COUNTS = ("valid", "stable_initial", "stable", "below_hull", "unique", "novel", "rediscovered", "sun_initial", "sun")
 
 
 def _words(summary: dict[str, Any], statuses: list[str]) -> str:

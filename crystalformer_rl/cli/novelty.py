@@ -24,8 +24,8 @@ def command(crystals: tuple[str, ...], reference: str, out: str, as_json: bool) 
 
     A crystal is retrieved where pymatgen's StructureMatcher (its defaults) matches it with a structure
     that the policy was pretrained on, and novel otherwise; novel and rediscovered where it matches a
-    held-out structure of the reference, which the policy never saw. It is unique where no earlier row
-    matches.
+    held-out structure of the reference, which the policy never saw. Of the crystals
+    of one structure, the one with the smallest id is unique.
 
     known_level says what the REFERENCE knows at most: the structure, the formula in other structures,
     the prototype with other elements, other compounds in the chemical system, or none of these.

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import labelled, progress, say
-from crystalformer_rl.cli.options import json_option, out_folder_option, setting_option
+from crystalformer_rl.cli.options import json_option, out_folder_option
 from crystalformer_rl.discovery.discovery_settings import RankSettings
 
 CIF_FILES = 20
@@ -17,27 +17,34 @@ CIF_FILES = 20
 @click.command()
 @click.argument("evaluations", nargs=-1, required=True, type=click.Path(), metavar="DIR...")
 @out_folder_option
-@setting_option(RankSettings, "by")
+@click.option("--by", default=RankSettings().by, show_default=True, help=RankSettings.model_fields["by"].description)
+@click.option("--where", multiple=True, help="Condition on a column, such as 'band_gap between 1.2 and 1.6'; repeatable.")
+@click.option("--exclude", multiple=True, default=tuple(RankSettings().exclude), show_default=True,
+              help="Elements whose compounds stand last: symbols, noble_gases, no_stable_isotope, or nothing; repeatable.")  # fmt: skip
 @json_option
-def command(evaluations: tuple[str, ...], out: str, by: str, as_json: bool) -> None:
+def command(
+    evaluations: tuple[str, ...], out: str, by: str, where: tuple[str, ...], exclude: tuple[str, ...], as_json: bool
+) -> None:
     """Rank the crystals of several policies and set their metrics side by side.
 
     DIR...: folders that `evaluate` wrote, one a policy, the base policy first.
 
     Writes to the folder --out: candidates.parquet, each structure once, best first, with the policies
-    that found it, its figures (energies in eV/atom, gaps in eV), whether it is new, retrieved or
-    rediscovered, and its CIF; metrics.parquet, a row a policy; and the best 20 as CIF files in
+    that found it, its figures (energies in eV/atom, gaps in eV), whether it is new, known by its formula, retrieved or
+    rediscovered, and its CIF; crystals that --where or --exclude leave out come last and say why; metrics.parquet, a row a policy; and the best 20 as CIF files in
     candidates_cif/.
 
     \b
     Example:
       crystalformer-rl rank results/evaluation/base results/evaluation/tuned --out results
     """
-    from crystalformer_rl.discovery.candidates import RULES
+    from crystalformer_rl.discovery.ranking import Ranking
     from crystalformer_rl.stages.rank import rank
     from crystalformer_rl.tables.discovery_columns import EVALUATED, METRICS
     from crystalformer_rl.tables.parquet import read_table, write_table
     from crystalformer_rl.tables.provenance import provenance
+
+    ranking = Ranking.of(by, where, [name for name in exclude if name != "nothing"])
 
     def read(folder: str, name: str, columns: Any) -> Any:
         return read_table(Path(folder) / f"{name}.parquet", columns).select([column.name for column in columns])
@@ -45,19 +52,22 @@ def command(evaluations: tuple[str, ...], out: str, by: str, as_json: bool) -> N
     found = [(read(place, "crystals", EVALUATED), read(place, "metrics", METRICS)) for place in evaluations]
     tables = dict(zip(labelled(evaluations), found, strict=True))
     with progress(sum(crystals.num_rows for crystals, _ in tables.values()), "rank") as bar:
-        ranked, metrics = rank(tables, by, advance=bar.update)
+        ranked, metrics = rank(tables, ranking, advance=bar.update)
     folder = Path(out)
     crystals_files, metrics_files = ([Path(e) / f"{name}.parquet" for e in evaluations] for name in ("crystals", "metrics"))
-    made_by = provenance("rank", {"by": by, "rule": RULES[by]}, crystals_files)
+    made_by = provenance(
+        "rank", {"by": by, "where": list(where), "exclude": list(exclude), "rule": ranking.rule}, crystals_files
+    )
     write_table(folder / "candidates.parquet", ranked, made_by)
     write_table(folder / "metrics.parquet", metrics, provenance("rank", {}, metrics_files))
     _write_cifs(folder / "candidates_cif", ranked)
-    rows = ranked.select(["verdict", "stable"]).to_pylist()
-    stable = [row["verdict"] for row in rows if row["stable"]]
+    rows = ranked.select(["verdict", "stable", "left_out"]).to_pylist()
+    stable = [row["verdict"] for row in rows if row["stable"] and row["left_out"] is None]
     summary = {
         "n": ranked.num_rows,
         "stable": len(stable),
         "stable_new": stable.count("new"),
+        "stable_known_formula": stable.count("known_formula"),
         "stable_rediscovered": stable.count("rediscovered"),
         "stable_retrieved": stable.count("retrieved"),
         "out": str(folder / "candidates.parquet"),
@@ -80,5 +90,6 @@ def _write_cifs(folder: Path, ranked: Any) -> None:
 def _words(summary: dict[str, Any]) -> str:
     return (
         f"{summary['n']} distinct crystals, {summary['stable']} of them stable: {summary['stable_new']} new, "
+        f"{summary['stable_known_formula']} of a known formula, "
         f"{summary['stable_rediscovered']} rediscovered, {summary['stable_retrieved']} retrieved → {summary['out']}"
     )

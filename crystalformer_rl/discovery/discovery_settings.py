@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.settings import Number, Section
@@ -21,8 +19,27 @@ class EvaluateSettings(Section):
 class RankSettings(Section):
     """The table of candidates."""
 
-    by: Literal["e_above_hull", "fom", "fom_total"] = Field(
+    by: str = Field(
         "e_above_hull",
-        description="Best first by: e_above_hull, the energy above the hull; or fom (fom_total), the product of electronic (total) "
-        "dielectric constant and band gap, stable crystals first.",
+        description="Best first by: e_above_hull, the energy above the hull, all below it alike; fom (fom_total), the product of "
+        "electronic (total) dielectric constant and band gap, stable crystals first; or another column of the evaluated crystals, "
+        "largest first, with a minus before its name smallest first.",
     )
+    where: list[str] = Field(
+        [], description="Conditions on columns of the evaluated crystals, such as 'band_gap between 1.2 and 1.6'."
+    )
+    exclude: list[str] = Field(
+        ["noble_gases", "no_stable_isotope"],
+        description="Elements whose compounds are left out of the best: symbols, noble_gases, no_stable_isotope.",
+    )
+
+    @model_validator(mode="after")
+    def _means_something(self) -> RankSettings:
+        from crystalformer_rl.discovery.ranking import Ranking
+        from crystalformer_rl.errors import InputError
+
+        try:
+            Ranking.of(self.by, self.where, self.exclude)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return self

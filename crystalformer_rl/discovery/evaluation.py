@@ -11,6 +11,7 @@ import pyarrow as pa
 from crystalformer_rl.crystal.distances import shortest_distance
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystals_from_table
 from crystalformer_rl.discovery.charge import charge_balanced
+from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
 from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import EVALUATED
@@ -34,7 +35,7 @@ def evaluated(crystals: pa.Table, stages: StageTables, policy: str, stable_below
     """The EVALUATED table: rows of `crystals` (as sampled) in their order, joined with the stages' by id.
 
     `stable_below`: eV/atom. A crystal is stable where it is at most that far above the
-    hull and not suspect (see `hull.stability`). Its `status` is that of the
+    hull. Its `status` is that of the
     first stage that failed. Raises InputError where ids repeat or the tables hold
     different crystals.
     """
@@ -92,4 +93,5 @@ def _judgement(row: _Row, stable_below: float) -> _Row:
         judged["stable"] = is_stable(after, stable_below)
     if "stable" in judged and row.get("unique") is not None:
         judged["sun"] = judged["stable"] and row["unique"] and row["novel"]
+        judged["sun_new_formula"] = judged["sun"] and row["known_level"] not in KNOWN_COMPOUND
     return judged

@@ -18,12 +18,13 @@ from crystalformer_rl.tables.status import OK
 
 _Row = dict[str, Any]
 
+_FAR_BELOW = 0.1  # eV/atom
+
 
 def metrics(evaluated: pa.Table, stable_below: float = STABLE_BELOW) -> pa.Table:
     """The METRICS table of one policy's EVALUATED table: one row.
 
-    Every fraction counts all rows in its denominator, failed ones too. Suspect crystals
-    count as stable nowhere and have a count of their own. Raises InputError for crystals
+    Every fraction counts all rows in its denominator, failed ones too. Raises InputError for crystals
     of several policies. `stable_below` (eV/atom) is recorded; the rows carry the verdicts.
     """
     policies = sorted(set(evaluated.column("policy").to_pylist()))
@@ -46,13 +47,14 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
         "converged",
         "stable_initial",
         "stable",
-        "suspect",
         "unique",
         "novel",
         "rediscovered",
         "sun",
+        "sun_new_formula",
     )
     counts = {name: sum(bool(row[name]) for row in rows) for name in plain}
+    counts["below_hull"] = sum((row["below_hull"] or 0.0) > _FAR_BELOW for row in rows)
     counts["completed"] = sum(row["status"] == OK for row in rows)
     for when in ("_initial", ""):
         distances = _known(rows, f"e_above_hull{when}")
@@ -62,11 +64,10 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
 
 
 def _distributions(rows: list[_Row]) -> _Row:
-    trusted = [row for row in rows if not row["suspect"]]
     stable = [row for row in rows if row["stable"]]
     figures: _Row = {}
     for name in ("e_above_hull_initial", "e_above_hull"):
-        values = _known(trusted, name)
+        values = _known(rows, name)
         figures[f"{name}_mean"] = float(values.mean()) if len(values) else None
         figures[f"{name}_median"] = float(np.median(values)) if len(values) else None
     support = _known(rows, "hull_support")

@@ -20,8 +20,9 @@ NOVELTY = (
     Column(
         "known_level", pa.string(), "", "structure, formula, prototype, chemical_system or none: what the reference knows"
     ),
-    Column("unique", pa.bool_(), "", "no earlier row of this table matches"),
-    Column("duplicate_of", pa.string(), "", "the earlier row that matches, if any"),
+    Column("known_partner", pa.string(), "", "a reference entry that shows that level"),
+    Column("unique", pa.bool_(), "", "of the crystals of one structure in this table, the one with the smallest id"),
+    Column("duplicate_of", pa.string(), "", "that row, where this is another of its structure"),
     STATUS,
 )
 
@@ -29,7 +30,7 @@ NOVELTY = (
 POLICY = Column("policy", pa.string(), "", "name of the policy that made the crystal")
 
 
-_KNOWN = pick(NOVELTY, "novel", "rediscovered", "match_id", "match_role", "known_level")
+_KNOWN = pick(NOVELTY, "novel", "rediscovered", "match_id", "match_role", "known_level", "known_partner")
 
 
 #: One crystal a row with all that the stages say of it.
@@ -44,16 +45,16 @@ EVALUATED = (
     Column("charge_balanced", pa.bool_(), "", "known oxidation states can sum to zero, or all elements are metals"),
     Column("valid", pa.bool_(), "", "a readable crystal whose atoms are more than 0.5 Å apart, before relaxation"),
     *pick(RELAXED, "energy", "energy_initial", "evaluations", "converged"),
-    *pick(HULL, "formation_energy", "e_above_hull", "formation_energy_initial", "e_above_hull_initial"),
-    *pick(HULL, "decomposition_formulas", "hull_support", "suspect"),
-    Column(
-        "stable_initial", pa.bool_(), "", "at most the stability threshold above the hull, not suspect, before relaxation"
-    ),
-    Column("stable", pa.bool_(), "", "at most the stability threshold above the hull, not suspect, after relaxation"),
+    *pick(HULL, "formation_energy", "e_above_hull", "e_above_hull_std", "below_hull"),
+    *pick(HULL, "formation_energy_initial", "e_above_hull_initial"),
+    *pick(HULL, "decomposition_formulas", "energy_from", "hull_support"),
+    Column("stable_initial", pa.bool_(), "", "at most the stability threshold above the hull, before relaxation"),
+    Column("stable", pa.bool_(), "", "at most the stability threshold above the hull, after relaxation"),
     *PREDICTED,
     *_KNOWN,
     *pick(NOVELTY, "unique", "duplicate_of"),
     Column("sun", pa.bool_(), "", "stable after relaxation, unique and novel"),
+    Column("sun_new_formula", pa.bool_(), "", "the same, and of a formula that the reference does not know"),
     Column("failed_stage", pa.string(), "", "the stage that failed first: sample, relax, hull or novelty"),
     Column("properties_status", pa.string(), "", "status of the property models, apart: stability does not need them"),
     STATUS,
@@ -67,14 +68,15 @@ _SHARES = {
     "converged": "crystals whose relaxation converged",
     "stable_initial": "stable before relaxation",
     "stable": "stable after relaxation",
-    "on_hull_initial": "at most 0 eV/atom above the hull before relaxation, suspects aside",
-    "on_hull": "at most 0 eV/atom above the hull after relaxation, suspects aside",
-    "suspect": "too far below the hull after relaxation to be believed; never counted as stable",
-    "unique": "no earlier crystal of the same policy matches",
+    "on_hull_initial": "at most 0 eV/atom above the hull before relaxation",
+    "on_hull": "at most 0 eV/atom above the hull after relaxation",
+    "below_hull": "more than 0.1 eV/atom below the hull after relaxation, where the hull may be incomplete",
+    "unique": "different structures among the policy's crystals: of each, one crystal",
     "novel": "no pretraining structure matches",
     "rediscovered": "novel, and matches a held-out entry",
     "sun_initial": "stable before relaxation, unique and novel",
     "sun": "stable after relaxation, unique and novel",
+    "sun_new_formula": "the same, and of a formula that the reference does not know",
 }
 
 
@@ -96,10 +98,10 @@ METRICS = (
         "e_above_hull_initial_mean",
         FLOAT,
         "eV/atom",
-        "mean energy above hull before relaxation, where known, suspects aside",
+        "mean energy above hull before relaxation, where known",
     ),
     Column("e_above_hull_initial_median", FLOAT, "eV/atom", "its median"),
-    Column("e_above_hull_mean", FLOAT, "eV/atom", "mean energy above hull after relaxation, where known, suspects aside"),
+    Column("e_above_hull_mean", FLOAT, "eV/atom", "mean energy above hull after relaxation, where known"),
     Column("e_above_hull_median", FLOAT, "eV/atom", "its median"),
     Column("hull_support_q1", FLOAT, "", "lower quartile of the number of competing compositions, hull_support"),
     Column("hull_support_median", FLOAT, "", "its median"),
@@ -117,13 +119,24 @@ CANDIDATES = (
     Column("rank", pa.int64(), "", "place in the ranking, 1 is best"),
     ID,
     POLICY,
+    Column(
+        "left_out",
+        pa.string(),
+        "",
+        "why it is not among the best: an element or a condition of the ranking; null where it is",
+    ),
     Column("found_by", pa.list_(pa.string()), "", "policies among whose crystals this structure is"),
     Column("found_count", pa.int64(), "", "crystals of all policies that are this structure"),
     *pick(CRYSTALS, "formula"),
     SPACE_GROUP,
-    Column("verdict", pa.string(), "", "new, retrieved (from the pretraining set) or rediscovered (from the held-out set)"),
-    *pick(HULL, "e_above_hull", "e_above_hull_initial", "formation_energy"),
-    *pick(HULL, "decomposition_formulas", "hull_support", "suspect"),
+    Column(
+        "verdict",
+        pa.string(),
+        "",
+        "retrieved (from the pretraining set), rediscovered (from the held-out set), known_formula or new",
+    ),
+    *pick(HULL, "e_above_hull", "e_above_hull_std", "below_hull", "e_above_hull_initial", "formation_energy"),
+    *pick(HULL, "decomposition_formulas", "energy_from", "hull_support"),
     *pick(EVALUATED, "stable"),
     *PREDICTED,
     *_KNOWN,

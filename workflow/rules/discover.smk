@@ -74,10 +74,12 @@ rule rank:
         mem_mb=1500,
         runtime=30,
     params:
-        settings=stage("rank", by=CONFIG.rank.by),
+        settings=stage("rank", by=CONFIG.rank.by, where=CONFIG.rank.where, exclude=CONFIG.rank.exclude or ["nothing"]),
+        where=repeated("--where", CONFIG.rank.where),
+        exclude=repeated("--exclude", CONFIG.rank.exclude or ["nothing"]),
         folders=lambda wildcards, input: sorted({str(Path(path).parent) for path in input}),
         out=subpath(output.candidates, parent=True),
     message:
         "Ranking the candidates"
     shell:
-        "crystalformer-rl rank {params.folders:q} --by {params.settings[by]} --out {params.out:q} > {log:q} 2>&1"
+        "crystalformer-rl rank {params.folders:q} --by={params.settings[by]} {params.where} {params.exclude} --out {params.out:q} > {log:q} 2>&1"

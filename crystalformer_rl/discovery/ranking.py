@@ -1,0 +1,100 @@
+"""In which order crystals are recommended, and which are left out of the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from crystalformer_rl.crystal.elements import SYMBOLS
+from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.tables.conditions import Condition, parse_conditions
+from crystalformer_rl.tables.discovery_columns import EVALUATED
+
+_Row = dict[str, Any]
+
+GROUPS = {
+    "noble_gases": ("He", "Ne", "Ar", "Kr", "Xe", "Rn", "Og"),
+    "no_stable_isotope": ("Tc", "Pm", *SYMBOLS[83:]),
+}
+"""Elements that are left out together. Bismuth decays too slowly for anybody to notice."""
+
+MERITS = ("fom", "fom_total")
+_BY_ENERGY = "e_above_hull"
+NUMBERS = tuple(c.name for c in EVALUATED if pa.types.is_floating(c.type) or pa.types.is_integer(c.type))
+"""Columns that can rank, and on which conditions can be."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How crystals are ordered.
+
+    by: `e_above_hull`: rising, all below the hull alike, then by falling support of the hull, converged and new ones first; where
+    all crystals are of one formula, by energy alone. `fom`, `fom_total`: stable crystals first, by falling figure of merit.
+    Another column: stable crystals first, by its falling value, or with a minus before the name by its rising one. where:
+    conditions; exclude: elements. Crystals that do not meet these stand after all others.
+    """
+
+    by: str = _BY_ENERGY
+    where: tuple[Condition, ...] = ()
+    exclude: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, by: str, where: Sequence[str] = (), exclude: Sequence[str] = ()) -> Ranking:
+        """From the configuration's words. Raises InputError for a column or an element that there is not."""
+        if by.removeprefix("-") not in NUMBERS:
+            raise InputError(f"'{by}' ranks nothing; use one of {', '.join(NUMBERS)}.")
+        elements: set[str] = set()
+        for name in exclude:
+            if name not in GROUPS and name not in SYMBOLS:
+                raise InputError(f"'{name}' is not an element symbol; write one, or {' or '.join(GROUPS)}.")
+            elements |= set(GROUPS.get(name, (name,)))
+        return cls(by, parse_conditions(where, NUMBERS), frozenset(elements))
+
+    @property
+    def rule(self) -> str:
+        """The order in words."""
+        column = self.by.removeprefix("-")
+        if self.by == _BY_ENERGY:
+            words = "by rising energy above the hull; all on it or below alike, by falling support of the hull, converged and new ones first"
+        elif self.by in MERITS:
+            which = " with the total dielectric constant" if self.by == "fom_total" else ""
+            words = (
+                f"stable crystals first, by falling figure of merit{which}; then the others by rising energy above the hull"
+            )
+        else:
+            words = f"stable crystals first, by {'rising' if self.by != column else 'falling'} {column}; then the others by rising energy above the hull"
+        conditions = [str(condition) for condition in self.where]
+        if self.exclude:
+            conditions.append(f"without {', '.join(sorted(self.exclude, key=SYMBOLS.index))}")
+        return words + (f"; first those with {' and '.join(conditions)}" if conditions else "")
+
+    def left_out(self, row: _Row) -> str | None:
+        """Why a crystal is not among those recommended; None where it is."""
+        symbols = {SYMBOLS[z - 1] for z in row["atomic_numbers"] or ()}
+        if found := sorted(symbols & self.exclude, key=SYMBOLS.index):
+            return f"contains {' and '.join(found)}"
+        for condition in self.where:
+            value = row[condition.figure]
+            if value is None:
+                return f"{condition.figure} is not known"
+            if not condition.compare(value):
+                return f"not {condition}"
+        return None
+
+    def key(self, row: _Row, one_formula: bool) -> tuple[Any, ...]:
+        """What a crystal is sorted by, best first."""
+        out = self.left_out(row) is not None
+        height = row["e_above_hull"]
+        energy = (height if one_formula else max(height, 0.0), -(row["hull_support"] or 0), not row["converged"])
+        new = row["known_level"] in KNOWN_COMPOUND
+        if self.by == _BY_ENERGY:
+            return out, *energy, new
+        column = self.by.removeprefix("-")
+        value = row[column]
+        merit = math.inf if value is None or not row["stable"] else value if self.by != column else -value
+        return out, not row["stable"], merit, *energy, new
