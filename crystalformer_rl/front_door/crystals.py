@@ -47,11 +47,12 @@ def evaluate(
     """Stability before and after relaxation, uniqueness, novelty and S.U.N. of structures.
 
     reference, models: `embedded`, a name in the registry, or a path; `models=None` leaves gaps and dielectric constants out.
-    potential: as `crystalformer-rl relax` takes it; it must be the reference's, which is checked before anything is relaxed.
+    potential: as `crystalformer-rl relax` takes it; one that the reference is not of must have learned
+    the scale of its DFT energies, which then compete alone.
     name: goes into the column `policy`. stable_below: eV/atom above the hull. relaxation: fmax (eV/Å), smax (GPa),
     max_evaluations, free. The DataFrame has the columns of crystals.parquet of a run, relaxed crystals among them; its
     `attrs["metrics"]` has counts and fractions of all rows with their 95 % intervals. Raises InputError for a reference of
-    another potential, and for settings out of bounds.
+    another scale, and for settings out of bounds.
     """
     from crystalformer_rl.stages.evaluate import evaluate as stage
 
@@ -95,9 +96,10 @@ def hull(
     """Formation energy and energy above the convex hull of a reference, eV/atom, negative below the hull.
 
     Crystals that come with a column `energy` (total energy, eV/atom), as those of `relax` and `evaluate` do, are taken as
-    they are; the record of their potential must be the reference's, and where there is none, as in a table of one's own,
-    `assume_same_potential` says that they are of that potential. Other crystals are relaxed first, with `potential` and the
-    settings in `relaxation`. Raises InputError where the energies are not of the reference's potential.
+    they are. The record of their potential must be the reference's, or on the scale of its DFT energies; where there is none, as in a
+    table of your own, `assume_same_potential` says that they are of the reference's. Other crystals are relaxed first, with `potential` and the
+    settings in `relaxation`; the result has distances alone, so call `relax` first to keep the relaxed crystals. Raises InputError
+    where the energies are on another scale.
     """
     from crystalformer_rl.stages.hull import hull as stage
 
@@ -118,7 +120,7 @@ def hull(
 
 
 def novelty(structures: Any, *, reference: str | Path = "embedded", progress: bool = True) -> pd.DataFrame:
-    """Which structures are new, which were retrieved from the pretraining set, and which repeat an earlier one.
+    """Which structures are new, which were retrieved from the pretraining set, and which are of one structure.
 
     Structures are compared as they are; relax them first where they are not at rest. The DataFrame has the columns novel,
     rediscovered, match_id, match_role, known_level, unique, duplicate_of and status. Raises InputError for a file that is not
@@ -157,29 +159,27 @@ def to_structures(table: pd.DataFrame | pa.Table) -> list[Structure | None]:
 def phase_diagram(system: str, *, reference: str | Path = "embedded") -> PhaseDiagram:
     """Pymatgen's PhaseDiagram of the reference's entries in a chemical system such as `Li-P-S`; PDPlotter draws it.
 
-    Energies are formation energies, eV a formula, from the reference's elements; an entry's name is its id in the
-    reference. Raises InputError where no element or an unknown one is named, and for one that the reference has no energy of.
+    One entry a composition: the phase that competes there, by the rules of `hull`. Energies are formation energies, eV per formula unit of the entry,
+    from the elements of the reference's scale; an entry's name is its id in the reference. Raises InputError where no element or an unknown one is named, and for one that the reference has no energy of.
     """
     from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
     from pymatgen.core import Composition
 
-    from crystalformer_rl.reference.energies import read_energies
+    from crystalformer_rl.hull.convex_hull import Hull
 
     symbols = [part for part in re.split(r"[-\s,]+", system) if part]
     if not symbols:
         raise InputError("no element is named; write a system such as Li-P-S.")
-    found = read_energies(located(reference, "reference"))
+    hull = Hull.from_reference(located(reference, "reference"))
     for symbol in symbols:
         if symbol not in ATOMIC_NUMBERS:
             raise InputError(f"'{symbol}' in '{system}' is not an element symbol; write a system such as Li-P-S.")
-        if symbol not in found.elemental_energies:
+        if ATOMIC_NUMBERS[symbol] not in hull.elemental_energies:
             raise InputError(f"the reference has no energy of {symbol}; choose a system without it, or another reference.")
-    inside = {ATOMIC_NUMBERS[symbol] for symbol in symbols}
-    entries = [PDEntry(Composition(symbol), 0.0, name=f"elemental-{symbol}") for symbol in symbols]
-    for entry in found.entries:
-        if inside.issuperset(entry.composition):
-            counts = Composition({SYMBOLS[z - 1]: n for z, n in entry.composition.items()})
-            entries.append(PDEntry(counts, entry.formation_energy * counts.num_atoms, name=entry.id))
+    entries = []
+    for entry in hull.inside(ATOMIC_NUMBERS[symbol] for symbol in symbols):
+        counts = Composition({SYMBOLS[z - 1]: n for z, n in entry.composition.items()})
+        entries.append(PDEntry(counts, entry.formation_energy * counts.num_atoms, name=entry.id))
     return PhaseDiagram(entries)
 
 

@@ -177,8 +177,9 @@ def finetune(
     """Fine-tune a policy on a reward: sample, score as sampled (unrelaxed) by a potential in a worker, update, over and over.
 
     reward: terms, as the configuration's section `reward` has them; by default crystals earn minus their energy above the
-    hull, between −0.1 and 1 eV/atom. settings: those of the section `finetune`, such as algorithm, updates, batch,
-    learning_rate; `rounds` of so many updates run one after the other. stable_below: eV/atom above the hull, what imitation
+    hull, counted from 0 to 1 eV/atom. settings: those of the section `finetune`, such as algorithm, updates, batch,
+    learning_rate; `rounds` of so many updates run one after the other. The KL term counts from `policy`: a policy that was fine-tuned and is
+    given again is a new base, so ask for more rounds instead. stable_below: eV/atom above the hull, what imitation
     and the tables call stable. The session's worker scores, so that a potential is loaded once. Raises InputError for
     settings out of bounds, and where potential and reference do not belong together.
     """

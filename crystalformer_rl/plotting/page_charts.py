@@ -88,7 +88,8 @@ class Point:
     words: str
 
 
-_MARKERS = {"new": "o", "rediscovered": "D", "retrieved": "s"}
+_MARKERS = {"new": "o", "known_formula": "^", "rediscovered": "D", "retrieved": "s"}
+_HOLLOW = ("known_formula", "retrieved")
 
 
 def scatter(points: Sequence[Point], x_label: str, y_label: str, description: str) -> str:
@@ -103,7 +104,7 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, description: st
             titles[f"point-{k}"] = p.words
             axes.plot([max(p.x - p.x_std, 0.0), min(p.x + p.x_std, right)], [p.y, p.y], color=PAGE[p.kind], alpha=0.35, lw=1)
             axes.plot([p.x, p.x], [max(p.y - p.y_std, low), min(p.y + p.y_std, high)], color=PAGE[p.kind], alpha=0.35, lw=1)
-            hollow = p.kind == "retrieved"
+            hollow = p.kind in _HOLLOW
             axes.plot(
                 [p.x], [p.y], marker=_MARKERS[p.kind], markersize=6, color=PAGE[p.kind], gid=f"point-{k}", linestyle="none",
                 markerfacecolor="none" if hollow else PAGE[p.kind], markeredgewidth=1.2 if hollow else 0, alpha=0.85,
@@ -118,6 +119,7 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, description: st
 
 _KEYS = {
     "new": '<circle cx="6" cy="6" r="4"/>',
+    "known_formula": '<path d="M6 1.5l4.5 8h-9Z"/>',
     "rediscovered": '<path d="M6 1l5 5l-5 5l-5 -5Z"/>',
     "retrieved": '<rect x="2.5" y="2.5" width="7" height="7"/>',
 }

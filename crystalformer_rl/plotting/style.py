@@ -26,6 +26,7 @@ PAGE = {
     "new": "#050520",
     "rediscovered": "#060620",
     "retrieved": "#070720",
+    "known_formula": "#080820",
 }
 """Colours that stand for a page's own, by the names of its CSS variables; nothing else is drawn in them."""
 

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from crystalformer_rl import __version__
+from crystalformer_rl.discovery.candidates import VERDICTS
 from crystalformer_rl.discovery.known_structures import LEVELS
 from crystalformer_rl.formatting import percent, signed
+from crystalformer_rl.hull.stability import hull_may_be_incomplete
 from crystalformer_rl.plotting.page_charts import Point, curve, histogram, mark, scatter
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.report.results import Results, Row, from_json
@@ -35,12 +37,13 @@ _SHARES = (
     ("stable", "Stable after relaxation"),
     ("on_hull_initial", "On or below the hull as sampled"),
     ("on_hull", "On or below the hull after relaxation"),
-    ("suspect", "Suspect, far below the hull"),
+    ("below_hull", "More than 0.1 eV/atom below the hull"),
     ("unique", "Unique"),
     ("novel", "Novel"),
     ("rediscovered", "Rediscovered (held out)"),
     ("sun_initial", "S.U.N. as sampled"),
     ("sun", "S.U.N. after relaxation"),
+    ("sun_new_formula", "S.U.N. with a formula that is not known"),
 )
 _FIGURES = (
     ("e_above_hull_initial_median", "Median energy above hull as sampled", "eV/atom", 3),
@@ -83,7 +86,7 @@ def render(results: Results) -> str:
         "curves": [Markup(svg) for svg in _curves(results.updates)],
         "updates": results.updates,
         "scatter": _scatter(results),
-        "marks": {kind: Markup(mark(kind)) for kind in ("new", "rediscovered", "retrieved")},
+        "marks": {kind: Markup(mark(kind)) for kind in VERDICTS},
         "candidates": [_candidate(row) for row in results.candidates[:RANKED]],
         "n_candidates": len(results.candidates),
         "shares": _share_rows(results),
@@ -219,9 +222,18 @@ def _candidate(row: Row) -> Row:
         "symbol": space_group_symbol(row["space_group"]).replace(" ", "") if row["space_group"] else "",
         "cif_name": name,
         "cif_link": "data:chemical/x-cif;base64," + base64.b64encode((row["cif"] or "").encode()).decode(),
-        "known": row["match_id"]
-        or (f"{row['known_level'].replace('_', ' ')} known" if row["known_level"] != "none" else "nothing known"),
+        "known": _what_is_known(row),
+        "incomplete": hull_may_be_incomplete(row["e_above_hull"], row["hull_support"]),
     }
+
+
+def _what_is_known(row: Row) -> str:
+    """What the reference knows of a candidate, with an entry that shows it."""
+    if row["match_id"]:
+        return str(row["match_id"])
+    if row["known_level"] == "none":
+        return "nothing known"
+    return f"{row['known_level'].replace('_', ' ')} known: {row['known_partner']}"
 
 
 def _share_rows(results: Results) -> list[Row]:

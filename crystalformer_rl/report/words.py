@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from crystalformer_rl.formatting import percent, points, signed
+from crystalformer_rl.hull.stability import hull_may_be_incomplete
 from crystalformer_rl.intervals import difference_interval
 from crystalformer_rl.report.results import Results, Row
 
@@ -54,15 +55,18 @@ def change(first: Row, second: Row, name: str) -> str:
 
 def discoveries(results: Results) -> list[str]:
     """How many distinct stable crystals are new, and which new ones rank best."""
-    stable = [row for row in results.candidates if row["stable"]]
     if not results.candidates:
         return []
+    stable = [row for row in results.candidates if row["stable"] and row["left_out"] is None]
     verdicts = Counter(row["verdict"] for row in stable)
     counted = (
         f"Distinct stable crystals: {len(stable)}, of which {verdicts['new']} new, "
+        f"{verdicts['known_formula']} of a known formula in another structure, "
         f"{verdicts['rediscovered']} rediscovered (held out from pretraining) and {verdicts['retrieved']} retrieved from "
         "the pretraining set."
     )
+    if left_out := sum(row["stable"] and row["left_out"] is not None for row in results.candidates):
+        counted += f" {left_out} more stand last, for elements or conditions that the ranking leaves out."
     new = [row for row in stable if row["verdict"] == "new"][:_NAMED]
     if not new:
         return [counted, "No stable crystal is new."]
@@ -78,9 +82,9 @@ def caveats(results: Results) -> list[str]:
     entries = sum(roles.values())
     size = f" ({entries:,} entries, {roles.get('pretraining', 0):,} of them seen in pretraining)" if entries else ""
     notes = [
-        f"The reference{size} is a part of what is known. A hull built from it misses phases, so that distances are lower "
-        "bounds, and a crystal that is new to it may be known elsewhere. Ratios between policies on one reference are "
-        "sound; absolute S.U.N. figures compare with no other reference's.",
+        f"The reference{size} is a part of what is known: what is missing there makes distances lower bounds, and a crystal that is "
+        "new to it may be known elsewhere. Novel means that no structure of the pretraining set matches; new, that the reference does "
+        "not know the formula either. Absolute S.U.N. figures compare with no other reference's.",
         "Energies come from a machine-learned potential, not from density-functional theory: candidates are proposals to "
         "compute.",
     ]
@@ -91,11 +95,11 @@ def caveats(results: Results) -> list[str]:
             f"{thin} of the {len(stable)} distinct stable crystals compete with fewer than three known compounds in their "
             "chemical system (hull support): their stability rests on little."
         )
-    suspects = sum(row["suspect_count"] for row in results.metrics.values())
-    if suspects:
+    asked = sum(hull_may_be_incomplete(row["e_above_hull"], row["hull_support"]) for row in stable)
+    if asked:
         notes.append(
-            f"{suspects} crystals lie so far below the hull that a fault of the potential is likelier than a discovery. "
-            "They are marked suspect, count as stable nowhere and stand last in the ranking."
+            f"{asked} of the {len(stable)} distinct stable crystals lie far below the hull, or below it where little competes: the "
+            "hull may be incomplete there. Depth below the hull earns nothing, in fine-tuning or in the ranking."
         )
     far = sum((row["applicability"] or 0) > 1.5 for row in stable)
     if far:
