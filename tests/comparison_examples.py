@@ -27,7 +27,6 @@ _ROLLOUTS = (
     *(column for column in SAMPLES if column.name != "status"),
     Column("update", pa.int64(), "", ""),
     Column("e_above_hull", pa.float64(), "eV/atom", ""),
-    Column("suspect", pa.bool_(), "", ""),
     Column("known", pa.bool_(), "", ""),
     Column("reward", pa.float64(), "", ""),
     Column("status", pa.string(), "", ""),
@@ -54,9 +53,8 @@ def rollouts(policy: str, first: int, seed: int, updates: int = UPDATES, batch: 
             "behaviour_log_prob": rng.normal(-20, 5, n),
             "update": numbers,
             "e_above_hull": [float(e) if good else None for e, good in zip(above, ok, strict=True)],
-            "suspect": [bool(e < -0.1) if good else None for e, good in zip(above, ok, strict=True)],
             "known": [bool(k) if good else None for k, good in zip(rng.uniform(size=n) < 0.3, ok, strict=True)],
-            "reward": [-round(float(max(e, -0.1)), 2) if good else -1.0 for e, good in zip(above, ok, strict=True)],
+            "reward": [-round(float(max(e, 0.0)), 2) if good else -1.0 for e, good in zip(above, ok, strict=True)],
             "status": ["ok" if good else "no_crystal" for good in ok],
         },
     )
@@ -96,5 +94,4 @@ def write_judgement(folder: Path, policy: str, seed: int) -> None:
     data: dict[str, list] = {"id": [row["id"] for row in rows], "status": [row["status"] for row in rows]}
     for name in ("e_above_hull", "e_above_hull_initial"):
         data[name] = [None if row[name] is None else row[name] + rng.normal(0, 0.05) for row in rows]
-    data["suspect"] = [None if e is None else e < -0.1 for e in data["e_above_hull"]]
     write_table(folder / "judge" / f"{policy}.parquet", make_table(HULL, data), provenance("judge", {}, potential=JUDGE))

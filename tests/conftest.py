@@ -7,11 +7,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
+if TYPE_CHECKING:
+    from crystalformer_rl.potential.protocol import Potential
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -42,6 +46,14 @@ def shared() -> Path:
     if os.environ.get(HIDE_SHARED) or not SHARED.is_dir():
         pytest.skip("needs the folder `shared` beside the repository (real crystals and reference outputs)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def chgnet() -> Potential:
+    """The embedded potential, loaded once."""
+    from crystalformer_rl.potential import load
+
+    return load("chgnet")
 
 
 @pytest.fixture(scope="session")

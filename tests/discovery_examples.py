@@ -175,7 +175,7 @@ def stage_tables(crystals: list[Crystal | None], policy: str, seed: int, shift: 
              "decomposition": [json.dumps({"rs-NaCl": 1.0}) if s == "ok" else None for s in relaxed],
              "decomposition_formulas": ["0.50 NaCl + 0.50 KBr" if s == "ok" else None for s in relaxed],
              "hull_support": [int(x) if s == "ok" else None for x, s in zip(rng.integers(0, 30, n), relaxed, strict=True)],
-             "suspect": [bool(x < -0.1) if s == "ok" else None for x, s in zip(above, relaxed, strict=True)],
+             "below_hull": where(np.maximum(-above, 0.0), relaxed),
              "status": relaxed},
         ),
         "properties": make_table(

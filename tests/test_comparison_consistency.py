@@ -176,6 +176,6 @@ def test_arms_without_rewards_are_drawn(results: Path, change: Change) -> None:
 
 
 def test_a_selection_of_nothing_has_no_fractions(results: Path) -> None:
-    rewrite("finetune/best_of_n-0/*/rollouts.parquet", suspect=True)(results)
+    rewrite("finetune/best_of_n-0/*/rollouts.parquet", status="potential_failed")(results)
     rows = [row for row in curves_table(read_runs(results)).to_pylist() if row["arm"] == "best_of_n"]
     assert all(row["n"] == 0 and row["stable_fraction"] is row["sun_fraction"] is row["reward_mean"] is None for row in rows)

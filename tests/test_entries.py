@@ -726,8 +726,6 @@ def test_another_scale_is_refused_unless_asked_for(entries_file: Path) -> None:
         hull(folder, path)
     with pytest.raises(InputError, match="contradict each other"):
         hull(folder, path, "--against-dft", "--assume-same-potential")
-    with pytest.raises(InputError, match="no effect without --against-dft"):
-        hull(folder, path, "--potential-corrections", "none")
     other = relaxed(folder / "other.parquet", MACE)
     table = pq.read_table(other)
     write_table(other, table.set_column(0, "id", pa.array([f"x{i}" for i in range(table.num_rows)])), {"potential": MACE})

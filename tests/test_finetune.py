@@ -38,7 +38,7 @@ def light(sites, statuses) -> Scores:
     height = np.array([np.nan if s is None else 0.3 * (1 - r) for s, r in zip(sites, reward, strict=True)])
     none = np.zeros(len(sites), bool)
     figures = {"energy": height, "formation_energy": height, "e_above_hull": height}
-    return Scores(reward, {"reward_light": reward}, figures, none, none, list(statuses), len(sites))
+    return Scores(reward, {"reward_light": reward}, figures, none, list(statuses), len(sites))
 
 
 def with_settings(**changes) -> FinetuneSettings:

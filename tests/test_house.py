@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 import re
 import sys
@@ -93,3 +94,32 @@ def test_a_column_of_one_name_has_one_type_and_unit(root: Path) -> None:
     assert len(seen) > 50
     # A chain's reward is that of its law, in eV/atom; fine-tuning's is what the configuration wrote down.
     assert {name for name, found in seen.items() if len(found) > 1} <= {"reward"}
+
+
+#: Groups of entry points, which are no modules.
+_ENTRY_POINTS = {f"{PACKAGE}.{name}" for name in ("potentials", "objectives", "reward_terms")}
+
+
+def exists(dotted: str) -> bool:
+    """Whether a dotted name is a module of the package or something in one."""
+    parts = dotted.split(".")
+    for k in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:k]))
+        except ImportError:
+            continue
+        for name in parts[k:]:
+            found = getattr(found, name, None)
+        return found is not None
+    return False
+
+
+def test_names_in_the_documents_exist(root: Path) -> None:
+    wrong = []
+    for path in [*(root / "docs").glob("*.md"), root / "README.md", root / "CONTRIBUTING.md"]:
+        text = path.read_text(encoding="utf-8")
+        names = set(re.findall(rf"\b{PACKAGE}(?:\.\w+)+", text))
+        for module, imports in re.findall(rf"from ({PACKAGE}[\w.]*) import ([\w, ]+)", text):
+            names |= {f"{module}.{name.strip()}" for name in imports.split(",")}
+        wrong += [f"{path.name}: {name}" for name in sorted(names - _ENTRY_POINTS) if not exists(name)]
+    assert wrong == []

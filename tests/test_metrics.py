@@ -34,6 +34,7 @@ from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import to_structure
 from crystalformer_rl.discovery.metrics import metrics
 from crystalformer_rl.discovery.novelty_table import novelty_table as novelty
+from crystalformer_rl.discovery.ranking import Ranking
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.intervals import difference_interval, wilson_interval
 from crystalformer_rl.reference.identity import PotentialIdentity
@@ -108,7 +109,7 @@ def stages_of(crystals: list[Crystal | None], rows: list[dict], tmp_path: Path) 
             "id": ids,
             "e_above_hull": above,
             "e_above_hull_initial": [row.get("initial") for row in rows],
-            "suspect": [None if x is None else x < -0.1 for x in above],
+            "below_hull": [None if x is None else max(-x, 0.0) for x in above],
             "hull_support": [None if x is None else i for i, x in enumerate(above)],
             "status": [row.get("hull") or s for row, s in zip(rows, status, strict=True)],
         },
@@ -126,7 +127,7 @@ def by_hand(tmp_path):
         (fluorite("Mg", "F"), {"above": 0.05, "initial": 0.3}),  # stable after relaxation, novel: S.U.N.
         (fluorite("Mg", "F", 5.2), {"above": 0.05, "initial": 0.02}),  # its repeat
         (rock_salt("K", "Br", 6.6), {"above": -0.05, "initial": 0.1}),  # rediscovered, S.U.N. before and after
-        (zincblende("Na", "Cl"), {"above": -0.4, "initial": -0.2}),  # suspect
+        (zincblende("Na", "Cl"), {"above": -0.4, "initial": -0.2}),  # far below the hull, and as stable as on it
         (fluorite("Na", "Cl"), {"above": 0.10001, "initial": 0.5}),  # just unstable; not charge-balanced
         (None, {"sampled": "no_crystal"}),
         (close, {"relaxed": "overlapping_atoms"}),  # no valid crystal
@@ -140,15 +141,15 @@ def test_counts_are_those_by_hand(by_hand):
     row = metrics(by_hand).to_pylist()[0]
     counts = {name.removesuffix("_count"): value for name, value in row.items() if name.endswith("_count")}
     assert counts == {
-        "valid": 7, "charge_balanced": 7, "completed": 6, "converged": 7, "stable_initial": 3, "stable": 4,
-        "on_hull_initial": 0, "on_hull": 2, "suspect": 1, "unique": 6, "novel": 6, "rediscovered": 1, "sun_initial": 1,
-        "sun": 2,
+        "valid": 7, "charge_balanced": 7, "completed": 6, "converged": 7, "stable_initial": 4, "stable": 5,
+        "on_hull_initial": 1, "on_hull": 3, "below_hull": 1, "unique": 6, "novel": 6, "rediscovered": 1, "sun_initial": 2,
+        "sun": 3, "sun_new_formula": 1,
     }  # fmt: skip
     assert row["n"] == 9
-    assert row["stable_fraction"] == pytest.approx(4 / 9)
-    assert (row["sun_low"], row["sun_high"]) == wilson_interval(2, 9)
-    # The suspect one aside: 0, 0.05, 0.05, -0.05, 0.10001.
-    assert row["e_above_hull_median"] == pytest.approx(0.05)
+    assert row["stable_fraction"] == pytest.approx(5 / 9)
+    assert (row["sun_low"], row["sun_high"]) == wilson_interval(3, 9)
+    # of 0, 0.05, 0.05, -0.05, -0.4, 0.10001
+    assert row["e_above_hull_median"] == pytest.approx(0.025)
     assert row["hull_support_median"] == pytest.approx(np.median([0, 1, 2, 3, 4, 5]))
     assert row["evaluations"] == 27
     assert json.loads(row["known_levels"]) == {"formula": 1, "prototype": 4, "structure": 2}
@@ -169,11 +170,6 @@ def test_failed_rows_keep_their_place_with_the_first_status_and_no_verdict(by_ha
         assert row["stable"] is None
         assert row["sun"] is None
     assert rows[8]["novel"] is True
-
-
-def test_a_suspect_is_stable_nowhere(by_hand):
-    suspect = by_hand.to_pylist()[4]
-    assert (suspect["suspect"], suspect["stable"], suspect["stable_initial"], suspect["sun"]) == (True, False, False, False)
 
 
 def test_another_threshold(by_hand, tmp_path):
@@ -211,19 +207,18 @@ def test_candidates_are_distinct_and_ranked(by_hand):
     rows = candidates([base, tuned]).to_pylist()
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
     assert [(row["policy"], row["id"]) for row in rows] == [
-        ("tuned", "t0"), ("base", "c0"), ("base", "c1"), ("base", "c5"), ("base", "c4"),
+        ("base", "c4"), ("base", "c3"), ("base", "c0"), ("base", "c2"), ("base", "c5"),
     ]  # fmt: skip
-    assert [row["found_by"] for row in rows] == [["base", "tuned"]] * 3 + [["base"]] * 2
-    assert [row["found_count"] for row in rows] == [2, 2, 3, 1, 1]
-    assert [row["verdict"] for row in rows] == ["rediscovered", "retrieved", "new", "new", "new"]
-    assert rows[-1]["suspect"] is True
+    assert [row["found_by"] for row in rows] == [["base"]] + [["base", "tuned"]] * 3 + [["base"]]
+    assert [row["found_count"] for row in rows] == [1, 2, 2, 3, 1]
+    assert [row["verdict"] for row in rows] == ["known_formula", "rediscovered", "retrieved", "new", "new"]
 
 
 def test_candidates_by_figure_of_merit(by_hand):
     table = rows_like(by_hand, "base", [0, 1, 3, 4, 5], fom=[5.0, None, 9.0, 100.0, 50.0])
-    rows = candidates([table], by="fom").to_pylist()
-    # Stable ones by merit, one without a merit, then the unstable, last the suspect.
-    assert [row["id"] for row in rows] == ["c3", "c0", "c1", "c5", "c4"]
+    rows = candidates([table], Ranking.of("fom")).to_pylist()
+    # stable ones by merit, one without a merit, then the unstable
+    assert [row["id"] for row in rows] == ["c4", "c3", "c0", "c1", "c5"]
 
 
 def test_ranking_does_not_depend_on_the_order_of_rows(by_hand):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
@@ -28,6 +29,7 @@ from crystalformer_rl.crystal.encode import symmetrize
 from crystalformer_rl.crystal.prototype import kind, letter_permutations, prototype
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
+from crystalformer_rl.discovery import novelty_table as novelty_module
 from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_structure, to_structure
 from crystalformer_rl.discovery.novelty_table import crystal_prototype
@@ -90,13 +92,17 @@ def test_verdicts_are_those_of_structure_matcher_on_real_polymorphs(real_crystal
     assert [matches(a, b) for a, b in same_formula + others] == expected
 
 
-def test_unique_means_that_no_earlier_row_matches(known):
+def test_one_of_each_structure_is_unique(known):
     crystals = variants()
     table = novelty(crystal_table(crystals), known)
+    first = list(range(len(crystals)))  # of each crystal's connected component
+    for i, j in combinations(range(len(crystals)), 2):
+        if matches_by_pymatgen(crystals[i], crystals[j]) or matches_by_pymatgen(crystals[j], crystals[i]):
+            low, high = sorted((first[i], first[j]))
+            first = [low if k == high else k for k in first]
     for i, row in enumerate(table.to_pylist()):
-        first = next((j for j in range(i) if matches_by_pymatgen(crystals[i], crystals[j])), None)
-        assert row["unique"] == (first is None)
-        assert row["duplicate_of"] == (None if first is None else f"c{first}")
+        assert row["unique"] == (first[i] == i)
+        assert row["duplicate_of"] == (None if first[i] == i else f"c{first[i]}")
 
 
 def test_novel_means_that_no_pretraining_structure_matches(known):
@@ -281,3 +287,31 @@ def test_command_refuses_a_reference_that_cannot_tell_what_is_new(files):
         with pytest.raises(InputError, match=words):
             run("novelty", files / "a.parquet", "--reference", files / f"{name}.parquet", "--out", files / "n.parquet")
         assert not (files / "n.parquet").exists()
+
+
+def test_structures_are_components_of_all_matches_in_any_order(monkeypatch):
+    # a matches b, and b matches c, but a does not match c; d matches none
+    places = {"a": 0.0, "b": 1.0, "c": 2.0, "d": 9.0}
+    monkeypatch.setattr(novelty_module, "same_structure", lambda x, y: abs(x - y) <= 1.0)
+    for order in permutations(places):
+        distinct = novelty_module.Distinct()
+        for name in order:
+            distinct.add(name, ((11, 1),), places[name])  # type: ignore[arg-type]
+        assert sorted(map(sorted, distinct.groups())) == [["a", "b", "c"], ["d"]]
+
+
+def test_unique_does_not_depend_on_the_order_of_rows(known):
+    table = crystal_table([rock_salt("K", "Br", a) for a in (6.5, 6.6, 6.7)] + [rock_salt("Na", "I", 6.4)])
+    for order in permutations(range(4)):
+        found = novelty(table.take(list(order)), known).to_pylist()
+        assert {row["id"]: row["unique"] for row in found} == {"c0": True, "c1": False, "c2": False, "c3": True}
+        assert {row["id"]: row["duplicate_of"] for row in found} == {"c0": None, "c1": "c0", "c2": "c0", "c3": None}
+
+
+def test_rows_of_one_id_are_rows_all_the_same(known):
+    table = crystal_table([rock_salt("K", "Br", 6.5), rock_salt("K", "Br", 6.6)])
+    table = table.set_column(table.column_names.index("id"), "id", pa.array(["a", "a"]))
+    assert [(row["unique"], row["duplicate_of"]) for row in novelty(table, known).to_pylist()] == [
+        (True, None),
+        (False, "a"),
+    ]

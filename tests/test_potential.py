@@ -37,11 +37,6 @@ OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), 
 
 
 @pytest.fixture(scope="session")
-def chgnet() -> Potential:
-    return load("chgnet")
-
-
-@pytest.fixture(scope="session")
 def mace_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small MACE model with random weights, saved as checkpoints are."""
     import torch

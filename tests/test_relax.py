@@ -20,7 +20,6 @@ from crystalformer_rl.crystal.lattice import free_lattice_parameters
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
 from crystalformer_rl.crystal.tokens import Sites, decode, primitive, sites_from_table, token_columns
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
-from crystalformer_rl.potential import load
 from crystalformer_rl.potential.coordinates import Coordinates, free_strains
 from crystalformer_rl.potential.free import relax_freely
 from crystalformer_rl.potential.graph import crystal_graph
@@ -36,11 +35,6 @@ from crystalformer_rl.tables.parquet import write_table
 from crystalformer_rl.tables.provenance import read_provenance
 
 EXAMPLES = {"rock salt": rock_salt(), "rutile": rutile(), "perovskite": perovskite(), "quartz": quartz()}
-
-
-@pytest.fixture(scope="session")
-def chgnet() -> Potential:
-    return load("chgnet")
 
 
 class Springs:

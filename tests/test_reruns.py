@@ -77,6 +77,8 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "arms.judge": (None, NOTHING),  # nobody judges where no arms are compared
     "evaluate.stable_below": (0.05, ("finetune_settings", "evaluate")),  # rounds record what was stable
     "rank.by": ("fom", ("rank",)),
+    "rank.where": (["band_gap between 1 and 3"], ("rank",)),
+    "rank.exclude": (["Pb"], ("rank",)),
     "pretrain.training.mixed_precision": (0, NOTHING),
 }
 """Another value of each setting, and the rules that are planned with it before those that follow them.
@@ -211,9 +213,10 @@ EDITS: dict[str, set[str]] = {
     "tables/discovery_columns.py": {"novelty", "evaluate", "rank", "report", "compare"},
     "tables/pretrain_columns.py": {"pretrain"},
     "reference/energies.py": {"hull", "judge", "finetune", "evaluate"},
+    "reference/competing.py": {"hull", "judge", "finetune", "evaluate"},
     "reference/corrections.py": {"hull", "evaluate"},
     "hull/convex_hull.py": {"hull", "judge", "finetune", "evaluate"},
-    "hull/stability.py": {"hull", "judge", "finetune", "evaluate", "compare"},
+    "hull/stability.py": {"hull", "judge", "finetune", "evaluate", "compare", "report"},
     "potential/chgnet.py": set(LOADED),
     "potential/mace.py": set(),
     "potential/contract.py": {"check-potential"},
@@ -230,6 +233,7 @@ EDITS: dict[str, set[str]] = {
     "discovery/known_structures.py": {"novelty", "evaluate", "report", "rank", "compare"},
     "discovery/metrics.py": {"evaluate"},
     "discovery/candidates.py": {"rank", "report", "compare"},
+    "discovery/ranking.py": {"rank", "report", "compare"},
     "comparison/document.py": {"compare"},
     "comparison/selection.py": {"compare", "select"},
     "report/page.py": {"report"},

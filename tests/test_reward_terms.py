@@ -155,7 +155,6 @@ def _write(values: Any) -> Any:
     [
         lambda b: _write(b.figure("e_above_hull")),
         lambda b: _write(b.figures["fom"]),
-        lambda b: _write(b.suspect),
         lambda b: _write(b.atomic_numbers[0]),
         lambda b: _write(b.sites[0].elements),
         lambda b: _write(b.sites[0].lattice_parameters),
@@ -164,7 +163,7 @@ def _write(values: Any) -> Any:
 def test_no_term_writes_to_what_others_see(write: Callable[[Batch], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(terms.BUILT_IN, "writing", lambda options: Said(write))
     given = batch(1, e_above_hull=[0.05], fom=[3.0])
-    given = Batch([ROCK_SALT.copy()], given.statuses, given.figures, given.suspect, [rock_salt()])
+    given = Batch([ROCK_SALT.copy()], given.statuses, given.figures, [rock_salt()])
     with pytest.raises(InputError, match=r"^reward term 'writing' failed .*read-only\); let it change copies only"):
         rewards(given, TermSettings(term="writing"), TermSettings(term="e_above_hull"))
     assert given.figures["fom"].tolist() == [3.0]  # and what was given can still be written to

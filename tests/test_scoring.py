@@ -18,11 +18,10 @@ from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, primitive, sites_from_table, sort_sites
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull
-from crystalformer_rl.potential import load
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.protocol import Evaluation, Potential
 from crystalformer_rl.properties import PropertyModels, properties_table
-from crystalformer_rl.reference.energies import Entry
+from crystalformer_rl.reference.competing import Phase
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
 from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
@@ -35,11 +34,6 @@ from crystalformer_rl.tables.figure_columns import FIGURES
 from crystalformer_rl.tables.parquet import write_table
 from crystalformer_rl.tables.property_columns import PROPERTIES
 from crystalformer_rl.tables.status import STATUSES
-
-
-@pytest.fixture(scope="session")
-def chgnet() -> Potential:
-    return load("chgnet")
 
 
 @pytest.fixture(scope="session")
@@ -232,7 +226,7 @@ def _without(folder: Path, column: str) -> Path:
 
 # --- scores ---------------------------------------------------------------------
 
-HULL = Hull([Entry("NaCl", {11: 1, 17: 1}, -1.0)], {"Na": -1.0, "Cl": -1.0, "Ti": -1.0, "O": -1.0, "Si": -1.0})
+HULL = Hull.of_phases([Phase("NaCl", {11: 1, 17: 1}, -1.0)], {"Na": -1.0, "Cl": -1.0, "Ti": -1.0, "O": -1.0, "Si": -1.0})
 KNOWN = KnownKinds([(225, [1, 2], [11, 17])])
 ENERGIES = {"NaCl": -1.95, "TiO2": -1.5, "SiO2": -0.5}
 
@@ -271,24 +265,23 @@ def test_scores_come_from_the_hull() -> None:
     assert worker.asked == [("energy", ["0", "1", "2", "3", "4", "5"])]
     assert found.status == ["ok", "ok", "no_crystal", "ok", "overlapping_atoms", "potential_failed"]
     assert set(found.status) <= set(STATUSES)
-    assert found.reward == pytest.approx([-0.05, 0.1, -1.0, -0.5, -1.0, -1.0])
+    assert found.reward == pytest.approx([-0.05, 0.0, -1.0, -0.5, -1.0, -1.0])
     assert list(found.figures) == ["energy", "formation_energy", "e_above_hull", "hull_support"]
     assert set(found.figures) <= {column.name for column in FIGURES}
     nothing = [np.nan] * 2
     assert found.figures["energy"][:4] == pytest.approx([-1.95, -1.5, np.nan, -0.5], nan_ok=True)
     assert found.figures["formation_energy"] == pytest.approx([-0.95, -0.5, np.nan, 0.5, *nothing], nan_ok=True)
     assert found.figures["e_above_hull"] == pytest.approx([0.05, -0.5, np.nan, 0.5, *nothing], nan_ok=True)
-    assert found.suspect.tolist() == [False, True, False, False, False, False]
     assert found.known.tolist() == [True, False, False, False, True, False]
     assert found.evaluations == 4
-    assert found.terms["reward_e_above_hull"] == pytest.approx([-0.05, 0.1, np.nan, -0.5, np.nan, np.nan], nan_ok=True)
+    assert found.terms["reward_e_above_hull"] == pytest.approx([-0.05, 0.0, np.nan, -0.5, np.nan, np.nan], nan_ok=True)
 
 
 def test_dear_figures_are_computed_only_where_they_count() -> None:
     worker = Pretender()
     found = scored(worker, MERIT, TermSettings(term="novelty", weight=0.5))
     assert worker.asked[1:] == [("properties", ["0", "1"])]
-    assert found.reward == pytest.approx([0.8, 0.5, -1.0, 0.5, -1.0, -1.0])
+    assert found.reward == pytest.approx([0.8, 1.3, -1.0, 0.5, -1.0, -1.0])
     assert np.isnan(found.figures["fom"]).tolist() == [False, False, True, True, True, True]
     assert "fom_std" in found.figures
     assert found.evaluations == 4
@@ -297,7 +290,7 @@ def test_dear_figures_are_computed_only_where_they_count() -> None:
 def test_properties_that_failed_say_why() -> None:
     found = scored(Pretender({("properties", "NaCl"): "unsupported_element", ("properties", "SiO2"): "too_large"}), MERIT)
     assert found.status[:4] == ["unsupported_element", "ok", "no_crystal", "ok"]
-    assert found.reward[:4] == pytest.approx([-1.0, 0.0, -1.0, 0.0])
+    assert found.reward[:4] == pytest.approx([-1.0, 0.8, -1.0, 0.0])
     assert found.figures["e_above_hull"][0] == pytest.approx(0.05)
 
 
@@ -309,7 +302,7 @@ def test_forces_are_one_evaluation_with_the_energy_or_a_second_pass() -> None:
     assert found.reward == pytest.approx([-0.5, -0.5, -1.0, -0.5, -1.0, -1.0])
     found = scored(sometimes, TermSettings(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"]), MERIT)
     assert [(group, len(ids)) for group, ids in sometimes.asked] == [("energy", 6), ("properties", 2), ("force", 2)]
-    assert found.reward[:2] == pytest.approx([0.3, -0.5])
+    assert found.reward[:2] == pytest.approx([0.3, 0.3])
     assert found.evaluations == 4 + 2
     refused = Pretender({("force", "NaCl"): "too_large", ("force", "TiO2"): "potential_failed"})
     term = TermSettings(term="force", weight=-1.0, only_if=["e_above_hull < 0.1"])

@@ -454,7 +454,7 @@ def test_a_comparison_runs(compared: Workflow) -> None:
     assert all(row["judged_stable_count"] is not None for row in rows)
     rollouts = pq.read_table(results / "finetune" / "best-0" / "round_1" / "rollouts.parquet")
     chosen = pq.read_table(results / "samples" / "best-0" / "00000.parquet").column("id").to_pylist()
-    rewards = {row["id"]: row["reward"] for row in rollouts.to_pylist() if row["status"] == "ok" and not row["suspect"]}
+    rewards = {row["id"]: row["reward"] for row in rollouts.to_pylist() if row["status"] == "ok"}
     assert [rewards[name] for name in chosen] == sorted(rewards.values(), reverse=True)[:2]
     assert compared.plan() == {}
 
