@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,9 @@ def test_another_scale_is_refused(main: Path, tmp_path: Path) -> None:
     table = pq.read_table(relaxed(tmp_path / "t.parquet", R2SCAN, "NaCl", -2.0))
     with pytest.raises(InputError, match="learned r2SCAN"):
         hull(table, main)
+    same = pq.read_table(relaxed(tmp_path / "s.parquet", OWN, "NaCl", -2.0))
+    with pytest.raises(InputError, match="leave out what is said of their corrections"):
+        hull(same, main, potential_corrections=Corrections.NONE)
     with pytest.raises(InputError, match="no DFT energies on a scale"):
         for_potential(read_energies(reference(tmp_path / "n.parquet", bias=None, formula=["NaCl"], energy=[-2.0])), OTHER)
 
@@ -259,6 +263,20 @@ def test_ones_own_phases_join(main: Path, tmp_path: Path) -> None:
     assert given.energy_from == {"e-1": "given"}
     # -2 eV/atom and MP2020's -0.534 for bromine, from elements at -1, with Na's bias
     assert given.e_above_hull == pytest.approx(1.0 + 0.534 / 3 - 0.04 / 3, abs=1e-3)
+
+
+def test_no_dft_energy_joins_a_hull_without_a_bias(main: Path, tmp_path: Path) -> None:
+    plain = reference(tmp_path / "plain.parquet", bias=None, formula=["NaCl"], energy=[-2.0])
+    found = Hull.of(read_references([plain, main])).distance(numbers("KBr"), -1.0)
+    assert found.e_above_hull == -1.0  # against the elements
+
+
+def test_phases_that_were_given_are_said_to_be_given_to_another_potential_too(main: Path) -> None:
+    energies = read_energies(main)
+    table = energies.phases.table
+    table = table.set_column(table.column_names.index("energy_from"), "energy_from", pa.array(["given"] * table.num_rows))
+    found = Hull.of(for_potential(replace(energies, phases=Phases(table, energies.phases.elemental, "r")), OTHER))
+    assert found.distance(numbers("KBr"), -1.0).energy_from == {"r1": "given"}
 
 
 @pytest.mark.parametrize(

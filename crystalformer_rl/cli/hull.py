@@ -93,7 +93,9 @@ def command(
         )  # fmt: skip
     parameters: dict[str, Any] = {"assume_same_potential": assume_same_potential}
     if against_dft:
-        parameters |= {"against_dft": True, "potential_corrections": potential_corrections}
+        parameters["against_dft"] = True
+    if potential_corrections:
+        parameters["potential_corrections"] = potential_corrections
     more = {key: value for key, value in record_of(table).items() if key != "stage"}
     write_table(out, table, provenance("hull", parameters, [*relaxed, *references], **more))
     statuses = table.column("status").to_pylist()

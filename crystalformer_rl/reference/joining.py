@@ -64,10 +64,12 @@ def for_potential(energies: ReferenceEnergies, identity: PotentialIdentity, bias
     if energies.bias is None:
         raise InputError(f"{energies.phases.source} has no DFT energies on a scale; build a reference of {identity}.")
     table = energies.phases.table
-    kept = [name for name in table.column_names if name not in ("energy", "formation_energy", "energy_from")]
+    kept = [name for name in table.column_names if name not in ("energy", "formation_energy")]
     known = table.filter(pc.is_valid(table.column("dft_formation_energy"))).select(kept)
-    origin = pa.array([EnergyFrom.DFT.value] * known.num_rows, pa.string())
-    phases = Phases(known.append_column("energy_from", origin), energies.phases.elemental, energies.phases.source)
+    given = pc.equal(known.column("energy_from"), EnergyFrom.GIVEN.value)
+    origin = pc.if_else(pc.fill_null(given, False), EnergyFrom.GIVEN.value, EnergyFrom.DFT.value)
+    known = known.set_column(known.column_names.index("energy_from"), "energy_from", origin)
+    phases = Phases(known, energies.phases.elemental, energies.phases.source)
     return dataclasses.replace(energies, phases=phases, identity=identity, bias=bias or Bias(energies.bias.scale))
 
 
@@ -88,7 +90,12 @@ def _more(path: str | Path, energies: ReferenceEnergies, first: str) -> pa.Table
         raise _other(path, identity, energies, first)
     other = read_energies(path)
     _check_zero(path, other, energies, first)
-    return other.phases.table
+    table = other.phases.table
+    if energies.bias is not None:
+        return table
+    # without a bias on the first one's hull no DFT energy may compete
+    own = pc.or_(pc.is_valid(table.column("energy")), pc.is_valid(table.column("formation_energy")))
+    return table.filter(own).drop(["dft_formation_energy"])
 
 
 def _relaxed(path: str | Path, identity: PotentialIdentity | None, energies: ReferenceEnergies, first: str) -> pa.Table:

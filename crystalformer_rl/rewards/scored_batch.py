@@ -39,7 +39,8 @@ class Batch:
 
     atomic_numbers: of each crystal's primitive cell, None where there is no crystal; statuses: N names; figures: name →
     (N,), NaN where unknown, `<name>_std` beside those that are uncertain, in the units of `tables.FIGURES`; `novelty`
-    is 1 where the pretraining set has no crystal of this kind, else 0. sites: space group, letters and elements, None where unknown; reasons: group of figures → N statuses that
+    is 1 where the pretraining set has no crystal of this kind, else 0. sites: space group, letters
+    and elements, None where unknown; reasons: group of figures → N statuses that
     say why its figures are missing, `ok` where they are not.
     """
 

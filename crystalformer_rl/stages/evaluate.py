@@ -15,7 +15,8 @@ from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.reference.compatibility import check_same_potential
-from crystalformer_rl.reference.identity import PotentialIdentity
+from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
+from crystalformer_rl.reference.scale import dft_identity, must_add_mp2020
 from crystalformer_rl.stages.hull import hull
 from crystalformer_rl.stages.novelty import novelty
 from crystalformer_rl.stages.questions import PREDICT, RECOMPUTE, RELAX
@@ -65,8 +66,8 @@ def evaluate(
     given: tables of stages on these very crystals (`relaxed`, `hull`, `novelty`, `properties`), each by the name of where it
     comes from; those stages are not run again. models: file of the property models; none leaves properties out. worker:
     needed where something is to be relaxed or predicted; before anything is relaxed, some of the reference's energies are computed
-    again, where it is of this potential; of another one it must hold DFT energies on the potential's scale. stable_below: eV/atom. The record of the crystals names the
-    potential of their energies. Raises InputError for tables of other crystals, or of another reference.
+    again, where it is of this potential; of another one it must hold DFT energies on the potential's scale. stable_below:
+    eV/atom. The record of the crystals names the potential of their energies. Raises InputError for tables of other crystals, or of another reference.
     """
     tables = {stage: dict(found) for stage, found in (given or {}).items() if found}
     ids = unique_ids(crystals, "the crystals")
@@ -85,6 +86,9 @@ def evaluate(
         if asked.identity == expected or "bias" not in read_provenance(reference):
             check_same_potential(f"the potential '{asked.name}'", asked.identity, str(reference), expected)
             asked.ask(RECOMPUTE, reference=str(reference))
+        else:  # refused now, not when everything was relaxed
+            scale = dft_identity("", Functional.PBE, Corrections.MP2020)
+            must_add_mp2020(f"the potential '{asked.name}'", asked.identity, str(reference), scale, None)
         options = (settings or RelaxSettings()).model_dump()
         joined["relaxed"] = asked.map(RELAX, crystals, RELAXED, advance=told("relaxed"), settings=options)
     if "hull" not in joined:

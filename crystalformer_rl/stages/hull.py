@@ -76,6 +76,11 @@ def hull(
         crystals, record = _on_the_dft_scale(crystals, found, name, energies.identity, potential_corrections, advance)
     else:
         crystals = _joined(tables, with_structures=False)
+        if potential_corrections is not None:
+            raise InputError(
+                f"{name} holds energies of the crystals' own potential, so nothing is added to them; leave out what is said of "
+                "their corrections."
+            )
         remedy = _DFT_REMEDY if is_dft(energies.identity) else _SAME_REMEDY
         for path, identity in found.items():
             if identity is not None or not assume_same_potential:
