@@ -30,6 +30,7 @@ from crystalformer_rl.reference.identity import Corrections, Functional, Potenti
 from crystalformer_rl.reference.joining import for_potential, read_references
 from crystalformer_rl.reference.phases import Phases
 from crystalformer_rl.reference.scale import MP2020_SCALE
+from crystalformer_rl.stages.evaluate import evaluate
 from crystalformer_rl.stages.hull import hull
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.energy_columns import REFERENCE
@@ -263,6 +264,18 @@ def test_ones_own_phases_join(main: Path, tmp_path: Path) -> None:
     assert given.energy_from == {"e-1": "given"}
     # -2 eV/atom and MP2020's -0.534 for bromine, from elements at -1, with Na's bias
     assert given.e_above_hull == pytest.approx(1.0 + 0.534 / 3 - 0.04 / 3, abs=1e-3)
+
+
+def test_evaluation_refuses_another_scale_before_anything_is_relaxed(main: Path) -> None:
+    class Worker:
+        name, identity = "r2", R2SCAN
+
+        def map(self, *_: object, **__: object) -> None:
+            raise AssertionError("nothing may be relaxed")
+
+    crystals = pa.table({"id": ["a"], "atomic_numbers": [numbers("NaCl")]})
+    with pytest.raises(InputError, match="learned r2SCAN"):
+        evaluate(crystals, main, Worker())  # type: ignore[arg-type]
 
 
 def test_no_dft_energy_joins_a_hull_without_a_bias(main: Path, tmp_path: Path) -> None:
