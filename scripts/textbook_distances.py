@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND, Known
-from crystalformer_rl.discovery.matching import composition_key
+from crystalformer_rl.discovery.novelty_table import symmetries
+from crystalformer_rl.discovery.ordering import Forms
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.relax_settings import RelaxSettings
@@ -42,7 +43,7 @@ def main() -> None:
         z = crystal.atomic_numbers
         own = [e for e in hull.entries(tuple(sorted(set(z.tolist())))) if hull.formula(e.id) == crystal.formula]
         part = counts.setdefault(own[0].energy_from if own else "none", dict.fromkeys(("n", "within", "below", "new"), 0))
-        level, _ = known.level(composition_key(z), None, lambda: None)
+        level = known.knowledge(crystal, Forms.of(crystal), None, symmetries).level
         part["n"] += 1
         part["new"] += level not in KNOWN_COMPOUND
         if result.energy is None:

@@ -34,6 +34,7 @@ from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import to_structure
 from crystalformer_rl.discovery.metrics import metrics
 from crystalformer_rl.discovery.novelty_table import novelty_table as novelty
+from crystalformer_rl.discovery.protocols import PROTOCOLS
 from crystalformer_rl.discovery.ranking import Ranking
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.intervals import difference_interval, wilson_interval
@@ -143,7 +144,8 @@ def test_counts_are_those_by_hand(by_hand):
     assert counts == {
         "valid": 7, "charge_balanced": 7, "completed": 6, "converged": 7, "stable_initial": 4, "stable": 5,
         "on_hull_initial": 1, "on_hull": 3, "below_hull": 1, "unique": 6, "novel": 6, "rediscovered": 1, "sun_initial": 2,
-        "sun": 3, "sun_new_formula": 1,
+        "sun": 3, "sun_new_formula": 1, "crystalformer_rl_sun": 3, "mattergen_sun": 2, "lemat_sun": 1, "lemat_msun": 1,
+        "chemeleon2_sun": 1, "chemeleon2_msun": 1,
     }  # fmt: skip
     assert row["n"] == 9
     assert row["stable_fraction"] == pytest.approx(5 / 9)
@@ -152,12 +154,34 @@ def test_counts_are_those_by_hand(by_hand):
     assert row["e_above_hull_median"] == pytest.approx(0.025)
     assert row["hull_support_median"] == pytest.approx(np.median([0, 1, 2, 3, 4, 5]))
     assert row["evaluations"] == 27
-    assert json.loads(row["known_levels"]) == {"formula": 1, "prototype": 4, "structure": 2}
+    assert json.loads(row["known_levels"]) == {"formula": 1, "structure": 2, "substitution": 4}
     assert json.loads(row["failures"]) == {
         "sample": {"no_crystal": 1},
         "relax": {"overlapping_atoms": 1},
         "hull": {"no_reference_energy": 1},
     }
+
+
+def test_each_protocol_counts_by_its_own_rules():
+    plain = {
+        "valid": True, "charge_balanced": True, "unique": True, "unique_parent": True, "novel": True, "known_level": "none",
+        "e_above_hull": 0.05, "e_above_hull_initial": 0.05,
+    }  # fmt: skip
+    crystalformer, mattergen, lemat, meta_lemat, _, meta_chemeleon = PROTOCOLS
+
+    def counts(**other) -> set[str]:
+        return {name for name, counted in PROTOCOLS.items() if counted(plain | other)}
+
+    assert counts() == {crystalformer, mattergen, meta_lemat, meta_chemeleon}
+    assert counts(e_above_hull=0.0, e_above_hull_initial=0.0) == set(PROTOCOLS) - {meta_lemat}
+    assert counts(e_above_hull=-0.3, e_above_hull_initial=0.3) == {crystalformer, mattergen, lemat}  # relaxation decides
+    assert counts(e_above_hull=0.101, e_above_hull_initial=0.2) == set()
+    assert counts(charge_balanced=False) == {crystalformer, mattergen, meta_chemeleon}
+    assert counts(known_level="ordering", unique_parent=False) == {crystalformer, meta_lemat, meta_chemeleon}
+    assert counts(known_level="structure") == {crystalformer}  # a held-out entry: the policy never saw it
+    assert counts(known_level="structure", novel=False) == set()
+    assert counts(unique=False, unique_parent=False) == set()
+    assert counts(e_above_hull=None, unique=None, unique_parent=None) == set()
 
 
 def test_failed_rows_keep_their_place_with_the_first_status_and_no_verdict(by_hand):

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
 from discovery_examples import (
+    FCC,
     caesium_chloride,
     crystal,
     crystal_table,
@@ -25,15 +26,16 @@ from discovery_examples import (
 )
 
 from crystalformer_rl.cli import cli
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, symbol
 from crystalformer_rl.crystal.encode import symmetrize
-from crystalformer_rl.crystal.prototype import kind, letter_permutations, prototype
+from crystalformer_rl.crystal.prototype import Prototype, kind, letter_permutations, prototype
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
-from crystalformer_rl.discovery import novelty_table as novelty_module
+from crystalformer_rl.discovery.distinct import Distinct
 from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_structure, to_structure
-from crystalformer_rl.discovery.novelty_table import crystal_prototype
 from crystalformer_rl.discovery.novelty_table import novelty_table as novelty
+from crystalformer_rl.discovery.ordering import disordered_parent, shared_sites, similar
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.discovery_columns import NOVELTY
 from crystalformer_rl.tables.parquet import read_table, write_table
@@ -143,13 +145,124 @@ def test_the_ladder_of_what_is_known(known):
     expected = {
         "structure": rock_salt("Na", "Cl"),
         "formula": caesium_chloride("Na", "Cl"),
-        "prototype": perovskite("Ba", "Zr", "O", 4.2, corner="b"),
+        "substitution": perovskite("Ba", "Zr", "O", 4.2, corner="b"),
         "chemical_system": copper_gold("Zn", "S"),
         "none": copper_gold("Al", "Au"),
     }
     table = novelty(crystal_table(list(expected.values())), known)
     assert table.column("known_level").to_pylist() == list(expected)
     assert all(table.column("status").to_pylist()[i] == "ok" for i in range(len(expected)))
+
+
+def test_a_compound_on_the_same_positions_that_its_elements_share_otherwise_is_a_prototype(tmp_path):
+    half_heusler = crystal("Zr Ni Sn", [[0, 0, 0], [0.25, 0.25, 0.25], [0.5, 0.5, 0.5]], FCC * 6.1)
+    known = Known.from_reference(write_reference(tmp_path / "r.parquet", {"hh": (half_heusler, "pretraining")}))
+    shared = crystal("Li Al Al", half_heusler.frac_coords.tolist(), half_heusler.lattice)  # of two elements on the three
+    row = novelty(crystal_table([shared]), known).to_pylist()[0]
+    assert (row["known_level"], row["known_partner"], row["space_group_001"]) == ("prototype", "hh", 216)
+
+
+def test_another_order_of_similar_elements_is_an_ordering(tmp_path):
+    def layered(*metals: str) -> Crystal:  # rock salt with the metals of four cells in a row, an ordered solid solution
+        coords = [
+            [0, 0, 0],
+            [0.5, 0.5, 0],
+            [0.5, 0, 0.5],
+            [0, 0.5, 0.5],
+            [0.5, 0.5, 0.5],
+            [0, 0, 0.5],
+            [0, 0.5, 0],
+            [0.5, 0, 0],
+        ]
+        return crystal(f"{' '.join(metals)} O O O O", coords, np.diag([4.2, 4.2, 4.2]))
+
+    def stacked(*metals: str) -> Crystal:
+        one = layered(*metals[:4])
+        two = layered(*metals[4:])
+        coords = np.concatenate([one.frac_coords * [1, 1, 0.5], two.frac_coords * [1, 1, 0.5] + [0, 0, 0.5]])
+        return Crystal(np.concatenate([one.atomic_numbers, two.atomic_numbers]), coords, one.lattice * [[1], [1], [2.0]])
+
+    mixed, apart = layered("Co", "Co", "Ni", "Ni"), stacked(*["Co"] * 4, *["Ni"] * 4)
+    known = Known.from_reference(write_reference(tmp_path / "r.parquet", {"mixed": (mixed, "pretraining")}))
+    other = stacked(*["Co"] * 4, *["Sn"] * 4)
+    far = caesium_chloride("Co", "Ni")
+    table = novelty(crystal_table([mixed, apart, other, far, disguised(apart, 3)]), known)
+    assert table.column("known_level").to_pylist() == ["structure", "ordering", "none", "none", "ordering"]
+    assert table.column("known_partner").to_pylist()[1] == "mixed"
+    assert table.column("unique").to_pylist() == [True, True, True, True, False]
+    assert table.column("unique_parent").to_pylist() == [True, False, True, True, False]
+
+
+def test_orderings_are_those_of_pymatgen_with_fractional_occupation(real_crystals):
+    """Sites shared by similar elements, compared by pymatgen's matcher for disordered structures."""
+    from pymatgen.analysis.structure_matcher import OrderDisorderElementComparator, StructureMatcher
+
+    def disordered(c: Crystal):
+        structure, merge = to_structure(c), shared_sites(frozenset(c.atomic_numbers.tolist()))
+        for first in set(merge.values()):
+            members = {z: (c.atomic_numbers == z).sum() for z, stands in merge.items() if stands == first}
+            share = {symbol(z): n / sum(members.values()) for z, n in members.items()}
+            structure.replace_species(dict.fromkeys(share, share))
+        return structure
+
+    table = real_crystals.filter(pc.less(real_crystals["n_atoms"], 13))
+    crystals = [
+        c for c in crystals_from_table(table.slice(0, 6000))[0] if c is not None and disordered_parent(c) is not None
+    ]
+    by_formula: dict[str, list[Crystal]] = {}
+    for c in crystals:
+        by_formula.setdefault(c.formula, []).append(c)
+    pairs = [pair for same in by_formula.values() for pair in combinations(same, 2)][:60]
+    matcher = StructureMatcher(comparator=OrderDisorderElementComparator())
+    expected = [bool(matcher.fit(disordered(a), disordered(b))) for a, b in pairs]
+    parents = [(disordered_parent(a), disordered_parent(b)) for a, b in pairs]
+    found = [same_structure(reduced_structure(a), reduced_structure(b)) for a, b in parents]
+    assert 3 < sum(expected) < len(pairs) - 3
+    assert found == expected
+
+
+def test_similar_elements_are_of_like_size_and_electronegativity():
+    numbers = ATOMIC_NUMBERS
+    alike, unlike = (("Co", "Ni"), ("Sr", "Ba"), ("O", "F")), (("Sr", "Ti"), ("Na", "Cl"), ("Ar", "Cl"))
+    assert all(similar(numbers[a], numbers[b]) for a, b in alike)
+    assert not any(similar(numbers[a], numbers[b]) for a, b in unlike)  # strontium 2.00, titanium 1.40 Å
+    # By a chain: manganese to nickel, whatever they are to each other.
+    merged = shared_sites(frozenset(numbers[x] for x in ("Fe", "Ni", "O", "Mn")))
+    assert set(merged) == {numbers[x] for x in ("Fe", "Ni", "Mn")}
+    assert len(set(merged.values())) == 1
+
+
+def test_a_substitution_names_the_likeliest_donor_and_pymatgens_probability(tmp_path):
+    from pymatgen.analysis.structure_prediction.substitution_probability import SubstitutionProbability
+
+    entries = {
+        "far": (perovskite("La", "Fe", "O", 3.9), "pretraining"),
+        "near": (perovskite("Ba", "Ti", "O", 4.0, corner="b"), "pretraining"),
+        "turned": (perovskite("Ti", "Ba", "N", 4.0), "pretraining"),
+    }
+    known = Known.from_reference(write_reference(tmp_path / "r.parquet", entries))
+    row, ordered, argon = novelty(
+        crystal_table(
+            [perovskite("Sr", "Ti", "O", 3.9), perovskite("Ca", "Zr", "O", 4.1), perovskite("Ar", "Ti", "O", 4.0)]
+        ),
+        known,
+    ).to_pylist()
+    assert (row["known_level"], row["known_partner"], row["known_exchange"]) == ("substitution", "near", "Ba → Sr")
+    model = SubstitutionProbability()
+    assert row["known_exchange_likelihood"] == pytest.approx(model.cond_prob("Sr2+", "Ba2+"))
+    assert set(ordered["known_exchange"].split(", ")) == {"Ba → Ca", "Ti → Zr"}
+    expected = model.cond_prob("Ca2+", "Ba2+") * model.cond_prob("Zr4+", "Ti4+")
+    assert ordered["known_exchange_likelihood"] == pytest.approx(expected)
+    assert (argon["known_level"], argon["known_exchange_likelihood"]) == ("substitution", None)
+
+
+def test_symmetry_is_looked_for_at_two_tolerances(known):
+    cubic = perovskite("Sr", "Ti", "O", 3.9)
+    moved = Crystal(
+        cubic.atomic_numbers, cubic.frac_coords + np.eye(5, 3, -1) * 0.05 / 3.9 * [[0], [1], [0], [0], [0]], cubic.lattice
+    )
+    rows = novelty(crystal_table([cubic, moved, rock_salt("Na", "Cl")]), known).to_pylist()
+    assert [(row["space_group_001"], row["space_group_01"]) for row in rows] == [(221, 221), (99, 221), (225, 225)]
 
 
 def copper_gold(a: str, x: str) -> Crystal:
@@ -186,12 +299,16 @@ def test_a_crystal_that_the_matcher_cannot_handle_gets_a_status(known, monkeypat
     assert table.column("novel").to_pylist() == [None, False]
 
 
+def crystal_prototype(c: Crystal) -> Prototype:
+    sites = symmetrize(c)
+    return prototype(sites.space_group, sites.wyckoff, sites.elements)
+
+
 def test_prototype_does_not_depend_on_origin_or_cell():
     cases = [perovskite("Sr", "Ti", "O"), zincblende("Zn", "S"), fluorite("Ca", "F"), copper_gold("Al", "Au")]
     for c in cases:
         prototypes = {crystal_prototype(disguised(c, seed)) for seed in range(6)}
         assert len(prototypes) == 1
-        assert None not in prototypes
     assert crystal_prototype(rock_salt("Na", "Cl")) != crystal_prototype(zincblende("Na", "Cl"))
     corners = [crystal_prototype(perovskite("Sr", "Ti", "O", corner=corner)) for corner in "ab"]
     assert corners[0] == corners[1] == crystal_prototype(perovskite("Ba", "Zr", "S"))
@@ -289,14 +406,13 @@ def test_command_refuses_a_reference_that_cannot_tell_what_is_new(files):
         assert not (files / "n.parquet").exists()
 
 
-def test_structures_are_components_of_all_matches_in_any_order(monkeypatch):
+def test_structures_are_components_of_all_matches_in_any_order():
     # a matches b, and b matches c, but a does not match c; d matches none
     places = {"a": 0.0, "b": 1.0, "c": 2.0, "d": 9.0}
-    monkeypatch.setattr(novelty_module, "same_structure", lambda x, y: abs(x - y) <= 1.0)
     for order in permutations(places):
-        distinct = novelty_module.Distinct()
+        distinct: Distinct[str, float] = Distinct(lambda x, y: abs(x - y) <= 1.0)
         for name in order:
-            distinct.add(name, ((11, 1),), places[name])  # type: ignore[arg-type]
+            distinct.add(name, ((11, 1),), places[name])
         assert sorted(map(sorted, distinct.groups())) == [["a", "b", "c"], ["d"]]
 
 

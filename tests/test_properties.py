@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from click.testing import CliRunner
 
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.properties import PropertyModels, check_embedding, properties_table
@@ -36,11 +37,12 @@ from crystalformer_rl.properties.features import (
 from crystalformer_rl.properties.gaussian_process import GaussianProcess, Kernel
 from crystalformer_rl.properties.models import figure_of_merit
 from crystalformer_rl.properties.network import GapEstimate, combine
+from crystalformer_rl.properties.soft_modes import soft_mode
 from crystalformer_rl.properties.training import NetworkSettings, elements, train, train_network
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
-from crystalformer_rl.tables.property_columns import PROPERTIES
+from crystalformer_rl.tables.property_columns import PREDICTED, PROPERTIES
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "resources" / "embedded" / "properties.safetensors"
@@ -447,15 +449,49 @@ def test_every_row_keeps_its_place_and_status(models: PropertyModels) -> None:
         "ok",
     ]
     for row in rows:
-        figures = [value for name, value in row.items() if name not in ("id", "status")]
-        assert (
-            all(v is not None and np.isfinite(v) for v in figures)
-            if row["status"] == "ok"
-            else all(v is None for v in figures)
-        )
+        metal = row["band_gap"] == 0
+        known = {name for name, value in row.items() if value is not None} - {"id", "status", "soft_mode"}
+        everything = {column.name for column in PREDICTED}
+        constants = {name for name in everything if name.startswith("eps_")}
+        assert known == ((everything - constants if metal else everything) if row["status"] == "ok" else set())
     expected = models.predict([perovskite()], FakePotential().embed([perovskite()]))
     assert rows[5]["fom"] == pytest.approx(expected.fom[0])
     assert properties_table(models, FakePotential(), crystals_table([None], ["unreadable"])).column("fom").null_count == 1
+
+
+def test_metals_have_no_dielectric_constant_and_a_figure_of_merit_of_zero(
+    models: PropertyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate = GapEstimate.reported
+
+    def first_is_metal(self: GapEstimate, factor: float) -> tuple[np.ndarray, np.ndarray]:
+        gap, std = estimate(self, factor)
+        return np.where(np.arange(len(gap)) == 0, 0.0, np.maximum(gap, 1.0)), std
+
+    monkeypatch.setattr(GapEstimate, "reported", first_is_metal)
+    table = crystals_table([rock_salt(), perovskite()], ["ok"] * 2)
+    first, second = properties_table(models, FakePotential(), table).to_pylist()
+    assert [first[name] for name in ("eps_electronic", "eps_electronic_std", "eps_total", "eps_total_std")] == [None] * 4
+    assert (first["band_gap"], first["fom"], first["fom_total"]) == (0, 0, 0)
+    assert second["fom"] == pytest.approx(second["band_gap"] * second["eps_electronic"])
+
+
+def test_soft_modes_are_told_by_formula_and_structure() -> None:
+    numbers = ATOMIC_NUMBERS
+
+    def of(c: Crystal, **exchange: str) -> Crystal:
+        swap = {numbers[a]: numbers[b] for a, b in exchange.items()}
+        return Crystal(np.array([swap.get(int(z), int(z)) for z in c.atomic_numbers]), c.frac_coords, c.lattice)
+
+    titanate, salt = perovskite(), rock_salt()
+    assert soft_mode(titanate) == "perovskite titanate"
+    assert soft_mode(of(titanate, Sr="K", Ti="Ta")) == "perovskite niobate or tantalate"
+    assert soft_mode(of(salt, Na="Pb", Cl="Te")) == "IV–VI rock salt"
+    stiff = [of(titanate, Ti="Zr"), of(titanate, O="F"), of(titanate, Sr="Mg"), salt, of(salt, Na="Pb", Cl="O")]
+    assert [soft_mode(c) for c in stiff] == [None] * 5
+    flat = Crystal(titanate.atomic_numbers, titanate.frac_coords * [1, 1, 0.9], titanate.lattice * [[1], [1], [1.3]])
+    assert soft_mode(flat) == "perovskite titanate"  # tetragonal, polar
+    assert soft_mode(of(caesium_chloride(), Cs="Pb", Cl="Te")) is None
 
 
 def test_labelled_tables(tmp_path: Path, table: Elements) -> None:

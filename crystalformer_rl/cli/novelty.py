@@ -27,8 +27,10 @@ def command(crystals: tuple[str, ...], reference: str, out: str, as_json: bool) 
     held-out structure of the reference, which the policy never saw. Of the crystals
     of one structure, the one with the smallest id is unique.
 
-    known_level says what the REFERENCE knows at most: the structure, the formula in other structures,
-    the prototype with other elements, other compounds in the chemical system, or none of these.
+    known_level says what the REFERENCE knows at most: the structure; the ordering of similar elements in it;
+    the formula; by substitution of elements another compound, which it names with the exchange and its
+    likelihood; the prototype, the same Wyckoff positions shared otherwise; other compounds in the chemical
+    system; or none of these.
 
     \b
     Example:

@@ -23,9 +23,11 @@ def command(crystals: tuple[str, ...], models: str | None, out: str, as_json: bo
 
     The result has a row for each crystal: band_gap (eV, as PBE would give; 0 for a metal),
     eps_electronic and eps_total (trace/3), the figures of merit fom = eps_electronic · band_gap and
-    fom_total = eps_total · band_gap (eV), each with _std such that mean ± 1.645 std holds the truth nine times in ten; insulator_probability at equal prior odds;
-    applicability, the distance to the dielectric training data, about 1 at its edge: larger is
-    extrapolation. Rows that came with another status than ok keep it.
+    fom_total = eps_total · band_gap (eV), each with _std such that mean ± 1.645 std holds the truth nine
+    times in ten; insulator_probability at equal prior odds; applicability, the distance to the dielectric
+    training data, about 1 at its edge: larger is extrapolation; soft_mode, the family of a crystal whose
+    eps_total is known to come out too small. A metal has no dielectric constants and figures of merit of
+    0. Rows that came with another status than ok keep it.
 
     The models want relaxed crystals: they learned from those.
 

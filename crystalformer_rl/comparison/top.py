@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -11,12 +12,15 @@ from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.structure_type import HALIDE_ELPASOLITE, HALIDE_PEROVSKITE, structure_type
 from crystalformer_rl.discovery.candidates import verdict
-from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure
-from crystalformer_rl.discovery.novelty_table import Distinct
+from crystalformer_rl.discovery.distinct import Distinct
+from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_either_way
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.comparison_columns import TOP
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
 from crystalformer_rl.tables.status import OK
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 BEST = 50
 
@@ -48,7 +52,7 @@ def top_table(runs: Sequence[Run], best: int = BEST) -> pa.Table | None:
 
 def _distinct(rows: Sequence[Row]) -> Iterator[tuple[Row, Crystal]]:
     """Rows whose crystals match none before, with their crystals."""
-    seen = Distinct()
+    seen: Distinct[str, Structure] = Distinct(same_either_way)
     for row in rows:
         one = table_of_rows(CRYSTALS, [row])
         crystal = crystals_from_table(one)[0][0]

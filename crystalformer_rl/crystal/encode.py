@@ -48,6 +48,14 @@ def symmetrize(crystal: Crystal, symprec: float = SYMPREC) -> Sites:
     return standard_description(sites)
 
 
+def space_group(crystal: Crystal, symprec: float = SYMPREC) -> int | None:
+    """The number of the space group of `crystal` at a tolerance in Å; None where none is found."""
+    try:
+        return _standard_cell(crystal, symprec)[0] if crystal_status(crystal) == Status.OK else None
+    except EncodeError:
+        return None
+
+
 def encode(
     crystals: Iterable[Crystal | None], symprec: float = SYMPREC, advance: Callable[[int], object] | None = None
 ) -> list[tuple[Sites | None, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
+from itertools import groupby, islice, permutations, product
 
 import numpy as np
 
@@ -30,10 +31,48 @@ def prototype(space_group: int, wyckoff: Iterable[int], elements: Iterable[int])
 
     Equal for crystals that differ in elements, coordinates and lattice parameters alone.
     """
-    groups = list(_letters_of(wyckoff, elements).values())
+    return elements_by_role(space_group, wyckoff, elements)[0]
+
+
+def elements_by_role(
+    space_group: int, wyckoff: Iterable[int], elements: Iterable[int]
+) -> tuple[Prototype, tuple[tuple[int, ...], ...]]:
+    """The prototype, and the elements in the order of its groups of letters.
+
+    There are several such orders where other origins or axes let elements change places: rock salt has two.
+    """
+    groups = list(_letters_of(wyckoff, elements).items())
+    forms: dict[tuple[tuple[int, ...], ...], set[tuple[int, ...]]] = {}
+    for images in _images(space_group, frozenset().union(*(letters for _, letters in groups))):
+        placed = sorted((tuple(sorted(images[letter] for letter in letters)), element) for element, letters in groups)
+        forms.setdefault(tuple(letters for letters, _ in placed), set()).add(tuple(element for _, element in placed))
+    form = min(forms)
+    return (space_group, form), tuple(sorted(forms[form]))
+
+
+def every_order(found: Prototype, orders: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """`orders` of elements by role, with those that have equal groups of letters in every order."""
+    return sorted({way for order in orders for way in _permuted(found[1], order)})
+
+
+def _permuted(form: tuple[tuple[int, ...], ...], elements: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    runs = [
+        [element for _, element in run] for _, run in groupby(zip(form, elements, strict=True), key=lambda pair: pair[0])
+    ]
+    # Seven elements on equal sites have 5,040 orders; of more, which hardly occur, the first of them are enough.
+    for orders in islice(product(*(permutations(run) for run in runs)), 5040):
+        yield tuple(element for order in orders for element in order)
+
+
+Template = tuple[int, tuple[int, ...]]
+"""Space group and the letters of all sites; canonical over origins and axes."""
+
+
+def template(space_group: int, wyckoff: Iterable[int]) -> Template:
+    """The Wyckoff template of a crystal: which positions are occupied, whatever elements share them."""
+    letters = [int(letter) for letter in wyckoff]
     return space_group, min(
-        tuple(sorted(tuple(sorted(images[letter] for letter in letters)) for letters in groups))
-        for images in _images(space_group, frozenset().union(*groups))
+        tuple(sorted(images[letter] for letter in letters)) for images in _images(space_group, frozenset(letters))
     )
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.discovery.cif import cif_text
+from crystalformer_rl.discovery.distinct import Distinct
 from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
-from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure
-from crystalformer_rl.discovery.novelty_table import Distinct
+from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_either_way
 from crystalformer_rl.discovery.ranking import Ranking
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import CANDIDATES
 from crystalformer_rl.tables.status import OK
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 _Row = dict[str, Any]
 
@@ -67,16 +70,17 @@ def _groups(
     ordered: Sequence[int], crystals: Sequence[Crystal | None], advance: Callable[[int], object] | None
 ) -> dict[int, list[int]]:
     """The rows of each structure by the best ranked of them, in the order of the ranking."""
-    distinct, alone = Distinct(), []
+    distinct: Distinct[int, Structure] = Distinct(same_either_way)
+    alone = []
     for i in ordered:
         crystal = crystals[i]
         assert crystal is not None  # a row that passed relaxation holds a crystal
         try:
-            distinct.add(str(i), composition_key(crystal.atomic_numbers), reduced_structure(crystal))
+            distinct.add(i, composition_key(crystal.atomic_numbers), reduced_structure(crystal))
         except MatchError:  # a pair that cannot be compared is taken for two structures
             alone.append([i])
         if advance is not None:
             advance(1)
     place = {i: k for k, i in enumerate(ordered)}
-    members = [sorted((int(name) for name in group), key=place.__getitem__) for group in distinct.groups()]
+    members = [sorted(group, key=place.__getitem__) for group in distinct.groups()]
     return {group[0]: group for group in sorted([*members, *alone], key=lambda group: place[group[0]])}

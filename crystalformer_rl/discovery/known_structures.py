@@ -1,20 +1,23 @@
-"""What a reference knows: its structures by composition, its formulas, prototypes and chemical systems."""
+"""What a reference knows of a crystal: the ladder from its structure to the compounds of its elements."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.crystal.chemical_system import chemical_system, chemical_systems
 from crystalformer_rl.crystal.elements import parse_formula, reduced_formula
-from crystalformer_rl.crystal.prototype import Prototype, prototype
-from crystalformer_rl.crystal.structure import crystals_from_table
+from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
+from crystalformer_rl.crystal.tokens import Sites
+from crystalformer_rl.discovery.exchange import Exchange
+from crystalformer_rl.discovery.known_prototypes import COLUMNS as TOKENS
+from crystalformer_rl.discovery.known_prototypes import KnownPrototypes
 from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
+from crystalformer_rl.discovery.ordering import Forms, disordered_parent
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table
@@ -29,18 +32,25 @@ _ROLES = (PRETRAINING, HELD_OUT, HULL_ONLY)
 
 LEVELS = {
     "structure": "the structure itself",
-    "formula": "the formula, in other structures",
-    "prototype": "not the formula, but the Wyckoff prototype with other elements",
-    "chemical_system": "neither, but other compounds of exactly these elements",
+    "ordering": "the formula, in another order of similar elements on the same sites",
+    "formula": "the formula, in another structure or one that is not known",
+    "substitution": "not the formula, but its prototype: the structure of another compound with elements exchanged",
+    "prototype": "neither, but a compound on the same Wyckoff positions, which its elements share in another way",
+    "chemical_system": "none of these, but other compounds of exactly its elements",
     "none": "nothing of these",
 }
 """What a reference can know of a crystal, most first; a crystal has the first level that applies."""
 
-KNOWN_COMPOUND = ("structure", "formula")
+KNOWN_COMPOUND = ("structure", "ordering", "formula")
 """Levels of a compound that is known, if in another structure; what has none of these is new in words."""
 
-_Anonymous = tuple[int, tuple[int, ...]]
-"""Space group and sorted counts of the reduced formula: what entries of one prototype share."""
+
+class Knowledge(NamedTuple):
+    """A rung of `LEVELS`, an entry that shows it, and for `substitution` the exchange that leads from it to the crystal."""
+
+    level: str
+    partner: str | None = None
+    exchange: Exchange | None = None
 
 
 class Match(NamedTuple):
@@ -66,8 +76,7 @@ class Known:
     formulas: dict[str, int] = field(default_factory=dict)
     systems: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
-    _tokens_of: dict[_Anonymous, list[int]] = field(default_factory=dict)
-    _prototypes: dict[_Anonymous, dict[Prototype, int]] = field(default_factory=dict)
+    _prototypes: KnownPrototypes | None = None
     _structures: dict[int, Structure | None] = field(default_factory=dict)
 
     @classmethod
@@ -77,7 +86,7 @@ class Known:
         table = read_table(
             path,
             [columns[name] for name in ("id", "formula", "atomic_numbers", "frac_coords", "lattice", "role")],
-            optional=[columns[name] for name in ("chemical_system", "space_group", "wyckoff", "elements")],
+            optional=[columns[name] for name in ("chemical_system", *TOKENS)],
         )
         roles = table.column("role").to_pylist()
         wrong = sorted({str(role) for role in roles} - set(_ROLES))
@@ -94,16 +103,11 @@ class Known:
         return known
 
     def _index(self, source: str) -> None:
-        numbers = self.table.column("atomic_numbers").to_pylist()
-        has_tokens = {"space_group", "wyckoff", "elements"} <= set(self.table.column_names)
-        groups = self.table.column("space_group").to_pylist() if has_tokens else [None] * len(self.ids)
-        for row, (atoms, group) in enumerate(zip(numbers, groups, strict=True)):
-            if not atoms:
-                continue
-            key = composition_key(atoms)
-            self.rows_of.setdefault(key, []).append(row)
-            if group is not None:
-                self._tokens_of.setdefault((group, _counts(key)), []).append(row)
+        for row, atoms in enumerate(self.table.column("atomic_numbers").to_pylist()):
+            if atoms:
+                self.rows_of.setdefault(composition_key(atoms), []).append(row)
+        if set(TOKENS) <= set(self.table.column_names):
+            self._prototypes = KnownPrototypes(self.table)
         formulas, systems = self._names(source)
         # backwards, so that the first entry of a formula stands for it
         last = len(self.ids) - 1
@@ -142,32 +146,48 @@ class Known:
                     return Match(self.ids[row], role)
         return None
 
-    def level(self, key: Composition, match: Match | None, own: Callable[[], Prototype | None]) -> tuple[str, str | None]:
-        """The first of `LEVELS` that applies, and the id of an entry that shows it.
+    def knowledge(
+        self, crystal: Crystal, forms: Forms, match: Match | None, symmetries: Callable[[Crystal], Sequence[Sites]]
+    ) -> Knowledge:
+        """The first of `LEVELS` that applies to a crystal, with an entry that shows it.
 
-        match: an entry that is the same structure; own: gives the crystal's prototype, if it has one.
+        forms: the crystal reduced; match: what `find` says of it; symmetries: gives its sites, at one tolerance or several.
         """
         if match is not None:
-            return "structure", match.id
-        numbers = [z for z, n in key for _ in range(n)]
-        row = self.formulas.get(reduced_formula(numbers))
-        if row is not None:
-            return "formula", self.ids[row]
-        prototype_of = own()
-        if prototype_of is not None:
-            row = self._prototypes_like((prototype_of[0], _counts(key))).get(prototype_of)
-            if row is not None:
-                return "prototype", self.ids[row]
-        row = self.systems.get(chemical_system(z for z, _ in key))
-        return ("chemical_system", self.ids[row]) if row is not None else ("none", None)
+            return Knowledge("structure", match.id)
+        if (row := self._ordering(crystal, forms)) is not None:
+            return Knowledge("ordering", self.ids[row])
+        if (row := self.formulas.get(crystal.formula)) is not None:
+            return Knowledge("formula", self.ids[row])
+        if self._prototypes is not None:
+            descriptions = symmetries(crystal)
+            for sites in descriptions:
+                if (found := self._prototypes.donor(sites)) is not None:
+                    return Knowledge("substitution", self.ids[found[0]], found[1])
+            for sites in descriptions:
+                if (row := self._prototypes.same_positions(sites)) is not None:
+                    return Knowledge("prototype", self.ids[row])
+        row = self.systems.get(chemical_system(set(crystal.atomic_numbers.tolist())))
+        return Knowledge("none") if row is None else Knowledge("chemical_system", self.ids[row])
+
+    def _ordering(self, crystal: Crystal, forms: Forms) -> int | None:
+        """The first entry that has the same disordered parent."""
+        rows = self.rows_of.get(composition_key(crystal.atomic_numbers), ())
+        if forms.parent is None:
+            return None
+        for row, entry in zip(rows, self._crystals(rows), strict=True):
+            other = None if entry is None else disordered_parent(entry)
+            try:
+                if other is not None and same_structure(forms.parent, reduced_structure(other)):
+                    return row
+            except MatchError:  # an entry that no matcher can handle is not an ordering
+                continue
+        return None
 
     def _load(self, rows: Iterable[int]) -> None:
         """Build and reduce the crystals of `rows`; None for those that no matcher can handle."""
         rows = list(rows)
-        if not rows:
-            return
-        crystals, _ = crystals_from_table(self.table.take(rows).select(["atomic_numbers", "frac_coords", "lattice"]))
-        for row, crystal in zip(rows, crystals, strict=True):
+        for row, crystal in zip(rows, self._crystals(rows), strict=True):
             try:
                 self._structures[row] = None if crystal is None else reduced_structure(crystal)
             except MatchError:
@@ -175,18 +195,9 @@ class Known:
             if self._structures[row] is None:
                 self.unreadable.append(self.ids[row])
 
-    def _prototypes_like(self, shared: _Anonymous) -> dict[Prototype, int]:
-        """Prototypes of the entries that share space group and counts, each with the first of its entries."""
-        if shared not in self._prototypes:
-            rows = self._tokens_of.get(shared, [])
-            tokens = self.table.select(["wyckoff", "elements"]).take(pa.array(rows, pa.int64())).to_pylist() if rows else []
-            found: dict[Prototype, int] = {}
-            for row, token in zip(rows, tokens, strict=True):
-                if token["wyckoff"] and token["elements"]:
-                    found.setdefault(prototype(shared[0], token["wyckoff"], token["elements"]), row)
-            self._prototypes[shared] = found
-        return self._prototypes[shared]
-
-
-def _counts(key: Composition) -> tuple[int, ...]:
-    return tuple(np.sort([n for _, n in key]).tolist())
+    def _crystals(self, rows: Sequence[int]) -> list[Crystal | None]:
+        return (
+            crystals_from_table(self.table.select(["atomic_numbers", "frac_coords", "lattice"]).take(rows))[0]
+            if rows
+            else []
+        )

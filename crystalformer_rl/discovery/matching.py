@@ -67,3 +67,8 @@ def same_structure(a: Structure, b: Structure) -> bool:
         return bool(_matcher().fit(a, b, skip_structure_reduction=True))
     except (ValueError, ArithmeticError, IndexError, np.linalg.LinAlgError) as error:
         raise MatchError(f"{a.composition.reduced_formula}: {error}") from error
+
+
+def same_either_way(a: Structure, b: Structure) -> bool:
+    """Whether two structures match in either order: at its tolerances the matcher may find one and not the other."""
+    return same_structure(a, b) or same_structure(b, a)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from crystalformer_rl.discovery.protocols import PROTOCOLS
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import STABLE_BELOW, is_on_hull
 from crystalformer_rl.intervals import wilson_interval
@@ -60,7 +61,7 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
         distances = _known(rows, f"e_above_hull{when}")
         counts[f"on_hull{when}"] = int(np.sum(is_on_hull(distances)))
     counts["sun_initial"] = sum(bool(row["stable_initial"] and row["unique"] and row["novel"]) for row in rows)
-    return counts
+    return counts | {name: sum(map(counted, rows)) for name, counted in PROTOCOLS.items()}
 
 
 def _distributions(rows: list[_Row]) -> _Row:

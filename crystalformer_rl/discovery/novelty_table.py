@@ -8,105 +8,104 @@ are those of all pairs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
-from crystalformer_rl.crystal.encode import EncodeError, symmetrize
-from crystalformer_rl.crystal.prototype import Prototype, prototype
+from crystalformer_rl.crystal.encode import EncodeError, space_group, symmetrize
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
+from crystalformer_rl.crystal.tokens import Sites
+from crystalformer_rl.discovery.distinct import Distinct
 from crystalformer_rl.discovery.known_structures import HELD_OUT, PRETRAINING, Known
-from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
+from crystalformer_rl.discovery.matching import MatchError, composition_key, same_either_way
+from crystalformer_rl.discovery.ordering import Forms, same_parent
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import NOVELTY
 from crystalformer_rl.tables.status import OK, Status
 
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
+TOLERANCES = (0.01, 0.1)
+"""Å; at which symmetry is looked for. The first is that of the tokens, the second forgives what relaxation leaves."""
 
 
 def novelty_table(crystals: pa.Table, known: Known, advance: Callable[[int], object] | None = None) -> pa.Table:
     """The NOVELTY table of a table of crystals, row by row.
 
     `novel`: no pretraining structure of the reference matches. `unique`: of the crystals of one structure (connected
-    components of all matches) the one with the smallest id, shorter ids before longer ones. A row that comes with
-    another status than ok keeps it, and has nulls.
+    components of all matches) the one with the smallest id, shorter ids before longer ones; `unique_parent`: the same where
+    orderings of one disordered parent are one. A row that comes with another status than ok keeps it, and has nulls.
     """
     structures, statuses = crystals_from_table(crystals)
-    distinct = Distinct()
+    uniqueness = _Uniqueness()
     rows: list[dict[str, Any]] = []
     ids = crystals.column("id").to_pylist()
     for place, (name, crystal, status) in enumerate(zip(ids, structures, statuses, strict=True)):
-        if status != OK or crystal is None:
-            rows.append({"id": name, "status": status})
-        else:
-            rows.append({"id": name} | _verdict(str(place), crystal, known, distinct))
+        verdict: dict[str, Any] = {"status": status}
+        if status == OK and crystal is not None:
+            try:
+                forms = Forms.of(crystal)
+                verdict = _verdict(crystal, known, forms)
+                uniqueness.add(place, crystal, forms)
+            except MatchError:
+                verdict = {"status": Status.MATCH_FAILED}
+        rows.append({"id": name} | verdict)
         if advance is not None:
             advance(1)
-    for group in distinct.groups():
-        first, *others = sorted(map(int, group), key=lambda place: (len(str(ids[place])), str(ids[place]), place))
-        rows[first] |= {"unique": True, "duplicate_of": None}
-        for place in others:
-            rows[place] |= {"unique": False, "duplicate_of": ids[first]}
+    uniqueness.write(rows, ids)
     return table_of_rows(NOVELTY, rows)
 
 
-def _verdict(name: str, crystal: Crystal, known: Known, distinct: Distinct) -> dict[str, Any]:
-    key = composition_key(crystal.atomic_numbers)
-    try:
-        structure = reduced_structure(crystal)
-        match = known.find(structure, key)
-        distinct.add(name, key, structure)
-    except MatchError:
-        return {"status": Status.MATCH_FAILED}
+class _Uniqueness:
+    """Rows by structure, and by disordered parent."""
+
+    def __init__(self) -> None:
+        self._structures: Distinct[int, Any] = Distinct(same_either_way)
+        self._parents: Distinct[int, Forms] = Distinct(same_parent)
+
+    def add(self, place: int, crystal: Crystal, forms: Forms) -> None:
+        key = composition_key(crystal.atomic_numbers)
+        self._structures.add(place, key, forms.structure)
+        self._parents.add(place, key, forms)
+
+    def write(self, rows: list[dict[str, Any]], ids: list[Any]) -> None:
+        """Say in `rows` which of each group stands for it."""
+        for column, groups in (("unique", self._structures.groups()), ("unique_parent", self._parents.groups())):
+            for group in groups:
+                first = min(group, key=lambda place: (len(str(ids[place])), str(ids[place]), place))
+                for place in group:
+                    if rows[place]["status"] == OK:
+                        rows[place][column] = place == first
+                    if column == "unique":
+                        rows[place]["duplicate_of"] = None if place == first else ids[first]
+
+
+def _verdict(crystal: Crystal, known: Known, forms: Forms) -> dict[str, Any]:
+    match = known.find(forms.structure, composition_key(crystal.atomic_numbers))
     role = None if match is None else match.role
-    level, partner = known.level(key, match, lambda: crystal_prototype(crystal))
+    knowledge = known.knowledge(crystal, forms, match, symmetries)
+    exchange = knowledge.exchange
     return {
         "novel": role != PRETRAINING,
         "rediscovered": role == HELD_OUT,
         "match_id": None if match is None else match.id,
         "match_role": role,
-        "known_level": level,
-        "known_partner": partner,
+        "known_level": knowledge.level,
+        "known_partner": knowledge.partner,
+        "known_exchange": None if exchange is None else exchange.words,
+        "known_exchange_likelihood": None if exchange is None else exchange.likelihood,
+        "space_group_001": space_group(crystal, TOLERANCES[0]),
+        "space_group_01": space_group(crystal, TOLERANCES[1]),
         "status": OK,
     }
 
 
-def crystal_prototype(crystal: Crystal) -> Prototype | None:
-    """The prototype of a crystal at the tolerance of the tokens (0.01 Å); None where no symmetry is found."""
-    try:
-        sites = symmetrize(crystal)
-    except EncodeError:
-        return None
-    return prototype(sites.space_group, sites.wyckoff, sites.elements)
-
-
-def _match(a: Structure, b: Structure) -> bool:
-    """Whether two structures match in either order: at its tolerances the matcher may find one and not the other."""
-    return same_structure(a, b) or same_structure(b, a)
-
-
-class Distinct:
-    """Crystals sorted into groups of one structure.
-
-    Matching is not transitive: a may match b and b match c where a does not match c. Groups are the connected components of all
-    matches, so that they do not depend on the order in which the crystals came.
-    """
-
-    def __init__(self) -> None:
-        self._buckets: dict[Composition, list[list[tuple[str, Structure]]]] = {}
-
-    def add(self, name: str, key: Composition, structure: Structure) -> str | None:
-        """Keep a crystal (reduced) under its name; the name of the first one of its group so far, None where it begins one."""
-        others, joined = [], []
-        for group in self._buckets.get(key, []):
-            if any(_match(structure, kept) for _, kept in group):
-                joined += group
-            else:
-                others.append(group)
-        self._buckets[key] = [*others, [*joined, (name, structure)]]
-        return joined[0][0] if joined else None
-
-    def groups(self) -> list[list[str]]:
-        """Names of the crystals of each structure."""
-        return [[name for name, _ in group] for groups in self._buckets.values() for group in groups]
+def symmetries(crystal: Crystal) -> list[Sites]:
+    """The crystal as sites at each of `TOLERANCES` that finds a symmetry, each once."""
+    found: list[Sites] = []
+    for tolerance in TOLERANCES:
+        try:
+            sites = symmetrize(crystal, tolerance)
+        except EncodeError:
+            continue
+        if all(sites.fingerprint() != other.fingerprint() for other in found):
+            found.append(sites)
+    return found

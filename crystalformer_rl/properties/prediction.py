@@ -12,9 +12,10 @@ from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.properties.features import supported
 from crystalformer_rl.properties.models import PropertyModels
+from crystalformer_rl.properties.soft_modes import soft_mode
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import make_table
-from crystalformer_rl.tables.property_columns import PROPERTIES
+from crystalformer_rl.tables.property_columns import PREDICTED, PROPERTIES, SOFT_MODE
 from crystalformer_rl.tables.status import OK, Status
 
 _CHUNK = 64  # crystals embedded at a time; the potential packs its own batches within
@@ -98,11 +99,16 @@ def properties_table(
 
     rows = np.array([good[j] for j in usable], int)
     columns: dict[str, Any] = {"id": crystals.column("id").to_pylist(), "status": statuses}
-    for column in PROPERTIES:
-        if column.name in columns:
-            continue
+    for column in PREDICTED:
         values = np.full(len(statuses), np.nan)
         if prediction is not None:
-            values[rows] = getattr(prediction, column.name)
+            values[rows] = _of_insulators(getattr(prediction, column.name), column.name, prediction.band_gap)
         columns[column.name] = pa.array(values, mask=~np.isfinite(values))
+    families: dict[int, str | None] = {good[j]: soft_mode(chosen[j]) for j in usable}
+    columns[SOFT_MODE.name] = [families.get(i) for i in range(len(statuses))]
     return make_table(PROPERTIES, columns)
+
+
+def _of_insulators(values: np.ndarray, name: str, gap: np.ndarray) -> np.ndarray:
+    """A predicted column without what a metal does not have: its charges screen a field altogether."""
+    return np.where(gap > 0, values, np.nan) if name.startswith("eps_") else values

@@ -45,6 +45,14 @@ _SHARES = (
     ("sun", "S.U.N. after relaxation"),
     ("sun_new_formula", "S.U.N. with a formula that is not known"),
 )
+_PROTOCOLS = (
+    ("crystalformer_rl_sun", "CrystalFormer-RL, S.U.N."),
+    ("mattergen_sun", "MatterGen, S.U.N."),
+    ("lemat_sun", "LeMat-GenBench, S.U.N."),
+    ("lemat_msun", "LeMat-GenBench, metastable"),
+    ("chemeleon2_sun", "Chemeleon2, S.U.N."),
+    ("chemeleon2_msun", "Chemeleon2, metastable"),
+)
 _FIGURES = (
     ("e_above_hull_initial_median", "Median energy above hull as sampled", "eV/atom", 3),
     ("e_above_hull_median", "Median energy above hull after relaxation", "eV/atom", 3),
@@ -89,7 +97,8 @@ def render(results: Results) -> str:
         "marks": {kind: Markup(mark(kind)) for kind in VERDICTS},
         "candidates": [_candidate(row) for row in results.candidates[:RANKED]],
         "n_candidates": len(results.candidates),
-        "shares": _share_rows(results),
+        "shares": _share_rows(results, _SHARES),
+        "protocols": _share_rows(results, _PROTOCOLS),
         "figures": _figure_rows(results),
         "levels": _level_rows(results),
         "failures": _failure_rows(results),
@@ -233,10 +242,14 @@ def _what_is_known(row: Row) -> str:
         return str(row["match_id"])
     if row["known_level"] == "none":
         return "nothing known"
+    if row["known_exchange"]:
+        likelihood = row["known_exchange_likelihood"]
+        how_likely = "" if likelihood is None else f" (probability {likelihood:.2g})"
+        return f"{row['known_partner']} with {row['known_exchange']}{how_likely}"
     return f"{row['known_level'].replace('_', ' ')} known: {row['known_partner']}"
 
 
-def _share_rows(results: Results) -> list[Row]:
+def _share_rows(results: Results, shares: Iterable[tuple[str, str]]) -> list[Row]:
     meanings = {column.name: column.meaning for column in METRICS}
     rows = [results.metrics[policy] for policy in results.policies]
     return [
@@ -248,7 +261,7 @@ def _share_rows(results: Results) -> list[Row]:
             ],
             "change": _change(rows, name),
         }
-        for name, label in _SHARES
+        for name, label in shares
     ]
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from crystalformer_rl.tables.column import FLOAT, Column, pick
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, ID, SPACE_GROUP, STATUS
 from crystalformer_rl.tables.energy_columns import HULL, RELAXED
-from crystalformer_rl.tables.property_columns import PREDICTED
+from crystalformer_rl.tables.property_columns import PREDICTED, SOFT_MODE
 
 NOVELTY = (
     ID,
@@ -18,11 +18,24 @@ NOVELTY = (
     Column("match_id", pa.string(), "", "the reference entry that matches, if any"),
     Column("match_role", pa.string(), "", "role of that entry: pretraining or held_out"),
     Column(
-        "known_level", pa.string(), "", "structure, formula, prototype, chemical_system or none: what the reference knows"
+        "known_level",
+        pa.string(),
+        "",
+        "structure, ordering, formula, substitution, prototype, chemical_system or none: what the reference knows",
     ),
-    Column("known_partner", pa.string(), "", "a reference entry that shows that level"),
+    Column("known_partner", pa.string(), "", "a reference entry that shows that level; of a substitution, the donor"),
+    Column("known_exchange", pa.string(), "", "of a substitution, which elements of the donor are replaced by which"),
+    Column(
+        "known_exchange_likelihood",
+        FLOAT,
+        "",
+        "probability of that exchange by pymatgen's substitution model; null where it lacks an element",
+    ),
+    Column("space_group_001", pa.int32(), "", "space group found in this crystal at 0.01 Å"),
+    Column("space_group_01", pa.int32(), "", "space group found in this crystal at 0.1 Å"),
     Column("unique", pa.bool_(), "", "of the crystals of one structure in this table, the one with the smallest id"),
     Column("duplicate_of", pa.string(), "", "that row, where this is another of its structure"),
+    Column("unique_parent", pa.bool_(), "", "the same as unique where orderings of one disordered parent are one"),
     STATUS,
 )
 
@@ -30,7 +43,10 @@ NOVELTY = (
 POLICY = Column("policy", pa.string(), "", "name of the policy that made the crystal")
 
 
-_KNOWN = pick(NOVELTY, "novel", "rediscovered", "match_id", "match_role", "known_level", "known_partner")
+_KNOWN = (
+    *pick(NOVELTY, "novel", "rediscovered", "match_id", "match_role", "known_level", "known_partner"),
+    *pick(NOVELTY, "known_exchange", "known_exchange_likelihood", "space_group_001", "space_group_01"),
+)
 
 
 #: One crystal a row with all that the stages say of it.
@@ -51,8 +67,9 @@ EVALUATED = (
     Column("stable_initial", pa.bool_(), "", "at most the stability threshold above the hull, before relaxation"),
     Column("stable", pa.bool_(), "", "at most the stability threshold above the hull, after relaxation"),
     *PREDICTED,
+    SOFT_MODE,
     *_KNOWN,
-    *pick(NOVELTY, "unique", "duplicate_of"),
+    *pick(NOVELTY, "unique", "duplicate_of", "unique_parent"),
     Column("sun", pa.bool_(), "", "stable after relaxation, unique and novel"),
     Column("sun_new_formula", pa.bool_(), "", "the same, and of a formula that the reference does not know"),
     Column("failed_stage", pa.string(), "", "the stage that failed first: sample, relax, hull or novelty"),
@@ -77,6 +94,12 @@ _SHARES = {
     "sun_initial": "stable before relaxation, unique and novel",
     "sun": "stable after relaxation, unique and novel",
     "sun_new_formula": "the same, and of a formula that the reference does not know",
+    "crystalformer_rl_sun": "at most 0.1 eV/atom above the hull, unique, no pretraining structure matches",
+    "mattergen_sun": "at most 0.1 eV/atom above the hull, unique and not in the reference, orderings of one parent alike",
+    "lemat_sun": "valid and charge-balanced, at most 0 eV/atom above the hull, unique, no structure of the reference matches",
+    "lemat_msun": "the same, above 0 to 0.1 eV/atom",
+    "chemeleon2_sun": "at most 0 eV/atom above the hull as sampled, unique, no structure of the reference matches",
+    "chemeleon2_msun": "the same, at most 0.1 eV/atom",
 }
 
 
@@ -139,6 +162,7 @@ CANDIDATES = (
     *pick(HULL, "decomposition_formulas", "energy_from", "hull_support"),
     *pick(EVALUATED, "stable"),
     *PREDICTED,
+    SOFT_MODE,
     *_KNOWN,
     *pick(RELAXED, "converged"),
     *pick(CRYSTALS, "atomic_numbers", "frac_coords", "lattice"),

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from crystalformer_rl.tables.column import FLOAT, Column
 from crystalformer_rl.tables.crystal_columns import ID, STATUS
+
+SOFT_MODE = Column(
+    "soft_mode",
+    pa.string(),
+    "",
+    "family known for a soft mode, whose eps_total the models underestimate many times, such as perovskite titanate; else null",
+)
 
 PROPERTIES = (
     ID,
@@ -11,10 +20,10 @@ PROPERTIES = (
         Column(name + suffix, FLOAT, unit, meaning + words)
         for name, unit, meaning in (
             ("band_gap", "eV", "PBE band gap"),
-            ("eps_electronic", "", "electronic dielectric constant (trace/3)"),
-            ("eps_total", "", "total dielectric constant (trace/3)"),
-            ("fom", "eV", "figure of merit, eps_electronic · band_gap"),
-            ("fom_total", "eV", "figure of merit with the ions' screening, eps_total · band_gap"),
+            ("eps_electronic", "", "electronic dielectric constant (trace/3), null for a metal"),
+            ("eps_total", "", "total dielectric constant (trace/3), null for a metal"),
+            ("fom", "eV", "figure of merit, eps_electronic · band_gap, 0 for a metal"),
+            ("fom_total", "eV", "figure of merit with the ions' screening, eps_total · band_gap, 0 for a metal"),
         )
         for suffix, words in (("", ", predicted"), ("_std", ", standard deviation of the prediction"))
     ),
@@ -22,8 +31,9 @@ PROPERTIES = (
     Column(
         "applicability", FLOAT, "", "distance to the dielectric training data; up to about 1 inside, larger is extrapolation"
     ),
+    SOFT_MODE,
     STATUS,
 )
 
 
-PREDICTED = tuple(column for column in PROPERTIES if column not in (ID, STATUS))
+PREDICTED = tuple(column for column in PROPERTIES if column not in (ID, SOFT_MODE, STATUS))
