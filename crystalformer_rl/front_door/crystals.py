@@ -124,8 +124,7 @@ def novelty(structures: Any, *, reference: str | Path = "embedded", progress: bo
 
     Structures are compared as they are; relax them first where they are not at rest. The DataFrame has the columns novel,
     rediscovered, match_id, match_role, known_level, known_partner, known_exchange, unique, duplicate_of and status, among
-    others. Raises InputError for a file that is not
-    a reference.
+    others. Raises InputError for a file that is not a reference.
     """
     from crystalformer_rl.stages.novelty import novelty as stage
 
