@@ -425,6 +425,9 @@ def test_select_takes_the_best_of_each_kind(rolled: list[Path], tmp_path: Path) 
     write_table(tmp_path / "failed.parquet", failed.set_column(failed.column_names.index("status"), "status", statuses), {})
     nothing = call("select", tmp_path / "failed.parquet", "--n", 1, "--out", tmp_path / "none.parquet")
     assert "only 0 are of different kinds" in str(nothing.exception)
+    fewer = tmp_path / "fewer.parquet"
+    done = call("select", *rolled, "--n", 10 * len(expected), "--or-fewer", "--out", fewer, "--json")
+    assert json.loads(done.output)["n"] == len(expected)
     twice = call("select", rolled[0], rolled[0], "--n", 1, "--out", tmp_path / "none.parquet")
     assert "ids occur twice" in str(twice.exception)
 

@@ -39,6 +39,10 @@ from crystalformer_rl.discovery.ranking import Ranking
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.intervals import difference_interval, wilson_interval
 from crystalformer_rl.reference.identity import PotentialIdentity
+from crystalformer_rl.rewards.algebra import Reward
+from crystalformer_rl.rewards.at_rest import rewards_at_rest
+from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
+from crystalformer_rl.stages.rank import rank
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.discovery_columns import CANDIDATES, EVALUATED, METRICS
 from crystalformer_rl.tables.energy_columns import HULL, RELAXED
@@ -243,6 +247,32 @@ def test_candidates_by_figure_of_merit(by_hand):
     rows = candidates([table], Ranking.of("fom")).to_pylist()
     # stable ones by merit, one without a merit, then the unstable
     assert [row["id"] for row in rows] == ["c4", "c3", "c0", "c1", "c5"]
+
+
+def test_candidates_by_the_reward_that_they_earn_at_rest(by_hand):
+    table = rows_like(by_hand, "base", [0, 1, 3, 4, 5], band_gap=[5.0, 1.0, None, 9.0, 7.0])
+    term = {"term": "band_gap", "weight": 1.0, "only_if": ["e_above_hull < 0.1"], "otherwise": -2.0}
+    reward = Reward.of(RewardSettings(terms=[TermSettings(**term)], failure=-9.0))
+    earned = dict(zip(table.column("id").to_pylist(), rewards_at_rest(reward, table).tolist(), strict=True))
+    assert earned == {"c0": 5.0, "c1": 1.0, "c3": -9.0, "c4": 9.0, "c5": -2.0}  # c3 has no gap, c5 is not stable
+    figures = metrics(by_hand)
+    ranked, _ = rank({"base": (table, figures)}, Ranking.of("reward"), reward=reward)
+    assert [(row["id"], row["reward"]) for row in ranked.to_pylist()] == [
+        ("c4", 9.0), ("c0", 5.0), ("c1", 1.0), ("c3", -9.0), ("c5", -2.0),
+    ]  # fmt: skip
+    assert rank({"base": (table, figures)})[0].column("reward").null_count == 5
+    with pytest.raises(InputError, match="no reward is given"):
+        rank({"base": (table, figures)}, Ranking.of("reward"))
+    with pytest.raises(InputError, match="looks at forces"):
+        rewards_at_rest(Reward.of(RewardSettings(terms=[TermSettings(term="force", weight=-1.0)])), table)
+
+
+def test_crystals_of_no_policys_sample_can_be_candidates(by_hand):
+    table, more = rows_like(by_hand, "base", [0, 1]), rows_like(by_hand, "scored", [4, 1], id=["s0", "s1"])
+    ranked, figures = rank({"base": (table, metrics(by_hand))}, also=[more])
+    assert figures.column("policy").to_pylist() == ["base"]
+    found = {row["id"]: row["found_by"] for row in ranked.to_pylist()}
+    assert found == {"s0": ["scored"], "c0": ["base"], "c1": ["base", "scored"]}
 
 
 def test_ranking_does_not_depend_on_the_order_of_rows(by_hand):

@@ -26,6 +26,7 @@ FOLLOWED_BY = {
     "finetune_settings": ("finetune",),
     "finetune": ("sample", "report"),
     "sample": ("relax", "evaluate"),
+    "select": ("relax", "evaluate"),
     "relax": ("hull", "properties", "novelty", "evaluate"),
     "hull": ("evaluate",),
     "properties": ("evaluate",),
@@ -77,6 +78,7 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "arms.judge": (None, NOTHING),  # nobody judges where no arms are compared
     "evaluate.stable_below": (0.05, ("finetune_settings", "evaluate")),  # rounds record what was stable
     "rank.by": ("fom", ("rank",)),
+    "rank.scored": (4, ("select",)),
     "rank.where": (["band_gap between 1 and 3"], ("rank",)),
     "rank.exclude": (["Pb"], ("rank",)),
     "pretrain.training.mixed_precision": (0, NOTHING),

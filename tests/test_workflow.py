@@ -54,6 +54,12 @@ def test_default_plan(workflow: Workflow) -> None:
     assert workflow.plan(config={}) == DEFAULT_PLAN
 
 
+def test_what_fine_tuning_scored_can_be_ranked_too(workflow: Workflow) -> None:
+    also = dict.fromkeys(("relax", "hull", "properties", "novelty", "evaluate"), 1)
+    planned = {rule: DEFAULT_PLAN.get(rule, 0) + also.get(rule, 0) for rule in (*DEFAULT_PLAN, "select")}
+    assert workflow.plan(config={"rank": {"scored": 50, "by": "reward"}}) == planned | {"select": 1}
+
+
 ARMS = {
     "policies": {
         "best": {"kind": "best_of_n"},

@@ -21,9 +21,19 @@ CIF_FILES = 20
 @click.option("--where", multiple=True, help="Condition on a column, such as 'band_gap between 1.2 and 1.6'; repeatable.")
 @click.option("--exclude", multiple=True, default=tuple(RankSettings().exclude), show_default=True,
               help="Elements whose compounds stand last: symbols, noble_gases, no_stable_isotope, or nothing; repeatable.")  # fmt: skip
+@click.option("--also", multiple=True, type=click.Path(), metavar="DIR",
+              help="Evaluated crystals that are candidates but no policy's sample; repeatable.")  # fmt: skip
+@click.option("--config", type=click.Path(), help="Configuration of a run, whose reward --by reward counts.")
 @json_option
 def command(
-    evaluations: tuple[str, ...], out: str, by: str, where: tuple[str, ...], exclude: tuple[str, ...], as_json: bool
+    evaluations: tuple[str, ...],
+    out: str,
+    by: str,
+    where: tuple[str, ...],
+    exclude: tuple[str, ...],
+    also: tuple[str, ...],
+    config: str | None,
+    as_json: bool,
 ) -> None:
     """Rank the crystals of several policies and set their metrics side by side.
 
@@ -31,14 +41,18 @@ def command(
 
     Writes to the folder --out: candidates.parquet, each structure once, best first, with the policies
     that found it, its figures (energies in eV/atom, gaps in eV), whether it is new, known by its formula, retrieved or
-    rediscovered, and its CIF; crystals that --where or --exclude leave out come last and say why; metrics.parquet, a row a policy; and the best 20 as CIF files in
-    candidates_cif/.
+    rediscovered, and its CIF; crystals that --where or --exclude leave out come last and say why;
+    metrics.parquet, a row a policy; and the best 20 as CIF files in candidates_cif/.
 
     \b
-    Example:
+    Examples:
       crystalformer-rl rank results/evaluation/base results/evaluation/tuned --out results
+      crystalformer-rl rank results/evaluation/base --by reward --config config.yaml --out ranked
     """
-    from crystalformer_rl.discovery.ranking import Ranking
+    from crystalformer_rl.config.loading import load_config
+    from crystalformer_rl.config.run import RunSettings
+    from crystalformer_rl.discovery.ranking import REWARD, Ranking
+    from crystalformer_rl.rewards.algebra import Reward
     from crystalformer_rl.stages.rank import rank
     from crystalformer_rl.tables.discovery_columns import EVALUATED, METRICS
     from crystalformer_rl.tables.parquet import read_table, write_table
@@ -49,15 +63,20 @@ def command(
     def read(folder: str, name: str, columns: Any) -> Any:
         return read_table(Path(folder) / f"{name}.parquet", columns).select([column.name for column in columns])
 
+    run = load_config(config) if config else RunSettings()
     found = [(read(place, "crystals", EVALUATED), read(place, "metrics", METRICS)) for place in evaluations]
     tables = dict(zip(labelled(evaluations), found, strict=True))
-    with progress(sum(crystals.num_rows for crystals, _ in tables.values()), "rank") as bar:
-        ranked, metrics = rank(tables, ranking, advance=bar.update)
+    more = [read(place, "crystals", EVALUATED) for place in also]
+    reward = Reward.of(run.reward) if ranking.by.removeprefix("-") == REWARD else None
+    with progress(sum(crystals.num_rows for crystals in [*(c for c, _ in tables.values()), *more]), "rank") as bar:
+        ranked, metrics = rank(tables, ranking, also=more, reward=reward, advance=bar.update)
     folder = Path(out)
-    crystals_files, metrics_files = ([Path(e) / f"{name}.parquet" for e in evaluations] for name in ("crystals", "metrics"))
-    made_by = provenance(
-        "rank", {"by": by, "where": list(where), "exclude": list(exclude), "rule": ranking.rule}, crystals_files
-    )
+    crystals_files = [Path(place) / "crystals.parquet" for place in (*evaluations, *also)]
+    metrics_files = [Path(place) / "metrics.parquet" for place in evaluations]
+    parameters: dict[str, Any] = {"by": by, "where": list(where), "exclude": list(exclude), "rule": ranking.rule}
+    if reward is not None:
+        parameters["reward"] = run.reward.model_dump(mode="json")
+    made_by = provenance("rank", parameters, crystals_files)
     write_table(folder / "candidates.parquet", ranked, made_by)
     write_table(folder / "metrics.parquet", metrics, provenance("rank", {}, metrics_files))
     _write_cifs(folder / "candidates_cif", ranked)

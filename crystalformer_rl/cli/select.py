@@ -12,9 +12,10 @@ from crystalformer_rl.cli.options import json_option, out_option
 @click.argument("rollouts", nargs=-1, required=True, type=click.Path())
 @click.option("--n", required=True, type=click.IntRange(min=1), help="How many crystals.")
 @click.option("--offset", default=0, show_default=True, type=click.IntRange(min=0), help="Better ones to pass over.")
+@click.option("--or-fewer", is_flag=True, help="Take all where there are fewer kinds than --n asks for.")
 @out_option
 @json_option
-def command(rollouts: tuple[str, ...], n: int, offset: int, out: str, as_json: bool) -> None:
+def command(rollouts: tuple[str, ...], n: int, offset: int, or_fewer: bool, out: str, as_json: bool) -> None:
     """The best of many sampled crystals by their reward, each kind once: best of N.
 
     ROLLOUTS: tables of `finetune`, which hold every crystal that was sampled with its reward. A kind is a composition
@@ -39,13 +40,13 @@ def command(rollouts: tuple[str, ...], n: int, offset: int, out: str, as_json: b
         for path in rollouts:
             parts.append(read_table(path, COLUMNS).select([column.name for column in COLUMNS]).replace_schema_metadata(None))
             bar.update(1)
-    found = select(pa.concat_tables(parts), n, offset, source=", ".join(rollouts))
-    write_table(out, found.table, provenance("select", {"n": n, "offset": offset}, rollouts))
+    found = select(pa.concat_tables(parts), n, offset, or_fewer=or_fewer, source=", ".join(rollouts))
+    write_table(out, found.table, provenance("select", {"n": n, "offset": offset, "or_fewer": or_fewer}, rollouts))
     best, least = found.rewards[0], found.rewards[-1]
     statuses = found.table.column("status").to_pylist()
     summary = summarize(statuses, out, sampled=found.sampled, kinds=found.kinds, reward_max=best, reward_min=least)
     words = (
-        f"{n} of {found.sampled} crystals, which are of {found.kinds} kinds; rewards from {best:.3f} to {least:.3f}. "
+        f"{found.table.num_rows} of {found.sampled} crystals, which are of {found.kinds} kinds; rewards from {best:.3f} to {least:.3f}. "
         f"Samples: {out}"
     )
     say(summary, words, as_json)

@@ -28,19 +28,26 @@ VERDICTS = ("new", "known_formula", "rediscovered", "retrieved")
 
 
 def candidates(
-    evaluated: Sequence[pa.Table], ranking: Ranking | None = None, advance: Callable[[int], object] | None = None
+    evaluated: Sequence[pa.Table],
+    ranking: Ranking | None = None,
+    advance: Callable[[int], object] | None = None,
+    *,
+    rewards: Sequence[float] | None = None,
 ) -> pa.Table:
     """The CANDIDATES table of several policies' EVALUATED tables.
 
     Crystals that passed all stages, best first by `ranking`; those that it leaves out come last and say why. Of
     crystals that match, the best ranked stands for all; `found_by` and `found_count` say
-    who else found it. Equal figures are ordered by policy (as given) and id.
+    who else found it. Equal figures are ordered by policy (as given) and id. rewards: of all rows, where the ranking is
+    by reward.
     """
     ranking = ranking or Ranking()
     order = {name: place for place, table in enumerate(evaluated) for name in set(table.column("policy").to_pylist())}
     table = pa.concat_tables(list(evaluated))
     crystals, _ = crystals_from_table(table)
-    rows = table.to_pylist()
+    rows = [row | {"reward": None} for row in table.to_pylist()]
+    for row, reward in zip(rows, rewards or (), strict=False):
+        row["reward"] = reward
     usable = [i for i, row in enumerate(rows) if row["status"] == OK and row["e_above_hull"] is not None]
     one_formula = len({rows[i]["formula"] for i in usable}) == 1
     usable.sort(key=lambda i: (*ranking.key(rows[i], one_formula), order[rows[i]["policy"]], rows[i]["id"]))

@@ -23,7 +23,12 @@ class RankSettings(Section):
         "e_above_hull",
         description="Best first by: e_above_hull, the energy above the hull, all below it alike; fom (fom_total), the product of "
         "electronic (total) dielectric constant and band gap, stable crystals first; or another column of the evaluated crystals, "
-        "largest first, with a minus before its name smallest first.",
+        "largest first, with a minus before its name smallest first; reward, what the crystal earns at rest by the run's reward.",
+    )
+    scored: int = Field(
+        0,
+        ge=0,
+        description="Best crystals that fine-tuning scored, each kind once, that are relaxed and ranked beside the samples.",
     )
     where: list[str] = Field(
         [], description="Conditions on columns of the evaluated crystals, such as 'band_gap between 1.2 and 1.6'."

@@ -24,9 +24,10 @@ GROUPS = {
 """Elements that are left out together. Bismuth decays too slowly for anybody to notice."""
 
 MERITS = ("fom", "fom_total")
+REWARD = "reward"
 _BY_ENERGY = "e_above_hull"
 NUMBERS = tuple(c.name for c in EVALUATED if pa.types.is_floating(c.type) or pa.types.is_integer(c.type))
-"""Columns that can rank, and on which conditions can be."""
+"""Columns of the evaluated crystals that can rank, and on which conditions can be; the reward can rank too."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Ranking:
 
     by: `e_above_hull`: rising, all below the hull alike, then by falling support of the hull, converged and new ones first; where
     all crystals are of one formula, by energy alone. `fom`, `fom_total`: stable crystals first, by falling figure of merit.
-    Another column: stable crystals first, by its falling value, or with a minus before the name by its rising one. where:
+    Another column: stable crystals first, by its falling value, or with a minus before the name by its rising one. `reward`:
+    the same, by what the crystal earns at rest. where:
     conditions; exclude: elements. Crystals that do not meet these stand after all others.
     """
 
@@ -46,8 +48,8 @@ class Ranking:
     @classmethod
     def of(cls, by: str, where: Sequence[str] = (), exclude: Sequence[str] = ()) -> Ranking:
         """From the configuration's words. Raises InputError for a column or an element that there is not."""
-        if by.removeprefix("-") not in NUMBERS:
-            raise InputError(f"'{by}' ranks nothing; use one of {', '.join(NUMBERS)}.")
+        if by.removeprefix("-") not in (REWARD, *NUMBERS):
+            raise InputError(f"'{by}' ranks nothing; use one of {', '.join((REWARD, *NUMBERS))}.")
         elements: set[str] = set()
         for name in exclude:
             if name not in GROUPS and name not in SYMBOLS:

@@ -77,10 +77,16 @@ def read_results(folder: str | Path, advance: Callable[[int], object] | None = N
 def _evaluations(folder: Path) -> list[Path]:
     """Folders of evaluations: the base policy's first, then by name. Arms of a comparison are its matter."""
     arms = _arms(folder)
-    found = [path.parent for path in (folder / "evaluation").glob("*/metrics.parquet") if path.parent.name not in arms]
+    found = [
+        path.parent for path in (folder / "evaluation").glob("*/metrics.parquet") if path.parent.name not in {*arms, SCORED}
+    ]
     if not found and (folder / "metrics.parquet").is_file():
         return [folder]
     return sorted(found, key=lambda path: (path.name != "base", path.name))
+
+
+SCORED = "scored"
+"""Crystals that fine-tuning scored and that are candidates; no policy's sample, so nothing counts them."""
 
 
 def _arms(folder: Path) -> set[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
 from crystalformer_rl.discovery.candidates import candidates
-from crystalformer_rl.discovery.ranking import Ranking
+from crystalformer_rl.discovery.ranking import REWARD, Ranking
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.rewards.algebra import Reward
+from crystalformer_rl.rewards.at_rest import rewards_at_rest
 from crystalformer_rl.tables.provenance import with_record
 
 
@@ -16,13 +18,16 @@ def rank(
     evaluated: Mapping[str, tuple[pa.Table, pa.Table]],
     ranking: Ranking | None = None,
     *,
+    also: Sequence[pa.Table] = (),
+    reward: Reward | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """The CANDIDATES table, best first, and the METRICS of all policies.
 
-    evaluated: EVALUATED and METRICS tables of each policy by the name of where they come from, the base policy first. ranking:
-    their order. Of crystals that match, the best ranked stands for all. Raises InputError where two
-    come from policies of one name.
+    evaluated: EVALUATED and METRICS tables of each policy by the name of where they come from, the base policy first. also:
+    EVALUATED tables of crystals that are candidates but no sample of a policy, so that no metrics speak of them. ranking:
+    their order. reward: the run's, where they are ranked by it. Of crystals that match, the best ranked stands for all. Raises
+    InputError where two come from policies of one name, and where a ranking by reward comes without one.
     """
     seen: dict[str, str] = {}
     for source, (_, metrics) in evaluated.items():
@@ -32,6 +37,12 @@ def rank(
                 f"{seen[name]} and {source} both name the policy '{name}'; evaluate one again under another name."
             )
         seen[name] = source
-    ranked = candidates([crystals for crystals, _ in evaluated.values()], ranking, advance)
+    tables = [*(crystals for crystals, _ in evaluated.values()), *also]
+    rewards = None
+    if ranking is not None and ranking.by.removeprefix("-") == REWARD:
+        if reward is None:
+            raise InputError("crystals are ranked by reward, but no reward is given; give the run's configuration.")
+        rewards = [float(x) for table in tables for x in rewards_at_rest(reward, table)]
+    ranked = candidates(tables, ranking, advance, rewards=rewards)
     metrics = pa.concat_tables([metrics.replace_schema_metadata(None) for _, metrics in evaluated.values()])
     return with_record(ranked, {"stage": "rank", "rule": (ranking or Ranking()).rule}), metrics

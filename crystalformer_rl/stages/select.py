@@ -27,13 +27,13 @@ class Selected(NamedTuple):
     kinds: int
 
 
-def select(rollouts: pa.Table, n: int, offset: int = 0, *, source: str = "the crystals") -> Selected:
+def select(rollouts: pa.Table, n: int, offset: int = 0, *, or_fewer: bool = False, source: str = "the crystals") -> Selected:
     """The `n` best crystals after the `offset` best, with the ids that they had.
 
     rollouts: crystals of all rounds with the columns of `COLUMNS`. A kind is a composition with space group and Wyckoff
     letters; of one kind the best stands for all, and equal rewards are taken in the order of the ids. Crystals that failed
     are not taken. `source` names the table in errors. Raises InputError for ids that occur twice, and where
-    there are fewer kinds than are asked for.
+    there are fewer kinds than are asked for, with `or_fewer` where there are none.
     """
     rows = rollouts.select(["id", "space_group", "wyckoff", "elements", "reward", "status"]).to_pylist()
     if len({row["id"] for row in rows}) < len(rows):
@@ -44,7 +44,7 @@ def select(rollouts: pa.Table, n: int, offset: int = 0, *, source: str = "the cr
         if this not in seen:
             seen.add(this)
             best.append(k)
-    if len(best) < offset + n:
+    if len(best) < (offset + 1 if or_fewer else offset + n):
         passed = f" after the {offset} best" if offset else ""
         raise InputError(
             f"{source}: of {len(rows)} crystals, without failed ones, only {len(best)} are of "

@@ -51,6 +51,10 @@ def one_of(names):
     return "|".join(name.replace(".", r"\.") for name in names) or "(?!)"
 
 
+# Crystals that fine-tuning scored, where they are candidates too: they go through the stages as a policy's samples do.
+SCORED = ["scored"] if CONFIG.rank.scored else []
+
+
 def of_kind(kind):
     """The policies of all arms of a kind."""
     return [policy for policy, (name, _) in ARMS.items() if CONFIG.arms.policies[name].kind == kind]
@@ -61,7 +65,7 @@ pathvars:
 
 
 wildcard_constraints:
-    policy=one_of(["base", "tuned", *ARMS]),
+    policy=one_of(["base", "tuned", *SCORED, *ARMS]),
     batch=r"\d{5}",
     round=r"[1-9]\d*",
 
@@ -201,7 +205,12 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + 10 * len(ROUNDS)))
 
 def batches(pattern):
     """One path for each batch of a policy's samples; a larger number of samples only adds to them."""
-    return lambda wildcards: expand(pattern, policy=wildcards.policy, batch=BATCHES)
+    return lambda wildcards: expand(pattern, policy=wildcards.policy, batch=batches_of(wildcards.policy))
+
+
+def batches_of(policy):
+    """The batches of a policy's crystals; those that fine-tuning scored are one, since nobody knows how many kinds they are."""
+    return BATCHES[:1] if policy in SCORED else BATCHES
 
 
 def seed_of(wildcards):
@@ -211,6 +220,8 @@ def seed_of(wildcards):
 
 def batch_of(wildcards):
     """Which crystals of the policy's endless sequence, or of its ranking, a batch holds."""
+    if wildcards.policy in SCORED:
+        return {"n": CONFIG.rank.scored, "offset": 0}
     offset = int(wildcards.batch) * CONFIG.sample.batch
     return {"n": min(CONFIG.sample.batch, CONFIG.sample.n - offset), "offset": offset}
 
@@ -291,7 +302,7 @@ COMPARISON = [
 
 def everything():
     """Every file that a run keeps, not only the last: what is deleted is missed, and made again."""
-    policies, tables = ["base", "tuned", *ARMS], ["crystals", "metrics"]
+    policies, tables = ["base", "tuned", *SCORED, *ARMS], ["crystals", "metrics"]
     of_round = ["policy.safetensors", "state.safetensors", "rollouts.parquet", "updates.parquet"]
     return [
         *(f"<results>/resources/{name}" for name in FETCHED),
@@ -299,8 +310,15 @@ def everything():
         POTENTIAL_CHECKED,
         REFERENCE_CHECKED,
         *rounds_of(["tuned", *ARMS], of_round),
-        *expand(
-            "<results>/{stage}/{policy}/{batch}.parquet", stage=["samples", "relaxed"], policy=policies, batch=BATCHES
+        *(
+            path
+            for policy in policies
+            for path in expand(
+                "<results>/{stage}/{policy}/{batch}.parquet",
+                stage=["samples", "relaxed"],
+                policy=policy,
+                batch=batches_of(policy),
+            )
         ),
         *expand("<results>/{stage}/{policy}.parquet", stage=["hull", "properties", "novelty"], policy=policies),
         *expand("<results>/evaluation/{policy}/{table}.parquet", policy=policies, table=tables),

@@ -56,11 +56,13 @@ rule evaluate:
 
 rule rank:
     input:
-        expand(
+        policies=expand(
             "<results>/evaluation/{policy}/{table}.parquet",
             policy=["base", "tuned"],
             table=["crystals", "metrics"],
         ),
+        also=expand("<results>/evaluation/{policy}/crystals.parquet", policy=SCORED),
+        config="<results>/finetune/tuned/settings.json" if CONFIG.rank.by.strip("-") == "reward" else [],
     output:
         candidates="<results>/candidates.parquet",
         cif=directory("<results>/candidates_cif"),
@@ -77,9 +79,12 @@ rule rank:
         settings=stage("rank", by=CONFIG.rank.by, where=CONFIG.rank.where, exclude=CONFIG.rank.exclude or ["nothing"]),
         where=repeated("--where", CONFIG.rank.where),
         exclude=repeated("--exclude", CONFIG.rank.exclude or ["nothing"]),
-        folders=lambda wildcards, input: sorted({str(Path(path).parent) for path in input}),
+        folders=lambda wildcards, input: sorted({str(Path(path).parent) for path in input.policies}),
+        also=lambda wildcards, input: repeated("--also", [Path(path).parent for path in input.also]),
+        config=lambda wildcards, input: repeated("--config", input.config),
         out=subpath(output.candidates, parent=True),
     message:
         "Ranking the candidates"
     shell:
-        "crystalformer-rl rank {params.folders:q} --by={params.settings[by]} {params.where} {params.exclude} --out {params.out:q} > {log:q} 2>&1"
+        "crystalformer-rl rank {params.folders:q} --by={params.settings[by]} {params.where} {params.exclude}"
+        " {params.also} {params.config} --out {params.out:q} > {log:q} 2>&1"

@@ -29,16 +29,17 @@ rule sample:
         " --out {output:q} > {log:q} 2>&1"
 
 
-# Best of N: the policy stays as it is, and the best of all that it was seen to make stand for it.
+# Best of N: the policy stays as it is, and the best of all that it was seen to make stand for it. Likewise the best of what
+# fine-tuning scored, where these are candidates too.
 rule select:
     input:
-        lambda wildcards: rounds_of([wildcards.policy], ["rollouts.parquet"]),
+        lambda wildcards: rounds_of(["tuned" if wildcards.policy in SCORED else wildcards.policy], ["rollouts.parquet"]),
     output:
         "<results>/samples/{policy}/{batch}.parquet",
     log:
         "<results>/logs/select/{policy}/{batch}.log",
     wildcard_constraints:
-        policy=one_of(of_kind("best_of_n")),
+        policy=one_of([*SCORED, *of_kind("best_of_n")]),
     conda:
         "../../envs/policy.yaml"
     threads: 1
@@ -47,8 +48,9 @@ rule select:
         runtime=60,
     params:
         settings=lambda wildcards: stage("select", **batch_of(wildcards)),
+        or_fewer=lambda wildcards: "--or-fewer" if wildcards.policy in SCORED else "",
     message:
         "Selecting {params.settings[n]} of the best crystals for {wildcards.policy}, from number {params.settings[offset]}"
     shell:
-        "crystalformer-rl select {input:q} --n {params.settings[n]} --offset {params.settings[offset]}"
+        "crystalformer-rl select {input:q} --n {params.settings[n]} --offset {params.settings[offset]} {params.or_fewer}"
         " --out {output:q} > {log:q} 2>&1"
