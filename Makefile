@@ -54,7 +54,7 @@ bench-relax: $(VENV)/installed  ## Relaxation against ASE's: energies, work, tim
 bench-hull: $(VENV)/installed  ## Distances to the hull against pymatgen's: agreement, time (minutes)
 	@$(BIN)/python benchmarks/bench_hull.py
 
-bench-novelty: $(VENV)/installed  ## Novelty of 10,000 crystals against 600,000 entries: time, memory, agreement (half an hour)
+bench-novelty: $(VENV)/installed  ## Novelty of 10,000 crystals against 600,000 entries: time, memory, agreement (a quarter of an hour)
 	@$(BIN)/python benchmarks/bench_novelty.py
 
 bench-sampler: $(VENV)/installed  ## Speed of the sampler against the published algorithm (minutes)

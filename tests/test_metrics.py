@@ -147,7 +147,7 @@ def test_counts_are_those_by_hand(by_hand):
     counts = {name.removesuffix("_count"): value for name, value in row.items() if name.endswith("_count")}
     assert counts == {
         "valid": 7, "charge_balanced": 7, "completed": 6, "converged": 7, "stable_initial": 4, "stable": 5,
-        "on_hull_initial": 1, "on_hull": 3, "below_hull": 1, "unique": 6, "novel": 6, "rediscovered": 1, "sun_initial": 2,
+        "on_hull_initial": 1, "on_hull": 3, "far_below_hull": 1, "unique": 6, "novel": 6, "rediscovered": 1, "sun_initial": 2,
         "sun": 3, "sun_new_formula": 1, "crystalformer_rl_sun": 3, "mattergen_sun": 2, "lemat_sun": 1, "lemat_msun": 1,
         "chemeleon2_sun": 1, "chemeleon2_msun": 1,
     }  # fmt: skip
@@ -410,7 +410,7 @@ def test_evaluate_runs_the_missing_stages(results, tmp_path, monkeypatch):
     monkeypatch.setattr("crystalformer_rl.potential.client.PotentialWorker", Worker)
     samples, reference = results / "samples" / "base" / "0.parquet", results / "resources" / "reference.parquet"
     hull = ["--hull", results / "hull" / "base.parquet"]
-    run("evaluate", samples, "--reference", reference, *hull, "--out", tmp_path)
+    run("evaluate", samples, "--reference", reference, *hull, "--name", "base", "--out", tmp_path)
     assert asked == ["load", "recompute", "relax", "predict", "close"]
     expected = read_table(results / "evaluation" / "base" / "crystals.parquet")
     assert read_table(tmp_path / "crystals.parquet").equals(expected)
@@ -430,14 +430,15 @@ def test_evaluate_from_crystals_to_metrics_with_a_real_potential(tmp_path):
     elements = ["--elemental-energies", tmp_path / "elements.json", "--max-evaluations", 30]
     run("reference", tmp_path / "known.parquet", *elements, "--out", reference)
     crystals = [rock_salt("Na", "Cl", 5.25), zincblende("Na", "Cl", 6.1), None, rock_salt("Na", "Cl", 5.9)]
+    crystals.append(rock_salt("Na", "F", 4.6))
     write_table(tmp_path / "samples.parquet", crystal_table(crystals), {})
     arguments = ["--reference", reference, "--out", tmp_path / "out", "--skip-properties", "--name", "tuned"]
     with pytest.raises(InputError, match="CHGNet r2scan"):
         run("evaluate", tmp_path / "samples.parquet", *arguments, "--potential", "chgnet-r2scan")
     result = run("evaluate", tmp_path / "samples.parquet", *arguments, "--json")
     summary = json.loads(result.stdout)
-    assert (summary["n"], summary["valid"], summary["novel"], summary["unique"]) == (4, 3, 1, 2)
-    squeezed, other, none, stretched = read_table(tmp_path / "out" / "crystals.parquet", EVALUATED).to_pylist()
+    assert (summary["n"], summary["valid"], summary["novel"], summary["unique"]) == (5, 4, 2, 3)
+    squeezed, other, none, stretched, unknown = read_table(tmp_path / "out" / "crystals.parquet", EVALUATED).to_pylist()
     for row in (squeezed, stretched):
         assert row["e_above_hull"] == pytest.approx(0, abs=0.003)
         assert row["e_above_hull_initial"] > row["e_above_hull"] + 0.005
@@ -447,3 +448,11 @@ def test_evaluate_from_crystals_to_metrics_with_a_real_potential(tmp_path):
     assert other["e_above_hull"] > 0.02
     assert (other["novel"], other["known_level"]) == (True, "formula")
     assert (none["status"], none["failed_stage"], none["e_above_hull"]) == ("no_crystal", "sample", None)
+    assert unknown["below_hull"] > 0.5  # the reference lacks it
+    # The same crystals with themselves among the phases.
+    relaxed = tmp_path / "out" / "relaxed.parquet"
+    arguments = ["--reference", reference, "--reference", relaxed, "--relaxed", relaxed, "--skip-properties"]
+    run("evaluate", tmp_path / "samples.parquet", *arguments, "--out", tmp_path / "joined")
+    joined = read_table(tmp_path / "joined" / "crystals.parquet", EVALUATED).to_pylist()
+    assert joined[4]["e_above_hull"] == pytest.approx(0, abs=1e-9)
+    assert joined[1]["e_above_hull"] == pytest.approx(other["e_above_hull"], abs=0.003)

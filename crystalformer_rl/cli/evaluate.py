@@ -9,14 +9,20 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import StageProgress, count_words, say, summarize
-from crystalformer_rl.cli.options import json_option, out_folder_option, potential_option, reference_option
+from crystalformer_rl.cli.options import (
+    json_option,
+    out_folder_option,
+    potential_option,
+    references_option,
+    setting_option,
+)
 from crystalformer_rl.crystal.encode import SYMPREC
 from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 
 
 @click.command()
 @click.argument("crystals", nargs=-1, required=True, type=click.Path())
-@reference_option
+@references_option
 @out_folder_option
 @click.option("--relaxed", multiple=True, type=click.Path(), help="Tables of `relax` on these crystals (may be repeated).")
 @click.option("--hull", type=click.Path(), help="Table of `hull` on them.")
@@ -24,7 +30,11 @@ from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 @click.option("--properties", type=click.Path(), help="Table of `properties` on them, relaxed.")
 @click.option("--skip-properties", is_flag=True, help="Leave band gap and dielectric constants out.")
 @potential_option()
-@click.option("--name", default="base", show_default=True, help="Name of the policy that made the crystals.")
+@setting_option(RelaxSettings, "max_evaluations")
+@setting_option(RelaxSettings, "fmax")
+@setting_option(RelaxSettings, "smax")
+@setting_option(RelaxSettings, "free")
+@click.option("--name", default="crystals", show_default=True, help="Name of the policy that made the crystals.")
 @click.option(
     "--stable-below",
     type=click.FloatRange(0, 10),
@@ -35,7 +45,7 @@ from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 @json_option
 def command(
     crystals: tuple[str, ...],
-    reference: str,
+    references: tuple[str, ...],
     out: str,
     relaxed: tuple[str, ...],
     hull: str | None,
@@ -43,6 +53,10 @@ def command(
     properties: str | None,
     skip_properties: bool,
     potential_name: str,
+    max_evaluations: int,
+    fmax: float,
+    smax: float,
+    free: bool,
     name: str,
     stable_below: float,
     as_json: bool,
@@ -53,7 +67,8 @@ def command(
     files or folders of them, a CSV with a `cif` column. Ids are unique over all files.
 
     Runs `relax`, `hull`, `novelty` and `properties`; a stage whose table is given is not run again. The
-    tables of those that ran stay in the folder --out.
+    tables of those that ran stay in the folder --out. A crystal that is not at rest after
+    --max-evaluations has `converged` false, and is judged by the energy that it has reached.
 
     Writes crystals.parquet, a row a crystal with all figures (none is dropped: what failed has its
     status), and metrics.parquet, one row: counts, fractions of all rows, and their 95 % intervals.
@@ -73,6 +88,8 @@ def command(
 
     if properties and skip_properties:
         raise InputError("--properties and --skip-properties exclude each other; give one of them.")
+    settings = RelaxSettings(max_evaluations=max_evaluations, fmax=fmax, smax=smax, free=free)
+    reference, *phases = references
     sampled = read_crystals(crystals)
     options = {"relaxed": relaxed, "hull": (hull,), "novelty": (novelty,), "properties": (properties,)}
     paths = {stage: [path for path in found if path] for stage, found in options.items()}
@@ -84,20 +101,28 @@ def command(
             worker = stack.enter_context(PotentialWorker(potential_name))
         bars = stack.enter_context(StageProgress(sampled.num_rows))
         result = evaluate(
-            sampled, reference, worker, given=given, models=models, policy=name, stable_below=stable_below, progress=bars
-        )
+            sampled, reference, worker, phases=phases, given=given, models=models, settings=settings, policy=name,
+            stable_below=stable_below, progress=bars,
+        )  # fmt: skip
     folder = Path(out)
     for stage, table in result.stages.items():
         if not paths[stage]:
             path = folder / f"{stage}.parquet"
             read = {"relaxed": list(crystals), "properties": [*paths["relaxed"], str(models)]}
-            inputs = read.get(stage, [*paths["relaxed"], reference])
+            inputs = read.get(stage, [*paths["relaxed"], reference, *(phases if stage == "hull" else ())])
             record = {key: value for key, value in record_of(table).items() if key != "stage"}
-            parameters = _PARAMETERS[stage] | ({"potential": potential_name} if stage == "relaxed" else {})
+            parameters = _PARAMETERS.get(stage, {})
+            if stage == "relaxed":
+                parameters = {
+                    **settings.model_dump(),
+                    "symprec": SYMPREC,
+                    "batch_size": BATCH_SIZE,
+                    "potential": potential_name,
+                }
             write_table(path, table, provenance(_COMMANDS.get(stage, stage), parameters, inputs, **record))
             paths[stage] = [str(path)]
     energies = record_of(result.stages["hull"]).get("potential")
-    inputs = [*crystals, *(path for found in paths.values() for path in found), reference]
+    inputs = [*crystals, *(path for found in paths.values() for path in found), *references]
     made_by = provenance("evaluate", {"name": name, "stable_below": stable_below}, inputs, potential=energies)
     write_table(folder / "crystals.parquet", result.crystals, made_by)
     write_table(folder / "metrics.parquet", result.metrics, made_by)
@@ -111,14 +136,11 @@ _COMMANDS = {"relaxed": "relax"}
 """Stages whose commands have another name than their tables."""
 
 _PARAMETERS: dict[str, dict[str, Any]] = {
-    "relaxed": {**RelaxSettings().model_dump(), "symprec": SYMPREC, "batch_size": BATCH_SIZE},
     "hull": {"assume_same_potential": False},
-    "novelty": {},
-    "properties": {},
 }
 """What the commands of the stages record of themselves, run with their defaults as here."""
 
-_COUNTS = ("valid", "stable_initial", "stable", "below_hull", "unique", "novel", "rediscovered", "sun_initial", "sun")
+_COUNTS = ("valid", "stable_initial", "stable", "far_below_hull", "unique", "novel", "rediscovered", "sun_initial", "sun")
 
 
 def _words(summary: dict[str, Any], statuses: list[str]) -> str:

@@ -7,20 +7,12 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import count_words, labelled, progress, say, summarize
-from crystalformer_rl.cli.options import json_option, out_option
+from crystalformer_rl.cli.options import json_option, out_option, references_option
 
 
 @click.command()
 @click.argument("relaxed", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--reference",
-    "references",
-    required=True,
-    multiple=True,
-    type=click.Path(),
-    help="REFERENCE file; repeatable: of further ones the phases join the hull. These may be tables of `relax` or JSON of "
-    "computed entries, too.",
-)
+@references_option
 @click.option(
     "--assume-same-potential",
     is_flag=True,
@@ -124,7 +116,7 @@ def _figures(table: Any) -> dict[str, Any]:
         "stable_below": STABLE_BELOW,
         "stable": int(np.sum(is_stable(distances, STABLE_BELOW))),
         "median_e_above_hull": float(np.median(distances)) if len(distances) else None,
-        "below_hull": int(np.sum(distances < -FAR_BELOW)),
+        "far_below_hull": int(np.sum(distances < -FAR_BELOW)),
         "far_below": FAR_BELOW,
     }
 
@@ -135,6 +127,6 @@ def _words(summary: dict[str, Any], statuses: list[str]) -> str:
         f"{summary['n']} crystals ({count_words(statuses)}): {summary['stable']} stable, at most "
         f"{summary['stable_below']:g} eV/atom above the hull, "
         + (f"median {median:.3f} eV/atom, " if median is not None else "")
-        + f"{summary['below_hull']} more than {summary['far_below']:g} eV/atom below it, where the hull may be incomplete "
+        + f"{summary['far_below_hull']} more than {summary['far_below']:g} eV/atom below it, where the hull may be incomplete "
         f"→ {summary['out']}"
     )

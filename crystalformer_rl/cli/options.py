@@ -25,6 +25,15 @@ seed_option = click.option("--seed", default=0, show_default=True, type=SEED, he
 reference_option = click.option(
     "--reference", required=True, type=click.Path(), help="Reference (Parquet): known crystals and their energies."
 )
+references_option = click.option(
+    "--reference",
+    "references",
+    required=True,
+    multiple=True,
+    type=click.Path(),
+    help="REFERENCE file; repeatable: of further ones the phases join the hull. These may be tables of `relax` or JSON of "
+    "computed entries, too.",
+)
 models_option = click.option(
     "--models", type=click.Path(), help="Property models, of `train-properties`.  [default: the embedded ones]"
 )

@@ -55,7 +55,7 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
         "sun_new_formula",
     )
     counts = {name: sum(bool(row[name]) for row in rows) for name in plain}
-    counts["below_hull"] = sum((row["below_hull"] or 0.0) > _FAR_BELOW for row in rows)
+    counts["far_below_hull"] = sum((row["below_hull"] or 0.0) > _FAR_BELOW for row in rows)
     counts["completed"] = sum(row["status"] == OK for row in rows)
     for when in ("_initial", ""):
         distances = _known(rows, f"e_above_hull{when}")

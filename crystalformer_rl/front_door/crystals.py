@@ -8,6 +8,7 @@ what fails keeps its row, with a `status`. Energies are eV/atom, lengths Å, gap
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from crystalformer_rl.stages.questions import PREDICT, RELAX
 from crystalformer_rl.tables.energy_columns import RELAXED
 from crystalformer_rl.tables.property_columns import PROPERTIES
 
+References = str | Path | Sequence[str | Path]
+
 if TYPE_CHECKING:
     import pandas as pd
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 def evaluate(
     structures: Any,
     *,
-    reference: str | Path = "embedded",
+    reference: References = "embedded",
     potential: str = "chgnet",
     models: str | Path | None = "embedded",
     name: str = "crystals",
@@ -46,7 +49,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Stability before and after relaxation, uniqueness, novelty and S.U.N. of structures.
 
-    reference, models: `embedded`, a name in the registry, or a path; `models=None` leaves gaps and dielectric constants out.
+    reference, models: `embedded`, a name in the registry, or a path; of further references in a list the phases join the hull,
+    and they may be tables of `relax` or JSON of computed entries, too. `models=None` leaves gaps and dielectric constants out.
     potential: as `crystalformer-rl relax` takes it; one that the reference is not of must have learned
     the scale of its DFT energies, which then compete alone.
     name: goes into the column `policy`. stable_below: eV/atom above the hull. relaxation: fmax (eV/Å), smax (GPa),
@@ -59,10 +63,12 @@ def evaluate(
     table = crystals_table(structures)
     settings = _settings(relaxation)
     with _Bars(table.num_rows, progress, twice="relaxed" if settings.free else "") as bars:
+        first, *phases = _located(reference)
         found = stage(
             table,
-            located(reference, "reference"),
+            first,
             worker(potential),
+            phases=phases,
             models=None if models is None else located(models, "properties"),
             settings=settings,
             policy=name,
@@ -87,7 +93,7 @@ def relax(
 def hull(
     structures: Any,
     *,
-    reference: str | Path = "embedded",
+    reference: References = "embedded",
     potential: str = "chgnet",
     assume_same_potential: bool = False,
     progress: bool = True,
@@ -98,7 +104,7 @@ def hull(
     Crystals that come with a column `energy` (total energy, eV/atom), as those of `relax` and `evaluate` do, are taken as
     they are. The record of their potential must be the reference's, or on the scale of its DFT energies; where there is none, as in a
     table of your own, `assume_same_potential` says that they are of the reference's. Other crystals are relaxed first, with `potential` and the
-    settings in `relaxation`; the result has distances alone, so call `relax` first to keep the relaxed crystals. Raises InputError
+    settings in `relaxation`; reference: as of `evaluate`. The result has distances alone, so call `relax` first to keep the relaxed crystals. Raises InputError
     where the energies are on another scale.
     """
     from crystalformer_rl.stages.hull import hull as stage
@@ -112,11 +118,17 @@ def hull(
         return dataframe(
             stage(
                 {"the table": table},
-                located(reference, "reference"),
+                _located(reference),
                 assume_same_potential=assume_same_potential,
                 advance=bars.of("hull"),
             )
         )
+
+
+def _located(reference: References) -> list[Path]:
+    """The file of the reference, and those of further phases."""
+    first, *others = [reference] if isinstance(reference, str | Path) else list(reference)
+    return [located(first, "reference"), *map(Path, others)]
 
 
 def novelty(structures: Any, *, reference: str | Path = "embedded", progress: bool = True) -> pd.DataFrame:

@@ -37,7 +37,7 @@ _SHARES = (
     ("stable", "Stable after relaxation"),
     ("on_hull_initial", "On or below the hull as sampled"),
     ("on_hull", "On or below the hull after relaxation"),
-    ("below_hull", "More than 0.1 eV/atom below the hull"),
+    ("far_below_hull", "More than 0.1 eV/atom below the hull"),
     ("unique", "Unique"),
     ("novel", "Novel"),
     ("rediscovered", "Rediscovered (held out)"),

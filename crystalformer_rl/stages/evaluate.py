@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,7 @@ def evaluate(
     reference: str | Path,
     worker: PotentialWorker | None = None,
     *,
+    phases: Sequence[str | Path] = (),
     given: Mapping[str, Mapping[str, pa.Table]] | None = None,
     models: str | Path | None = None,
     settings: RelaxSettings | None = None,
@@ -63,6 +64,7 @@ def evaluate(
 ) -> Evaluation:
     """Judge a crystals table with unique ids against a reference file, in the potential that `worker` holds.
 
+    phases: further references, tables of `relax` or computed entries, whose phases join the hull; see `reference.joining`.
     given: tables of stages on these very crystals (`relaxed`, `hull`, `novelty`, `properties`), each by the name of where it
     comes from; those stages are not run again. models: file of the property models; none leaves properties out. worker:
     needed where something is to be relaxed or predicted; before anything is relaxed, some of the reference's energies are computed
@@ -92,7 +94,7 @@ def evaluate(
         options = (settings or RelaxSettings()).model_dump()
         joined["relaxed"] = asked.map(RELAX, crystals, RELAXED, advance=told("relaxed"), settings=options)
     if "hull" not in joined:
-        joined["hull"] = hull(joined["relaxed"], reference, advance=told("hull"))
+        joined["hull"] = hull(joined["relaxed"], [reference, *phases], advance=told("hull"))
     if "novelty" not in joined:
         joined["novelty"] = novelty(joined["relaxed"], reference, advance=told("novelty"))
     if "properties" not in joined and models is not None:

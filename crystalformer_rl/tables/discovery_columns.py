@@ -87,7 +87,7 @@ _SHARES = {
     "stable": "stable after relaxation",
     "on_hull_initial": "at most 0 eV/atom above the hull before relaxation",
     "on_hull": "at most 0 eV/atom above the hull after relaxation",
-    "below_hull": "more than 0.1 eV/atom below the hull after relaxation, where the hull may be incomplete",
+    "far_below_hull": "more than 0.1 eV/atom below the hull after relaxation, where the hull may be incomplete",
     "unique": "different structures among the policy's crystals: of each, one crystal",
     "novel": "no pretraining structure matches",
     "rediscovered": "novel, and matches a held-out entry",
