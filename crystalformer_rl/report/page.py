@@ -18,7 +18,7 @@ from crystalformer_rl.hull.stability import hull_may_be_incomplete
 from crystalformer_rl.plotting.page_charts import Point, curve, histogram, mark, scatter
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.report.results import Results, Row, from_json
-from crystalformer_rl.report.words import caveats, change, discoveries, threshold
+from crystalformer_rl.report.words import best, caveats, change, discoveries, threshold
 from crystalformer_rl.tables.discovery_columns import METRICS
 from crystalformer_rl.tables.status import STATUSES
 
@@ -86,6 +86,7 @@ def render(results: Results) -> str:
         "policies": results.policies,
         "metrics": results.metrics,
         "discoveries": discoveries(results),
+        "best": best(results),
         "threshold": threshold(results),
         "caveats": caveats(results),
         "tiles": _tiles(results),

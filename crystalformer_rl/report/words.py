@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
-from crystalformer_rl.formatting import percent, points, signed
+from crystalformer_rl.formatting import percent, points
 from crystalformer_rl.hull.stability import hull_may_be_incomplete
 from crystalformer_rl.intervals import difference_interval
+from crystalformer_rl.report.evidence import best_new, line
 from crystalformer_rl.report.results import Results, Row
 
-_NAMED = 5
+NAMED = 10
+"""New crystals that are named with what speaks for them."""
 
 
 def findings(results: Results) -> list[str]:
     """The outcome in sentences, the most important first."""
-    return [*comparisons(results), *discoveries(results)]
+    named = [f"{place}. {words}" for place, words in enumerate(best(results), start=1)]
+    return [*comparisons(results), *discoveries(results), *(["The best new ones by rank:", *named] if named else [])]
 
 
 def comparisons(results: Results) -> list[str]:
@@ -54,7 +57,7 @@ def change(first: Row, second: Row, name: str) -> str:
 
 
 def discoveries(results: Results) -> list[str]:
-    """How many distinct stable crystals are new, and which new ones rank best."""
+    """How many distinct stable crystals are new."""
     if not results.candidates:
         return []
     stable = [row for row in results.candidates if row["stable"] and row["left_out"] is None]
@@ -67,13 +70,14 @@ def discoveries(results: Results) -> list[str]:
     )
     if left_out := sum(row["stable"] and row["left_out"] is not None for row in results.candidates):
         counted += f" {left_out} more stand last, for elements or conditions that the ranking leaves out."
-    new = [row for row in stable if row["verdict"] == "new"][:_NAMED]
-    if not new:
+    if not best_new(results.candidates, 1):
         return [counted, "No stable crystal is new."]
-    names = ", ".join(
-        f"{row['formula']} (space group {row['space_group']}, {signed(row['e_above_hull'])} eV/atom)" for row in new
-    )
-    return [counted, f"Best new ones by rank: {names}."]
+    return [counted]
+
+
+def best(results: Results) -> list[str]:
+    """The best new crystals by rank, each with what speaks for it and what against."""
+    return [line(row) for row in best_new(results.candidates, NAMED)]
 
 
 def caveats(results: Results) -> list[str]:

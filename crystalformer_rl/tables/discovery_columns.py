@@ -160,7 +160,7 @@ CANDIDATES = (
     ),
     *pick(HULL, "e_above_hull", "e_above_hull_std", "below_hull", "e_above_hull_initial", "formation_energy"),
     *pick(HULL, "decomposition_formulas", "energy_from", "hull_support"),
-    *pick(EVALUATED, "stable"),
+    *pick(EVALUATED, "stable", "charge_balanced"),
     Column("reward", FLOAT, "", "what it earns at rest by the run's reward; null where the ranking is not by reward"),
     *PREDICTED,
     SOFT_MODE,
