@@ -15,10 +15,12 @@ from click.testing import CliRunner
 from discovery_examples import write_results
 
 from crystalformer_rl.cli import cli
+from crystalformer_rl.crystal.elements import parse_formula
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.formatting import signed
 from crystalformer_rl.plotting.page_charts import histogram, shares
 from crystalformer_rl.plotting.style import PAGE
-from crystalformer_rl.report.words import signed
+from crystalformer_rl.report.evidence import evidence, line
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.discovery_columns import CANDIDATES, METRICS
 from crystalformer_rl.tables.parquet import read_table, write_table
@@ -145,10 +147,53 @@ def test_summary_in_words(results):
     stable = [row for row in read_table(results / "candidates.parquet").to_pylist() if row["stable"]]
     new = [row for row in stable if row["verdict"] == "new"]
     assert f"Distinct stable crystals: {len(stable)}, of which {len(new)} new" in output
-    assert f"{new[0]['formula']} (space group {new[0]['space_group']}" in output
+    assert f"1. {line(new[0])}" in output
+    assert f"10. {line(new[9])}" in output or len(new) < 10
     assert str(results / "report" / "index.html") in output.splitlines()[-4]
     summary = json.loads(report(results, results / "report", "--json").output)
     assert summary["policies"] == ["base", "tuned"]
+
+
+def candidate(formula: str, **other) -> dict:
+    """A candidate on the hull of which nothing bad is known."""
+    plain = {
+        "formula": formula, "space_group": 225, "space_group_01": 225, "e_above_hull": 0.01, "e_above_hull_std": 0.02,
+        "hull_support": 12, "energy_from": '{"mp-1": "relaxed", "dft-X": "dft"}', "known_level": "substitution",
+        "known_partner": "mp-7", "known_exchange": "Ba → Sr", "known_exchange_likelihood": 0.14, "charge_balanced": True,
+        "converged": True, "found_by": ["base"], "found_count": 1,
+        "atomic_numbers": [z for z, n in parse_formula(formula).items() for _ in range(n)],
+    }  # fmt: skip
+    return plain | other
+
+
+def test_a_candidate_in_a_line():
+    assert line(candidate("SrTiO3")) == (
+        "SrTiO3 (Fm-3m): 0.010 ± 0.020 eV/atom above the hull. For: mp-7 has its structure, with Ba → Sr (probability 0.14); "
+        "12 known compounds of its elements compete."
+    )
+    assert line(candidate("SrTiO3", e_above_hull=-0.0001)).startswith("SrTiO3 (Fm-3m): on the hull (± 0.020 eV/atom). For")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"known_exchange_likelihood": None}, "the nearest compound of its structure, mp-7, is far from it (Ba → Sr)"),
+        ({"known_exchange": "La → Y"}, "one of a series of rare earths"),
+        ({"known_level": "none", "known_partner": None}, "no compound on its Wyckoff positions or of its elements is known"),
+        ({"known_level": "prototype"}, "only mp-7 on the same Wyckoff positions"),
+        ({"hull_support": 1}, "1 known compound of its elements competes"),
+        ({"e_above_hull": -0.2}, "so far below, the hull may be incomplete here"),
+        ({"energy_from": '{"dft-X": "dft"}'}, "the competing energies are DFT's"),
+        ({"charge_balanced": False}, "oxidation states do not sum to zero"),
+        ({"converged": False}, "not at rest"),
+        ({"space_group_01": 221}, "at 0.1 Å its symmetry is Pm-3m"),
+        ({"atomic_numbers": [66, 68, 31, 29]}, "Dy and Er readily replace each other, so it may be a solid solution"),
+    ],
+)
+def test_what_speaks_against_a_candidate(other, words):
+    assert evidence(candidate("SrTiO3")).speaks_against == []
+    (found,) = evidence(candidate("SrTiO3", **other)).speaks_against
+    assert words in found
 
 
 def test_the_same_results_give_the_same_bytes(results, tmp_path):

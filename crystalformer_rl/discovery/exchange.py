@@ -14,6 +14,9 @@ import numpy as np
 
 from crystalformer_rl.crystal.elements import SYMBOLS
 
+_READILY = 7.5
+"""Logarithm by which an exchange may be rarer than the commonest: zirconium for titanium counts, tin for palladium does not."""
+
 
 class Exchange(NamedTuple):
     """What replaces what, such as `Ba → Sr`, and the product of the probabilities; None where the model lacks one of them."""
@@ -47,6 +50,11 @@ def _model() -> _Model:
     np.fill_diagonal(cost, 0.0)
     np.fill_diagonal(likelihood, 1.0)
     return _Model(cost, likelihood)
+
+
+def readily_exchanged(a: int, b: int) -> bool:
+    """Whether the elements of atomic numbers `a` and `b` often stand in each other's place, with equal charges."""
+    return bool(_model().cost[a, b] <= _READILY)
 
 
 def likeliest_donor(donors: np.ndarray, ways: np.ndarray) -> tuple[int, int]:

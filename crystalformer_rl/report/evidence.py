@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS
 from crystalformer_rl.discovery.cif import space_group_symbol
-from crystalformer_rl.discovery.ordering import shared_sites
+from crystalformer_rl.discovery.exchange import readily_exchanged
+from crystalformer_rl.discovery.ordering import shared_sites, similar
 from crystalformer_rl.formatting import counted
 from crystalformer_rl.hull.stability import FAR_BELOW, LITTLE_SUPPORT
 from crystalformer_rl.report.results import Row, from_json
@@ -53,6 +54,8 @@ def evidence(row: Row) -> Evidence:
 def _distance(row: Row) -> str:
     height, std = row["e_above_hull"], row["e_above_hull_std"]
     error = "" if std is None else f" ± {std:.3f}"
+    if abs(height) < 0.0005:
+        return f"on the hull{error and f' ({error[1:]} eV/atom)'}"
     side = "below" if height < 0 else "above"
     return f"{abs(height):.3f}{error} eV/atom {side} the hull"
 
@@ -63,9 +66,11 @@ def _analogue(row: Row) -> Evidence:
     if level == "substitution":
         likelihood = row["known_exchange_likelihood"]
         how = "" if likelihood is None else f" (probability {likelihood:.2g})"
-        found = f"{partner} has its structure, with {row['known_exchange']}{how}"
         if likelihood is None or likelihood < UNLIKELY:
-            return Evidence([], [f"the nearest compound of its structure is far: {found}"])
+            return Evidence(
+                [], [f"the nearest compound of its structure, {partner}, is far from it ({row['known_exchange']})"]
+            )
+        found = f"{partner} has its structure, with {row['known_exchange']}{how}"
         series = _within_rare_earths(row["known_exchange"])
         known = ["one of a series of rare earths, which may be known elsewhere"] if series else []
         return Evidence([found], known)
@@ -106,10 +111,11 @@ def _state(row: Row) -> Evidence:
     against: list[str] = []
     if row["charge_balanced"] is False:
         against.append("its usual oxidation states do not sum to zero")
-    merged = shared_sites(frozenset(row["atomic_numbers"]))
-    if merged:
-        mixing = [SYMBOLS[z - 1] for z in sorted(merged)]
-        against.append(f"{', '.join(mixing[:-1])} and {mixing[-1]} are alike enough to share sites, so it may be disordered")
+    mixing = [SYMBOLS[z - 1] for z in sorted(shared_sites(frozenset(row["atomic_numbers"]), _mix))]
+    if mixing:
+        against.append(
+            f"{', '.join(mixing[:-1])} and {mixing[-1]} readily replace each other, so it may be a solid solution"
+        )
     if row["converged"] is False:
         against.append("not at rest within the evaluations allowed")
     if row["space_group_01"] not in (None, row["space_group"]):
@@ -118,6 +124,11 @@ def _state(row: Row) -> Evidence:
     if len(row["found_by"]) > 1 or row["found_count"] > 1:
         found.append(f"found {row['found_count']} times")
     return Evidence(found, against)
+
+
+def _mix(a: int, b: int) -> bool:
+    """Whether two elements form solid solutions, by the rule of Hume-Rothery and by what is found in each other's place."""
+    return similar(a, b, 0.15, 0.4) and readily_exchanged(a, b)
 
 
 def best_new(candidates: list[Row], n: int) -> list[Row]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def with_required(table: pa.Table, required: Iterable[Column], source: str | Pat
     for column in required:
         if column.name not in table.column_names:
             raise InputError(
-                f"{source} has no column '{column.name}' ({column.meaning}); it has {', '.join(table.column_names)}."
+                f"{source} has no column '{column.name}' ({column.meaning}); it has {_some(table.column_names)}."
             )
         index = table.column_names.index(column.name)
         if table.schema.field(index).type != column.type:
@@ -100,6 +100,12 @@ def with_required(table: pa.Table, required: Iterable[Column], source: str | Pat
                     f"{source}, column '{column.name}': expected {column.type}, found {found}; convert it."
                 ) from error
     return table
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    """Names in a sentence, the first of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def with_types(table: pa.Table, columns: Iterable[Column], source: str | Path) -> pa.Table:
