@@ -43,8 +43,10 @@ def with_interval(found: Estimate | None, digits: int) -> str:
     return f"{signed(found.value, digits)} ({signed(found.low, digits)} to {high})"
 
 
-def with_deviation(value: float, std: float | None, digits: int = 2) -> str:
+def with_deviation(value: float | None, std: float | None, digits: int = 2) -> str:
     """`3.87 ± 0.41`."""
+    if value is None:
+        return UNKNOWN
     return f"{value:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")
 
 

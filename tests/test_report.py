@@ -17,7 +17,7 @@ from discovery_examples import write_results
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.elements import parse_formula
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.formatting import signed
+from crystalformer_rl.formatting import signed, with_deviation
 from crystalformer_rl.plotting.page_charts import histogram, shares
 from crystalformer_rl.plotting.style import PAGE
 from crystalformer_rl.report.evidence import evidence, line
@@ -295,6 +295,10 @@ def test_charts_take_the_colours_and_the_words_of_the_page():
     assert "x in eV" in "".join(element.itertext())
     assert "var(--c1)" in svg
     assert not [colour for colour in PAGE.values() if colour in svg]
+
+
+def test_what_is_not_known_is_a_dash():
+    assert with_deviation(None, None) == signed(None) == "–"
 
 
 def test_signed_numbers():
