@@ -19,6 +19,7 @@ COMMANDS = {
     "mcmc": "Markov chains over elements, coordinates and lattices on fixed Wyckoff sites.",
     "convert": "Turn a published checkpoint into a policy of ours.",
     "log-prob": "Log-probabilities of tokens under a policy.",
+    "potential": "The potentials that there are, and environments for those that need one.",
     "check-potential": "Hold a potential to the laws of physics.",
     "check-reference": "Compute some energies of a reference again.",
     "relax": "Relax crystals with a potential, keeping the space group.",

@@ -12,8 +12,10 @@ from crystalformer_rl.cli.console import StageProgress, count_words, say, summar
 from crystalformer_rl.cli.options import (
     json_option,
     out_folder_option,
+    potential_corrections_option,
     potential_option,
     references_option,
+    said_corrections,
     setting_option,
 )
 from crystalformer_rl.crystal.encode import SYMPREC
@@ -34,6 +36,7 @@ from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 @setting_option(RelaxSettings, "fmax")
 @setting_option(RelaxSettings, "smax")
 @setting_option(RelaxSettings, "free")
+@potential_corrections_option
 @click.option("--name", default="crystals", show_default=True, help="Name of the policy that made the crystals.")
 @click.option(
     "--stable-below",
@@ -57,6 +60,7 @@ def command(
     fmax: float,
     smax: float,
     free: bool,
+    potential_corrections: str | None,
     name: str,
     stable_below: float,
     as_json: bool,
@@ -102,6 +106,7 @@ def command(
         bars = stack.enter_context(StageProgress(sampled.num_rows))
         result = evaluate(
             sampled, reference, worker, phases=phases, given=given, models=models, settings=settings, policy=name,
+            corrections=said_corrections(potential_corrections),
             stable_below=stable_below, progress=bars,
         )  # fmt: skip
     folder = Path(out)

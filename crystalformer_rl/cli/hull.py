@@ -7,7 +7,13 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import count_words, labelled, progress, say, summarize
-from crystalformer_rl.cli.options import json_option, out_option, references_option
+from crystalformer_rl.cli.options import (
+    json_option,
+    out_option,
+    potential_corrections_option,
+    references_option,
+    said_corrections,
+)
 
 
 @click.command()
@@ -23,11 +29,7 @@ from crystalformer_rl.cli.options import json_option, out_option, references_opt
     is_flag=True,
     help="Compare a potential's energies with a REFERENCE of DFT energies, both brought to one scale.",
 )
-@click.option(
-    "--potential-corrections",
-    type=click.Choice(["mp2020", "none"]),
-    help="Corrections in the potential's energies, where its identity does not say.",
-)
+@potential_corrections_option
 @out_option
 @json_option
 def command(
@@ -70,14 +72,13 @@ def command(
       crystalformer-rl hull relaxed.parquet --reference reference.parquet --reference my_phases.json --out hull.parquet
       crystalformer-rl hull relaxed.parquet --reference dft.parquet --against-dft --out hull.parquet
     """
-    from crystalformer_rl.reference.identity import Corrections
     from crystalformer_rl.stages.hull import NEEDED, hull
     from crystalformer_rl.tables.parquet import read_table, write_table
     from crystalformer_rl.tables.provenance import provenance, record_of
 
     _check_options(against_dft, assume_same_potential)
     tables = {name: read_table(path, NEEDED) for name, path in zip(labelled(relaxed), relaxed, strict=True)}
-    corrections = {"mp2020": Corrections.MP2020, "none": Corrections.NONE}.get(potential_corrections or "")
+    corrections = said_corrections(potential_corrections)
     with progress(sum(table.num_rows for table in tables.values()), "hull") as bar:
         table = hull(
             tables, references, assume_same_potential=assume_same_potential, against_dft=against_dft,

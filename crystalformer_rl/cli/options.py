@@ -8,10 +8,13 @@ stages of those names; `--name` is the name of a policy in tables.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from crystalformer_rl.reference.identity import Corrections
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -49,8 +52,22 @@ def potential_option(default: str = "chgnet") -> _Decorator:
         "potential_name",
         default=default,
         show_default=True,
-        help="chgnet, chgnet-r2scan, mace:FILE, ase:package.module:Class, or one that an installed package registers.",
+        help="chgnet, chgnet-r2scan, sevennet-0, sevennet-l3i5, mace:FILE, ase:package.module:Class, or one that an installed package registers.",
     )
+
+
+potential_corrections_option = click.option(
+    "--potential-corrections",
+    type=click.Choice(["mp2020", "none"]),
+    help="Corrections in the potential's energies, where its identity does not say.",
+)
+
+
+def said_corrections(value: str | None) -> Corrections | None:
+    """What --potential-corrections says."""
+    from crystalformer_rl.reference.identity import Corrections
+
+    return None if value is None else Corrections.MP2020 if value == "mp2020" else Corrections.NONE
 
 
 def setting_option(section: type[BaseModel], name: str) -> _Decorator:

@@ -7,14 +7,28 @@ import sys
 from typing import TYPE_CHECKING
 
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.potential.potential_registry import find
+from crystalformer_rl.potential.potential_registry import environment_of, find
 
 if TYPE_CHECKING:
     from crystalformer_rl.potential.protocol import Potential
 
 
 def load(name: str, threads: int | None = 1) -> Potential:
-    """The potential of that name: chgnet, chgnet-r2scan, mace:FILE, ase:package.module:Class, or a registered one.
+    """The potential of that name: chgnet, chgnet-r2scan, sevennet-0, sevennet-l3i5, mace:FILE, ase:package.module:Class, or a registered one.
+
+    It runs in this process, or in the environment that was installed for it. threads: of torch. Raises InputError as
+    `load_here`, and where it needs an environment that is not there.
+    """
+    place = environment_of(name)
+    if place is None:
+        return load_here(name, threads)
+    from crystalformer_rl.potential.elsewhere import Elsewhere
+
+    return Elsewhere(name, place, threads)
+
+
+def load_here(name: str, threads: int | None = 1) -> Potential:
+    """The potential of that name in this process.
 
     threads: of torch, for the whole process; None leaves them. The matrices are small: one thread a process and several
     processes waste less than several threads, and results then depend on no thread count.

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.potential.environments import Environment
 from crystalformer_rl.potential.frames import Frame, Kind, read_frame, write_frame
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import Column
@@ -25,11 +26,14 @@ from crystalformer_rl.tables.provenance import record_of, with_record
 from crystalformer_rl.tables.status import Status
 
 Advance = Callable[[int], object] | None
+WORKER = "crystalformer_rl.potential.worker"
 
 
-def interpreter() -> str:
-    """The Python that runs workers; the one place that decides it."""
-    return sys.executable
+def command_of(name: str, prepare: str, place: Environment | None) -> list[str]:
+    """The command that starts a worker: by this Python, or by that of the environment in which the potential lives."""
+    if place is None:
+        return [sys.executable, "-m", WORKER, name, prepare]
+    return [str(place.python), "-m", WORKER, "--here", name, prepare]
 
 
 class PotentialWorker:
@@ -39,12 +43,21 @@ class PotentialWorker:
     crystal that kills is found: `out_of_memory` where the system ended the worker, else `potential_failed`. Where no worker
     answers at all, InputError says so. prepare: functions with options that will be asked for, tried before the first
     crystal. threads: of the worker (OMP_NUM_THREADS), by default what the environment says, else one; energies are the
-    same to rounding. A question that is interrupted ends the worker, and the next one starts another; of several
+    same to rounding. place: the environment in which the potential lives, by default this Python's, which asks another where it
+    must. A question that is interrupted ends the worker, and the next one starts another; of several
     threads that ask, one is answered at a time.
     """
 
-    def __init__(self, name: str, *, prepare: Sequence[tuple[str, dict[str, Any]]] = (), threads: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        prepare: Sequence[tuple[str, dict[str, Any]]] = (),
+        threads: int | None = None,
+        place: Environment | None = None,
+    ) -> None:
         self.name = name
+        self._place = place
         self._prepare = list(prepare)
         self._threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
         self._process: subprocess.Popen[bytes] | None = None
@@ -144,8 +157,10 @@ class PotentialWorker:
 
     def _start(self) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": str(self._threads), "MKL_NUM_THREADS": str(self._threads)}
+        if self._place is not None:
+            environment |= self._place.variables()
         self._process = subprocess.Popen(
-            [interpreter(), "-m", "crystalformer_rl.potential.worker", self.name, json.dumps(self._prepare)],
+            command_of(self.name, json.dumps(self._prepare), self._place),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -28,16 +28,19 @@ Answer = Callable[..., pa.Table]
 _PACKAGE = "crystalformer_rl"
 
 
-def serve(name: str, prepare: Sequence[tuple[str, dict[str, Any]]], requests: BinaryIO, replies: BinaryIO) -> None:
+def serve(
+    name: str, prepare: Sequence[tuple[str, dict[str, Any]]], requests: BinaryIO, replies: BinaryIO, *, here: bool = False
+) -> None:
     """Load the potential `name` and answer until `requests` ends.
 
+    here: in this Python, whatever other environments there are.
     prepare: functions with options that will be asked for; each is run on no crystals before the greeting, so that what
     is wrong with it is known at once.
     """
-    from crystalformer_rl.potential import load
+    from crystalformer_rl.potential import load, load_here
 
     try:
-        potential = load(name, threads=int(os.environ.get("OMP_NUM_THREADS") or 1))
+        potential = (load_here if here else load)(name, threads=int(os.environ.get("OMP_NUM_THREADS") or 1))
         for function, options in prepare:
             named(function)(_no_crystals(), potential, advance=None, **options)
     except InputError as error:
@@ -78,13 +81,14 @@ def main() -> None:
     """Serve on standard input and output; whatever libraries print goes to standard error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("potential")
+    parser.add_argument("--here", action="store_true", help="load it in this Python, which is that of its environment")
     parser.add_argument("prepare", nargs="?", default="[]", help="JSON list of functions with their options")
     options = parser.parse_args()
     # An interrupt at the terminal reaches the whole group; the parent decides, and closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(options.potential, json.loads(options.prepare), sys.stdin.buffer, replies)
+    serve(options.potential, json.loads(options.prepare), sys.stdin.buffer, replies, here=options.here)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def evaluate(
     given: Mapping[str, Mapping[str, pa.Table]] | None = None,
     models: str | Path | None = None,
     settings: RelaxSettings | None = None,
+    corrections: Corrections | None = None,
     policy: str = "base",
     stable_below: float = STABLE_BELOW,
     progress: Progress | None = None,
@@ -68,7 +69,8 @@ def evaluate(
     given: tables of stages on these very crystals (`relaxed`, `hull`, `novelty`, `properties`), each by the name of where it
     comes from; those stages are not run again. models: file of the property models; none leaves properties out. worker:
     needed where something is to be relaxed or predicted; before anything is relaxed, some of the reference's energies are computed
-    again, where it is of this potential; of another one it must hold DFT energies on the potential's scale. stable_below:
+    again, where it is of this potential; of another one it must hold DFT energies on the potential's scale. corrections: those in such a potential's energies, where its
+    identity does not say. stable_below:
     eV/atom. The record of the crystals names the potential of their energies. Raises InputError for tables of other crystals, or of another reference.
     """
     tables = {stage: dict(found) for stage, found in (given or {}).items() if found}
@@ -90,11 +92,12 @@ def evaluate(
             asked.ask(RECOMPUTE, reference=str(reference))
         else:  # refused now, not when everything was relaxed
             scale = dft_identity("", Functional.PBE, Corrections.MP2020)
-            must_add_mp2020(f"the potential '{asked.name}'", asked.identity, str(reference), scale, None)
+            must_add_mp2020(f"the potential '{asked.name}'", asked.identity, str(reference), scale, corrections)
         options = (settings or RelaxSettings()).model_dump()
         joined["relaxed"] = asked.map(RELAX, crystals, RELAXED, advance=told("relaxed"), settings=options)
     if "hull" not in joined:
-        joined["hull"] = hull(joined["relaxed"], [reference, *phases], advance=told("hull"))
+        references = [reference, *phases]
+        joined["hull"] = hull(joined["relaxed"], references, potential_corrections=corrections, advance=told("hull"))
     if "novelty" not in joined:
         joined["novelty"] = novelty(joined["relaxed"], reference, advance=told("novelty"))
     if "properties" not in joined and models is not None:

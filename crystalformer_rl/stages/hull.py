@@ -12,6 +12,7 @@ import pyarrow as pa
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.hull_table import hull_table
+from crystalformer_rl.potential.stored_biases import stored_bias
 from crystalformer_rl.reference.bias import Bias
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.corrections import MP2020, corrected
@@ -52,7 +53,8 @@ def hull(
     that names none is refused unless `assume_same_potential`.
 
     reference: a file, or several: the phases of the others join those of the first, see `reference.joining`. A first one with DFT
-    energies on a scale serves any potential on that scale: DFT energies alone compete then, with that potential's `bias`.
+    energies on a scale serves any potential on that scale: DFT energies alone compete then, with that potential's `bias`, by
+    default the one that `potential install` stored.
 
     against_dft: set a potential's energies beside a reference of DFT energies alone. MP2020 corrections are added where the
     hull has them and the potential does not; potential_corrections: those in the potential's energies, where its identity does
@@ -67,7 +69,7 @@ def hull(
     where = Hull.of(energies)
     foreign = next((i for i in found.values() if i is not None and i != energies.identity), None)
     if foreign is not None and energies.bias is not None and not against_dft:
-        where = Hull.of(for_potential(energies, foreign, bias))
+        where = Hull.of(for_potential(energies, foreign, bias or stored_bias(foreign)))
         on_scale = dft_identity("", Functional.PBE, Corrections.MP2020)
         crystals = _joined(tables, with_structures=True)
         crystals, record = _on_the_dft_scale(crystals, found, name, on_scale, potential_corrections, advance)
