@@ -19,6 +19,7 @@ from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.tokens import primitive
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load, load_here
+from crystalformer_rl.potential.bias_measurement import NoBiasError, measure_bias
 from crystalformer_rl.potential.contract import measure_laws
 from crystalformer_rl.potential.environments import FOLDER_VARIABLE, Environment, environment, make
 from crystalformer_rl.potential.potential_registry import environment_of, fingerprint
@@ -26,7 +27,6 @@ from crystalformer_rl.potential.protocol import Evaluation, Potential
 from crystalformer_rl.potential.stored_biases import store_bias, stored_bias
 from crystalformer_rl.reference.bias import Bias
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
-from crystalformer_rl.stages.measure_bias import NoBiasError, measure_bias
 
 REFERENCE = Path(__file__).resolve().parents[1] / "resources" / "embedded" / "reference.parquet"
 OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), rutile(), perovskite(), quartz()))]

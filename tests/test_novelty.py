@@ -37,6 +37,7 @@ from crystalformer_rl.discovery.matching import MatchError, composition_key, red
 from crystalformer_rl.discovery.novelty_table import novelty_table as novelty
 from crystalformer_rl.discovery.ordering import disordered_parent, shared_sites, similar
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.stages.novelty import novelty as run_novelty
 from crystalformer_rl.tables.discovery_columns import NOVELTY
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import read_provenance
@@ -254,6 +255,60 @@ def test_a_substitution_names_the_likeliest_donor_and_pymatgens_probability(tmp_
     expected = model.cond_prob("Ca2+", "Ba2+") * model.cond_prob("Zr4+", "Ti4+")
     assert ordered["known_exchange_likelihood"] == pytest.approx(expected)
     assert (argon["known_level"], argon["known_exchange_likelihood"]) == ("substitution", None)
+
+
+def test_donors_are_those_of_fewest_exchanges_with_balanced_charges(tmp_path):
+    entries = {
+        "three": (perovskite("Ca", "Mn", "F", 4.0), "pretraining"),
+        "two": (perovskite("Rb", "Pd", "F", 4.3), "pretraining"),
+        "one": (perovskite("K", "Mg", "Cl", 5.0), "pretraining"),
+        "alloy": (caesium_chloride("Ni", "In", 3.1), "pretraining"),
+    }
+    known = Known.from_reference(write_reference(tmp_path / "r.parquet", entries))
+    rows = novelty(
+        crystal_table(
+            [perovskite("K", "Mg", "Br", 5.3), perovskite("Rb", "Hf", "F", 4.3), caesium_chloride("Ni", "Sn", 3.1)]
+        ),
+        known,
+    ).to_pylist()
+    assert [row["known_partner"] for row in rows] == ["one", "two", "alloy"]
+    assert [row["known_exchange"] for row in rows] == ["Cl → Br", "Pd → Hf", "In → Sn"]
+    # Hafnium is not seen with the charge 2+ that balances, and metals have no charges.
+    assert rows[0]["known_exchange_likelihood"] > 0.01
+    assert [row["known_exchange_likelihood"] for row in rows[1:]] == [None, None]
+
+
+def test_a_donor_must_have_the_coordinates_too(tmp_path):
+    def general(a: str, x: str, seed: int) -> Crystal:  # without symmetry, at random
+        coords = np.random.default_rng(seed).uniform(size=(4, 3))
+        return crystal(f"{a} {a} {x} {x}", coords.tolist(), np.diag([4.0, 5.0, 6.0]) + 0.3 * np.tri(3, k=-1))
+
+    known = Known.from_reference(write_reference(tmp_path / "r.parquet", {"known": (general("Na", "Cl", 5), "pretraining")}))
+    same, other = novelty(crystal_table([general("K", "Br", 5), general("K", "Br", 6)]), known).to_pylist()
+    assert (same["known_level"], same["known_exchange_matches"]) == ("substitution", True)
+    assert (other["known_level"], other["known_exchange_matches"]) == ("substitution", False)
+
+
+def test_both_hands_of_a_crystal_stand_on_one_rung(known, tmp_path):
+    from pymatgen.core import Lattice, Structure
+
+    quartz = Structure.from_spacegroup(
+        "P3_221", Lattice.hexagonal(4.91, 5.40), ["Si", "O"], [[0.47, 0, 2 / 3], [0.41, 0.27, 0.786]]
+    )
+    left = Crystal(np.array(quartz.atomic_numbers), quartz.frac_coords, quartz.lattice.matrix)
+    right = Crystal(left.atomic_numbers, -left.frac_coords, left.lattice)
+    germania = [Crystal(np.where(c.atomic_numbers == 14, 32, 8), c.frac_coords, c.lattice) for c in (left, right)]
+    both = Known.from_reference(write_reference(tmp_path / "r.parquet", {"quartz": (left, "pretraining")}))
+    first, second = novelty(crystal_table(germania), both).to_pylist()
+    assert {first["space_group_001"], second["space_group_001"]} == {152, 154}
+    assert first["known_level"] == second["known_level"] == "substitution"
+    assert first["known_exchange_matches"] and second["known_exchange_matches"]  # noqa: PT018
+    assert second["duplicate_of"] == "c0"
+
+
+def test_ids_that_occur_twice_are_refused(known):
+    with pytest.raises(InputError, match="'a'"):
+        run_novelty(crystal_table([rock_salt("K", "Br", 6.6)] * 2, ["a", "a"]), known)
 
 
 def test_symmetry_is_looked_for_at_two_tolerances(known):

@@ -83,5 +83,5 @@ def test_the_rule_in_words() -> None:
     words = Ranking.of("fom", ["band_gap > 1"], ["Pb"]).rule
     assert words == (
         "stable crystals first, by falling figure of merit; then the others by rising energy above the hull; first those with "
-        "band_gap > 1.0 and without Pb"
+        "band_gap > 1.0; last those with Pb"
     )

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from discovery_examples import write_results
 
 from crystalformer_rl.cli import cli
-from crystalformer_rl.crystal.elements import parse_formula
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, parse_formula
+from crystalformer_rl.discovery.solid_solution import mixing
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.formatting import signed, with_deviation
 from crystalformer_rl.plotting.page_charts import histogram, shares
@@ -159,7 +160,7 @@ def candidate(formula: str, **other) -> dict:
     plain = {
         "formula": formula, "space_group": 225, "space_group_01": 225, "e_above_hull": 0.01, "e_above_hull_std": 0.02,
         "hull_support": 12, "energy_from": '{"mp-1": "relaxed", "dft-X": "dft"}', "known_level": "substitution",
-        "known_partner": "mp-7", "known_exchange": "Ba → Sr", "known_exchange_likelihood": 0.14, "charge_balanced": True,
+        "known_partner": "mp-7", "known_exchange": "Ba → Sr", "known_exchange_likelihood": 0.14, "known_exchange_matches": True, "charge_balanced": True,
         "converged": True, "found_by": ["base"], "found_count": 1,
         "atomic_numbers": [z for z, n in parse_formula(formula).items() for _ in range(n)],
     }  # fmt: skip
@@ -169,7 +170,7 @@ def candidate(formula: str, **other) -> dict:
 def test_a_candidate_in_a_line():
     assert line(candidate("SrTiO3")) == (
         "SrTiO3 (Fm-3m): 0.010 ± 0.020 eV/atom above the hull. For: mp-7 has its structure, with Ba → Sr (probability 0.14); "
-        "12 known compounds of its elements compete."
+        "12 compositions of its elements are known."
     )
     assert line(candidate("SrTiO3", e_above_hull=-0.0001)).startswith("SrTiO3 (Fm-3m): on the hull (± 0.020 eV/atom). For")
 
@@ -177,14 +178,16 @@ def test_a_candidate_in_a_line():
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"known_exchange_likelihood": None}, "the nearest compound of its structure, mp-7, is far from it (Ba → Sr)"),
-        ({"known_exchange": "La → Y"}, "one of a series of rare earths"),
+        ({"known_exchange_likelihood": 1e-5}, "the nearest compound of its structure, mp-7, is far from it (Ba → Sr)"),
+        ({"known_exchange": "Ba → Sr, C → Ti, N → O"}, "is far from it (Ba → Sr, C → Ti, N → O)"),
+        ({"known_exchange_matches": False}, "its Wyckoff positions are those of mp-7 (Ba → Sr), but not its coordinates"),
+        ({"known_exchange": "La → Y"}, "its rare-earth analogue is known"),
         ({"known_level": "none", "known_partner": None}, "no compound on its Wyckoff positions or of its elements is known"),
         ({"known_level": "prototype"}, "only mp-7 on the same Wyckoff positions"),
-        ({"hull_support": 1}, "1 known compound of its elements competes"),
+        ({"hull_support": 1}, "1 composition of its elements is known"),
         ({"e_above_hull": -0.2}, "so far below, the hull may be incomplete here"),
         ({"energy_from": '{"dft-X": "dft"}'}, "the competing energies are DFT's"),
-        ({"charge_balanced": False}, "oxidation states do not sum to zero"),
+        ({"charge_balanced": False}, "no oxidation states that are seen in the ICSD sum to zero"),
         ({"converged": False}, "not at rest"),
         ({"space_group_01": 221}, "at 0.1 Å its symmetry is Pm-3m"),
         ({"atomic_numbers": [66, 68, 31, 29]}, "Dy and Er readily replace each other, so it may be a solid solution"),
@@ -194,6 +197,23 @@ def test_what_speaks_against_a_candidate(other, words):
     assert evidence(candidate("SrTiO3")).speaks_against == []
     (found,) = evidence(candidate("SrTiO3", **other)).speaks_against
     assert words in found
+
+
+def test_solid_solutions_are_of_elements_that_replace_each_other():
+    def of(*symbols: str) -> list[str]:
+        return mixing(frozenset(ATOMIC_NUMBERS[s] for s in symbols))
+
+    mixed = (("Zr", "Hf"), ("Pd", "Pt"), ("Ag", "Au"), ("As", "Sb"), ("Se", "Te"), ("Fe", "Co"), ("Ni", "Cu"), ("Dy", "Er"))
+    assert all(set(of(*pair, "O")) == set(pair) for pair in mixed)
+    for apart in (
+        ("Pr", "Sb", "Ru"),
+        ("Ca", "Sn", "Pt"),
+        ("Sr", "Ti", "O"),
+        ("Zn", "S"),
+        ("Cs", "Nb", "Cu", "S"),
+        ("Li", "Cs", "F"),
+    ):
+        assert of(*apart) == []
 
 
 def test_the_same_results_give_the_same_bytes(results, tmp_path):

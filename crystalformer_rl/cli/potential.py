@@ -73,9 +73,9 @@ def install_command(
       crystalformer-rl potential install sevennet-0
       crystalformer-rl potential install ase:my_orb:calculator --requirement orb-models --potential-corrections none
     """
+    from crystalformer_rl.potential.bias_measurement import ENTRIES
     from crystalformer_rl.resources.registry import embedded_folder
-    from crystalformer_rl.stages.install_potential import install_potential
-    from crystalformer_rl.stages.measure_bias import ENTRIES
+    from crystalformer_rl.stages.potential import install_potential
 
     said = said_corrections(potential_corrections)
     path = reference or str(embedded_folder() / "reference.parquet")

@@ -20,7 +20,7 @@ CIF_FILES = 20
 @click.option("--by", default=RankSettings().by, show_default=True, help=RankSettings.model_fields["by"].description)
 @click.option("--where", multiple=True, help="Condition on a column, such as 'band_gap between 1.2 and 1.6'; repeatable.")
 @click.option("--exclude", multiple=True, default=tuple(RankSettings().exclude), show_default=True,
-              help="Elements whose compounds stand last: symbols, noble_gases, no_stable_isotope, or nothing; repeatable.")  # fmt: skip
+              help="Elements whose compounds stand last: symbols, noble_gases, no_stable_isotope, or nothing; repeatable, and in place of the default.")  # fmt: skip
 @click.option("--also", multiple=True, type=click.Path(), metavar="DIR",
               help="Evaluated crystals that are candidates but no policy's sample; repeatable.")  # fmt: skip
 @click.option("--config", type=click.Path(), help="Configuration of a run, whose reward --by reward counts.")
@@ -67,7 +67,8 @@ def command(
     found = [(read(place, "crystals", EVALUATED), read(place, "metrics", METRICS)) for place in evaluations]
     tables = dict(zip(labelled(evaluations), found, strict=True))
     more = [read(place, "crystals", EVALUATED) for place in also]
-    reward = Reward.of(run.reward) if ranking.by.removeprefix("-") == REWARD else None
+    by_reward = ranking.by.removeprefix("-") == REWARD
+    reward = Reward.of(run.reward) if by_reward and config else None
     with progress(sum(crystals.num_rows for crystals in [*(c for c, _ in tables.values()), *more]), "rank") as bar:
         ranked, metrics = rank(tables, ranking, also=more, reward=reward, advance=bar.update)
     folder = Path(out)
@@ -84,7 +85,8 @@ def command(
     stable = [row["verdict"] for row in rows if row["stable"] and row["left_out"] is None]
     summary = {
         "n": ranked.num_rows,
-        "stable": len(stable),
+        "stable": sum(bool(row["stable"]) for row in rows),
+        "stable_left_in": len(stable),
         "stable_new": stable.count("new"),
         "stable_known_formula": stable.count("known_formula"),
         "stable_rediscovered": stable.count("rediscovered"),
@@ -108,7 +110,8 @@ def _write_cifs(folder: Path, ranked: Any) -> None:
 
 def _words(summary: dict[str, Any]) -> str:
     return (
-        f"{summary['n']} distinct crystals, {summary['stable']} of them stable: {summary['stable_new']} new, "
+        f"{summary['n']} distinct crystals, {summary['stable']} of them stable; of the {summary['stable_left_in']} that the ranking leaves in "
+        f"{summary['stable_new']} are new, "
         f"{summary['stable_known_formula']} of a known formula, "
         f"{summary['stable_rediscovered']} rediscovered, {summary['stable_retrieved']} retrieved → {summary['out']}"
     )

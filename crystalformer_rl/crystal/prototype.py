@@ -22,8 +22,18 @@ from crystalformer_rl.crystal.normalizer import (
 )
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
 
+_RIGHT_HAND = {
+    78: 76, 95: 91, 96: 92, 145: 144, 153: 151, 154: 152, 170: 169, 172: 171, 179: 178, 181: 180, 213: 212,
+}  # fmt: skip
+
+
+def one_hand(space_group: int) -> int:
+    """The space group, or of a group that has a mirror image among the 230 the lower number: crystals of both are one structure."""
+    return _RIGHT_HAND.get(space_group, space_group)
+
+
 Prototype = tuple[int, tuple[tuple[int, ...], ...]]
-"""Space group, and for each element the letters of its sites; canonical over origins, axes and elements."""
+"""Space group, and for each element the letters of its sites; canonical over origins, axes, hands and elements."""
 
 
 def prototype(space_group: int, wyckoff: Iterable[int], elements: Iterable[int]) -> Prototype:
@@ -41,6 +51,7 @@ def elements_by_role(
 
     There are several such orders where other origins or axes let elements change places: rock salt has two.
     """
+    space_group = one_hand(space_group)
     groups = list(_letters_of(wyckoff, elements).items())
     forms: dict[tuple[tuple[int, ...], ...], set[tuple[int, ...]]] = {}
     for images in _images(space_group, frozenset().union(*(letters for _, letters in groups))):
@@ -65,12 +76,12 @@ def _permuted(form: tuple[tuple[int, ...], ...], elements: tuple[int, ...]) -> I
 
 
 Template = tuple[int, tuple[int, ...]]
-"""Space group and the letters of all sites; canonical over origins and axes."""
+"""Space group and the letters of all sites; canonical over origins, axes and hands."""
 
 
 def template(space_group: int, wyckoff: Iterable[int]) -> Template:
     """The Wyckoff template of a crystal: which positions are occupied, whatever elements share them."""
-    letters = [int(letter) for letter in wyckoff]
+    space_group, letters = one_hand(space_group), [int(letter) for letter in wyckoff]
     return space_group, min(
         tuple(sorted(images[letter] for letter in letters)) for images in _images(space_group, frozenset(letters))
     )

@@ -65,7 +65,7 @@ def candidates(
 
 
 def verdict(row: _Row) -> str:
-    """`retrieved` from the pretraining set, `rediscovered` from the held-out set, `known_formula` in another structure, or `new`."""
+    """`retrieved` from the pretraining set, `rediscovered` from the held-out set, `known_formula` in a structure that this reference does not hold, or `new`."""
     if not row["novel"]:
         return "retrieved"
     if row["rediscovered"]:

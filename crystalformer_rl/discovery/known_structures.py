@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.crystal.chemical_system import chemical_system, chemical_systems
@@ -15,7 +16,7 @@ from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.discovery.exchange import Exchange
 from crystalformer_rl.discovery.known_prototypes import COLUMNS as TOKENS
-from crystalformer_rl.discovery.known_prototypes import KnownPrototypes
+from crystalformer_rl.discovery.known_prototypes import Donor, KnownPrototypes
 from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
 from crystalformer_rl.discovery.ordering import Forms, disordered_parent
 from crystalformer_rl.errors import InputError
@@ -46,11 +47,15 @@ KNOWN_COMPOUND = ("structure", "ordering", "formula")
 
 
 class Knowledge(NamedTuple):
-    """A rung of `LEVELS`, an entry that shows it, and for `substitution` the exchange that leads from it to the crystal."""
+    """A rung of `LEVELS`, an entry that shows it, and for `substitution` the exchange that leads from it to the crystal.
+
+    matches: whether the entry with its elements exchanged is the crystal's structure; equal positions may differ in coordinates.
+    """
 
     level: str
     partner: str | None = None
     exchange: Exchange | None = None
+    matches: bool | None = None
 
 
 class Match(NamedTuple):
@@ -162,13 +167,21 @@ class Known:
         if self._prototypes is not None:
             descriptions = symmetries(crystal)
             for sites in descriptions:
-                if (found := self._prototypes.donor(sites)) is not None:
-                    return Knowledge("substitution", self.ids[found[0]], found[1])
+                if donors := self._prototypes.donors(sites):
+                    return self._substitution(donors, forms)
             for sites in descriptions:
                 if (row := self._prototypes.same_positions(sites)) is not None:
                     return Knowledge("prototype", self.ids[row])
         row = self.systems.get(chemical_system(set(crystal.atomic_numbers.tolist())))
         return Knowledge("none") if row is None else Knowledge("chemical_system", self.ids[row])
+
+    def _substitution(self, donors: Sequence[Donor], forms: Forms) -> Knowledge:
+        """The first donor that gives the crystal's structure, or where none does the first."""
+        entries = self._crystals([donor.row for donor in donors])
+        for donor, entry in zip(donors, entries, strict=True):
+            if entry is not None and _becomes(entry, donor, forms):
+                return Knowledge("substitution", self.ids[donor.row], donor.exchange, True)
+        return Knowledge("substitution", self.ids[donors[0].row], donors[0].exchange, False)
 
     def _ordering(self, crystal: Crystal, forms: Forms) -> int | None:
         """The first entry that has the same disordered parent."""
@@ -201,3 +214,12 @@ class Known:
             if rows
             else []
         )
+
+
+def _becomes(entry: Crystal, donor: Donor, forms: Forms) -> bool:
+    """Whether an entry with its elements exchanged is a crystal's structure."""
+    numbers = np.array([donor.elements[int(z)] for z in entry.atomic_numbers])
+    try:
+        return same_structure(forms.structure, reduced_structure(Crystal(numbers, entry.frac_coords, entry.lattice)))
+    except MatchError:
+        return False

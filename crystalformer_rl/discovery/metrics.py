@@ -11,15 +11,13 @@ import pyarrow as pa
 
 from crystalformer_rl.discovery.protocols import PROTOCOLS
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull.stability import STABLE_BELOW, is_on_hull
+from crystalformer_rl.hull.stability import FAR_BELOW, STABLE_BELOW, is_on_hull
 from crystalformer_rl.intervals import wilson_interval
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import METRICS
 from crystalformer_rl.tables.status import OK
 
 _Row = dict[str, Any]
-
-_FAR_BELOW = 0.1  # eV/atom
 
 
 def metrics(evaluated: pa.Table, stable_below: float = STABLE_BELOW) -> pa.Table:
@@ -55,7 +53,7 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
         "sun_new_formula",
     )
     counts = {name: sum(bool(row[name]) for row in rows) for name in plain}
-    counts["far_below_hull"] = sum((row["below_hull"] or 0.0) > _FAR_BELOW for row in rows)
+    counts["far_below_hull"] = sum((row["below_hull"] or 0.0) > FAR_BELOW for row in rows)
     counts["completed"] = sum(row["status"] == OK for row in rows)
     for when in ("_initial", ""):
         distances = _known(rows, f"e_above_hull{when}")

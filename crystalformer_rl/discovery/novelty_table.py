@@ -92,6 +92,7 @@ def _verdict(crystal: Crystal, known: Known, forms: Forms) -> dict[str, Any]:
         "known_partner": knowledge.partner,
         "known_exchange": None if exchange is None else exchange.words,
         "known_exchange_likelihood": None if exchange is None else exchange.likelihood,
+        "known_exchange_matches": knowledge.matches,
         "space_group_001": space_group(crystal, TOLERANCES[0]),
         "space_group_01": space_group(crystal, TOLERANCES[1]),
         "status": OK,

@@ -2,11 +2,11 @@
 
 Elements are similar where they could replace each other in a solid solution by the rule of Hume-Rothery as MatterGen widened it
 (C. Zeni et al., Nature 639, 624 (2025)): atomic radii (Slater's) within 30 % of their mean, Pauling electronegativities within 1.0.
+The rule is wide: zinc and sulfur pass it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,28 +25,26 @@ ELECTRONEGATIVITY_WITHIN = 1.0
 
 
 @cache
-def similar(
-    a: int, b: int, radius_within: float = RADIUS_WITHIN, electronegativity_within: float = ELECTRONEGATIVITY_WITHIN
-) -> bool:
+def similar(a: int, b: int) -> bool:
     """Whether the elements of atomic numbers `a` and `b` could share a site; never where a value is unknown (noble gases)."""
     from pymatgen.core import Element
 
     chi = abs(electronegativity_rank(a)[0] - electronegativity_rank(b)[0])
     one, other = Element.from_Z(a).atomic_radius, Element.from_Z(b).atomic_radius
-    if one is None or other is None or not chi <= electronegativity_within:
+    if one is None or other is None or not chi <= ELECTRONEGATIVITY_WITHIN:
         return False
-    return bool(abs(one - other) <= radius_within * (one + other) / 2)
+    return bool(abs(one - other) <= RADIUS_WITHIN * (one + other) / 2)
 
 
 @cache
-def shared_sites(elements: frozenset[int], alike: Callable[[int, int], bool] = similar) -> dict[int, int]:
+def shared_sites(elements: frozenset[int]) -> dict[int, int]:
     """Each element that shares its sites with others of the crystal, and the lightest of those, which stands for all.
 
-    alike: whether two elements could share a site. It is not transitive: elements share sites where a chain joins them.
+    Similarity is not transitive: elements share sites where a chain of similar ones joins them.
     """
     stands_for = {z: z for z in elements}
     for a, b in combinations(sorted(elements), 2):
-        if alike(a, b):
+        if similar(a, b):
             low, high = sorted((stands_for[a], stands_for[b]))
             stands_for = {z: low if first == high else first for z, first in stands_for.items()}
     counts = [*stands_for.values()]

@@ -34,8 +34,8 @@ NUMBERS = tuple(c.name for c in EVALUATED if pa.types.is_floating(c.type) or pa.
 class Ranking:
     """How crystals are ordered.
 
-    by: `e_above_hull`: rising, all below the hull alike, then by falling support of the hull, converged and new ones first; where
-    all crystals are of one formula, by energy alone. `fom`, `fom_total`: stable crystals first, by falling figure of merit.
+    by: `e_above_hull`: rising, all below the hull alike, then by falling support of the hull for each of its sub-systems, converged
+    and new ones first; where all crystals are of one formula, by energy alone. `fom`, `fom_total`: stable crystals first, by falling figure of merit.
     Another column: stable crystals first, by its falling value, or with a minus before the name by its rising one. `reward`:
     the same, by what the crystal earns at rest. where:
     conditions; exclude: elements. Crystals that do not meet these stand after all others.
@@ -62,7 +62,7 @@ class Ranking:
         """The order in words."""
         column = self.by.removeprefix("-")
         if self.by == _BY_ENERGY:
-            words = "by rising energy above the hull; all on it or below alike, by falling support of the hull, converged and new ones first"
+            words = "by rising energy above the hull; all on it or below alike, by falling support of the hull for each sub-system, converged and new ones first"
         elif self.by in MERITS:
             which = " with the total dielectric constant" if self.by == "fom_total" else ""
             words = (
@@ -71,9 +71,9 @@ class Ranking:
         else:
             words = f"stable crystals first, by {'rising' if self.by != column else 'falling'} {column}; then the others by rising energy above the hull"
         conditions = [str(condition) for condition in self.where]
-        if self.exclude:
-            conditions.append(f"without {', '.join(sorted(self.exclude, key=SYMBOLS.index))}")
-        return words + (f"; first those with {' and '.join(conditions)}" if conditions else "")
+        if conditions:
+            words += f"; first those with {' and '.join(conditions)}"
+        return words + (f"; last those with {_named(self.exclude)}" if self.exclude else "")
 
     def left_out(self, row: _Row) -> str | None:
         """Why a crystal is not among those recommended; None where it is."""
@@ -92,7 +92,7 @@ class Ranking:
         """What a crystal is sorted by, best first."""
         out = self.left_out(row) is not None
         height = row["e_above_hull"]
-        energy = (height if one_formula else max(height, 0.0), -(row["hull_support"] or 0), not row["converged"])
+        energy = (height if one_formula else max(height, 0.0), -_support(row), not row["converged"])
         new = row["known_level"] in KNOWN_COMPOUND
         if self.by == _BY_ENERGY:
             return out, *energy, new
@@ -100,3 +100,19 @@ class Ranking:
         value = row[column]
         merit = math.inf if value is None or not row["stable"] else value if self.by != column else -value
         return out, not row["stable"], merit, *energy, new
+
+
+def _support(row: _Row) -> float:
+    """Known compositions for each sub-system of two or more elements: a system of more elements has many more of both."""
+    n = len(set(row["atomic_numbers"] or ()))
+    return (row["hull_support"] or 0) / max(2**n - n - 1, 1)
+
+
+def _named(elements: frozenset[str]) -> str:
+    """Elements in words, whole groups by their names."""
+    left, words = set(elements), []
+    for name, members in GROUPS.items():
+        if set(members) <= left:
+            words.append({"noble_gases": "noble gases", "no_stable_isotope": "elements without a stable isotope"}[name])
+            left -= set(members)
+    return " or ".join([*words, *sorted(left, key=SYMBOLS.index)])

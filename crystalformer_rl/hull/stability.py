@@ -16,8 +16,11 @@ STABLE_BELOW = 0.1
 LITTLE_SUPPORT = 3
 """Compositions of two or more elements in the chemical system; with no more than these, the hull may be incomplete there."""
 
-FAR_BELOW = 0.05
+ASKED_BELOW = 0.05
 """eV/atom below the hull from which words ask whether the hull is complete."""
+
+FAR_BELOW = 0.1
+"""eV/atom below the hull beyond which crystals are counted as far below."""
 
 
 @overload
@@ -57,4 +60,4 @@ def hull_may_be_incomplete(e_above_hull: float | None, support: int | None) -> b
     """Whether words must say so: far below the hull, or below it where little competes."""
     if e_above_hull is None or support is None:
         return False
-    return e_above_hull < -FAR_BELOW or (e_above_hull < 0 and support <= LITTLE_SUPPORT)
+    return e_above_hull < -ASKED_BELOW or (e_above_hull < 0 and support <= LITTLE_SUPPORT)

@@ -33,7 +33,7 @@ def command_of(name: str, prepare: str, place: Environment | None) -> list[str]:
     """The command that starts a worker: by this Python, or by that of the environment in which the potential lives."""
     if place is None:
         return [sys.executable, "-m", WORKER, name, prepare]
-    return [str(place.python), "-m", WORKER, "--here", name, prepare]
+    return [str(place.python), "-m", WORKER, name, prepare, "here"]
 
 
 class PotentialWorker:

@@ -106,7 +106,7 @@ def make(
         shared = "\n".join(dict.fromkeys(sysconfig.get_paths()[name] for name in ("purelib", "platlib")))
         (fresh.packages() / "shared_packages.pth").write_text(shared + "\n", encoding="utf-8")
         say(f"pip install {' '.join(requirements)}")
-        _run([str(fresh.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted], "pip")
+        _run([str(fresh.python), "-m", "pip", "install", "-q", *wanted], "pip")
         fresh.code.mkdir()
         (fresh.code / "crystalformer_rl").symlink_to(Path(__file__).resolve().parents[1], target_is_directory=True)
         fresh.write_record({"potential": potential, "requirements": list(requirements), "python": sys.version.split()[0]})

@@ -81,14 +81,14 @@ def main() -> None:
     """Serve on standard input and output; whatever libraries print goes to standard error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("potential")
-    parser.add_argument("--here", action="store_true", help="load it in this Python, which is that of its environment")
     parser.add_argument("prepare", nargs="?", default="[]", help="JSON list of functions with their options")
+    parser.add_argument("place", nargs="?", choices=["here"], help="in this Python, which is that of its environment")
     options = parser.parse_args()
     # An interrupt at the terminal reaches the whole group; the parent decides, and closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(options.potential, json.loads(options.prepare), sys.stdin.buffer, replies, here=options.here)
+    serve(options.potential, json.loads(options.prepare), sys.stdin.buffer, replies, here=options.place == "here")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ _D0 = {
 }
 _PEROVSKITES = frozenset({221, 99, 38, 160, 161, 140, 127, 62, 74, 123, 167})
 """Space groups of the cubic perovskite and of its common distortions."""
+_BOND = 2.6
+"""Å; longer than titanium, niobium and tantalum bind oxygen in octahedra, tetragonal ones too."""
 _TETRELS, _CHALCOGENS = _numbers("Ge Sn Pb"), _numbers("S Se Te")
 _ROCK_SALTS = frozenset({225, 160})
 _RUTILE = 136
@@ -38,7 +40,19 @@ def soft_mode(crystal: Crystal) -> str | None:
     if family is None:
         return None
     name, groups = family
-    return name if space_group(crystal, _TOLERANCE) in groups else None
+    if space_group(crystal, _TOLERANCE) not in groups:
+        return None
+    return name if len(counts) < 3 or _in_octahedra(crystal) else None
+
+
+def _in_octahedra(crystal: Crystal) -> bool:
+    """Whether each titanium, niobium or tantalum has six oxygen neighbours: aragonite and calcite have the formula, too."""
+    from pymatgen.core import Lattice, Structure
+
+    structure = Structure(Lattice(crystal.lattice), crystal.atomic_numbers.tolist(), crystal.frac_coords)
+    centres = [k for k, z in enumerate(crystal.atomic_numbers) if int(z) in _D0]
+    near = [[n for n in structure.get_neighbors(structure[k], _BOND) if n.specie.Z == _O] for k in centres]
+    return all(len(neighbours) == 6 for neighbours in near)
 
 
 def _by_formula(counts: dict[int, int]) -> tuple[str, frozenset[int]] | None:

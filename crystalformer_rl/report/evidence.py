@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 from crystalformer_rl.discovery.cif import space_group_symbol
-from crystalformer_rl.discovery.exchange import readily_exchanged
-from crystalformer_rl.discovery.ordering import shared_sites, similar
+from crystalformer_rl.discovery.solid_solution import mixing
 from crystalformer_rl.formatting import counted
-from crystalformer_rl.hull.stability import FAR_BELOW, LITTLE_SUPPORT
+from crystalformer_rl.hull.stability import ASKED_BELOW, LITTLE_SUPPORT
 from crystalformer_rl.report.results import Row, from_json
 
 UNLIKELY = 0.001
 """Probability of an exchange below which pymatgen's substitution model proposes none."""
+
+_FEW = 2
+"""Elements that may be exchanged for a known compound to speak for a crystal."""
 
 _RARE_EARTHS = frozenset(ATOMIC_NUMBERS[name] for name in ("Sc", "Y")) | frozenset(range(57, 72))
 
@@ -64,22 +66,29 @@ def _analogue(row: Row) -> Evidence:
     """What is known that resembles it."""
     level, partner = row["known_level"], row["known_partner"]
     if level == "substitution":
-        likelihood = row["known_exchange_likelihood"]
-        how = "" if likelihood is None else f" (probability {likelihood:.2g})"
-        if likelihood is None or likelihood < UNLIKELY:
-            return Evidence(
-                [], [f"the nearest compound of its structure, {partner}, is far from it ({row['known_exchange']})"]
-            )
-        found = f"{partner} has its structure, with {row['known_exchange']}{how}"
-        series = _within_rare_earths(row["known_exchange"])
-        known = ["one of a series of rare earths, which may be known elsewhere"] if series else []
-        return Evidence([found], known)
+        return _donor(row)
     words = {
         "prototype": f"no compound of its structure is known, only {partner} on the same Wyckoff positions",
         "chemical_system": "no compound on its Wyckoff positions is known",
         "none": "no compound on its Wyckoff positions or of its elements is known",
     }
     return Evidence([], [words[level]] if level in words else [])
+
+
+def _donor(row: Row) -> Evidence:
+    """What a compound says of it that becomes it by an exchange of elements."""
+    partner, words, likelihood = row["known_partner"], row["known_exchange"], row["known_exchange_likelihood"]
+    if not row["known_exchange_matches"]:
+        alike = f"its Wyckoff positions are those of {partner} ({words}), but not its coordinates"
+        return Evidence([], [f"no compound of its structure is known: {alike}"])
+    if words.count("→") > _FEW or (likelihood is not None and likelihood < UNLIKELY):
+        return Evidence([], [f"the nearest compound of its structure, {partner}, is far from it ({words})"])
+    how = "" if likelihood is None else f" (probability {likelihood:.2g})"
+    series = _within_rare_earths(words)
+    return Evidence(
+        [f"{partner} has its structure, with {words}{how}"],
+        ["its rare-earth analogue is known, so it may be known elsewhere, too"] if series else [],
+    )
 
 
 def _within_rare_earths(exchange: str) -> bool:
@@ -93,42 +102,30 @@ def _competition(row: Row) -> Evidence:
     found: list[str] = []
     against: list[str] = []
     if support is not None:
-        known = counted(support, "known compound")
-        (against if support <= LITTLE_SUPPORT else found).append(
-            f"{known} of its elements compete{'s' if support == 1 else ''}"
-        )
+        known = f"{counted(support, 'composition')} of its elements {'is' if support == 1 else 'are'} known"
+        (against if support <= LITTLE_SUPPORT else found).append(known)
     sources = [source for source in from_json(row["energy_from"]).values() if source]
     if sources and "relaxed" not in sources:
         against.append("the competing energies are DFT's, moved by the mean error of the potential")
-    if height < -FAR_BELOW:
+    if height < -ASKED_BELOW:
         against.append("so far below, the hull may be incomplete here")
     return Evidence(found, against)
 
 
 def _state(row: Row) -> Evidence:
     """What the crystal itself says."""
-    found: list[str] = []
     against: list[str] = []
     if row["charge_balanced"] is False:
-        against.append("its usual oxidation states do not sum to zero")
-    mixing = [SYMBOLS[z - 1] for z in sorted(shared_sites(frozenset(row["atomic_numbers"]), _mix))]
-    if mixing:
-        against.append(
-            f"{', '.join(mixing[:-1])} and {mixing[-1]} readily replace each other, so it may be a solid solution"
-        )
+        against.append("no oxidation states that are seen in the ICSD sum to zero")
+    mixed = mixing(frozenset(row["atomic_numbers"]))
+    if mixed:
+        against.append(f"{', '.join(mixed[:-1])} and {mixed[-1]} readily replace each other, so it may be a solid solution")
     if row["converged"] is False:
         against.append("not at rest within the evaluations allowed")
     if row["space_group_01"] not in (None, row["space_group"]):
         higher = space_group_symbol(row["space_group_01"]).replace(" ", "")
         against.append(f"at 0.1 Å its symmetry is {higher}")
-    if len(row["found_by"]) > 1 or row["found_count"] > 1:
-        found.append(f"found {row['found_count']} times")
-    return Evidence(found, against)
-
-
-def _mix(a: int, b: int) -> bool:
-    """Whether two elements form solid solutions, by the rule of Hume-Rothery and by what is found in each other's place."""
-    return similar(a, b, 0.15, 0.4) and readily_exchanged(a, b)
+    return Evidence([], against)
 
 
 def best_new(candidates: list[Row], n: int) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from crystalformer_rl.formatting import percent, points
-from crystalformer_rl.hull.stability import hull_may_be_incomplete
+from crystalformer_rl.hull.stability import LITTLE_SUPPORT, hull_may_be_incomplete
 from crystalformer_rl.intervals import difference_interval
 from crystalformer_rl.report.evidence import best_new, line
 from crystalformer_rl.report.results import Results, Row
@@ -26,6 +26,7 @@ def comparisons(results: Results) -> list[str]:
         _comparison(results, "stable_initial", f"Stable as sampled ({threshold(results)}, before relaxation)"),
         _comparison(results, "stable", "Stable after relaxation"),
         _comparison(results, "sun", "Stable, unique and novel (S.U.N.)"),
+        _comparison(results, "sun_new_formula", "S.U.N. of a formula that the reference does not know"),
     ]
 
 
@@ -64,7 +65,7 @@ def discoveries(results: Results) -> list[str]:
     verdicts = Counter(row["verdict"] for row in stable)
     counted = (
         f"Distinct stable crystals: {len(stable)}, of which {verdicts['new']} new, "
-        f"{verdicts['known_formula']} of a known formula in another structure, "
+        f"{verdicts['known_formula']} of a known formula in another structure or one that the reference does not hold, "
         f"{verdicts['rediscovered']} rediscovered (held out from pretraining) and {verdicts['retrieved']} retrieved from "
         "the pretraining set."
     )
@@ -92,11 +93,11 @@ def caveats(results: Results) -> list[str]:
         "Energies come from a machine-learned potential, not from density-functional theory: candidates are proposals to "
         "compute.",
     ]
-    stable = [row for row in results.candidates if row["stable"]]
-    thin = sum(row["hull_support"] is not None and row["hull_support"] < 3 for row in stable)
+    stable = [row for row in results.candidates if row["stable"] and row["left_out"] is None]
+    thin = sum(row["hull_support"] is not None and row["hull_support"] <= LITTLE_SUPPORT for row in stable)
     if thin:
         notes.append(
-            f"{thin} of the {len(stable)} distinct stable crystals compete with fewer than three known compounds in their "
+            f"{thin} of the {len(stable)} distinct stable crystals have at most {LITTLE_SUPPORT} known compositions in their "
             "chemical system (hull support): their stability rests on little."
         )
     asked = sum(hull_may_be_incomplete(row["e_above_hull"], row["hull_support"]) for row in stable)

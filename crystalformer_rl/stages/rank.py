@@ -37,12 +37,32 @@ def rank(
                 f"{seen[name]} and {source} both name the policy '{name}'; evaluate one again under another name."
             )
         seen[name] = source
+    for table in also:
+        for name in sorted(set(table.column("policy").to_pylist()) & set(seen)):
+            raise InputError(
+                f"the crystals that are candidates too name the policy '{name}', as {seen[name]} does; give each once."
+            )
     tables = [*(crystals for crystals, _ in evaluated.values()), *also]
     rewards = None
     if ranking is not None and ranking.by.removeprefix("-") == REWARD:
         if reward is None:
             raise InputError("crystals are ranked by reward, but no reward is given; give the run's configuration.")
         rewards = [float(x) for table in tables for x in rewards_at_rest(reward, table)]
+    elif ranking is not None:
+        _check_known(tables, ranking)
     ranked = candidates(tables, ranking, advance, rewards=rewards)
     metrics = pa.concat_tables([metrics.replace_schema_metadata(None) for _, metrics in evaluated.values()])
     return with_record(ranked, {"stage": "rank", "rule": (ranking or Ranking()).rule}), metrics
+
+
+def _check_known(tables: Sequence[pa.Table], ranking: Ranking) -> None:
+    """Refuse to rank by, or to ask for, what no crystal has: the order would be another than was asked for."""
+    for name in dict.fromkeys((ranking.by.removeprefix("-"), *(condition.figure for condition in ranking.where))):
+        if (
+            name != REWARD
+            and sum(table.num_rows for table in tables)
+            and not any(len(t) - t.column(name).null_count for t in tables)
+        ):
+            raise InputError(
+                f"no crystal has a value of '{name}'; evaluate with what computes it, or rank by something else."
+            )

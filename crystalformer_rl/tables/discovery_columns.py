@@ -29,7 +29,13 @@ NOVELTY = (
         "known_exchange_likelihood",
         FLOAT,
         "",
-        "probability of that exchange by pymatgen's substitution model; null where it lacks an element",
+        "probability of that exchange by pymatgen's substitution model; null where it cannot say, as of metals alone",
+    ),
+    Column(
+        "known_exchange_matches",
+        pa.bool_(),
+        "",
+        "of a substitution, whether the donor with its elements exchanged is this structure, free coordinates and all",
     ),
     Column("space_group_001", pa.int32(), "", "space group found in this crystal at 0.01 Å"),
     Column("space_group_01", pa.int32(), "", "space group found in this crystal at 0.1 Å"),
@@ -45,7 +51,9 @@ POLICY = Column("policy", pa.string(), "", "name of the policy that made the cry
 
 _KNOWN = (
     *pick(NOVELTY, "novel", "rediscovered", "match_id", "match_role", "known_level", "known_partner"),
-    *pick(NOVELTY, "known_exchange", "known_exchange_likelihood", "space_group_001", "space_group_01"),
+    *pick(
+        NOVELTY, "known_exchange", "known_exchange_likelihood", "known_exchange_matches", "space_group_001", "space_group_01"
+    ),
 )
 
 

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
+from crystalformer_rl.potential.bias_measurement import NoBiasError, measure_bias
 from crystalformer_rl.potential.environments import environment, make
 from crystalformer_rl.potential.potential_registry import environment_key, find, importable
 from crystalformer_rl.potential.stored_biases import store_bias
 from crystalformer_rl.reference.bias import Bias
 from crystalformer_rl.reference.identity import Corrections, PotentialIdentity
-from crystalformer_rl.stages.measure_bias import NoBiasError, measure_bias
 
 Advance = Callable[[int], object] | None
 
@@ -47,7 +47,7 @@ def install_potential(
     place = environment(environment_key(name))
     if again or requirements or not (place.there or importable(name)):
         if not (found.requires or requirements):
-            raise InputError(f"nobody says what '{name}' needs; name its packages with --requirement.")
+            raise InputError(f"nobody says what '{name}' needs; name the packages that it requires.")
         make(place, name, [*found.requires, *requirements], report)
     potential = load(name)
     report(f"measuring the bias of {potential.identity} on entries of {reference}")
