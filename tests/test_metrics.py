@@ -456,3 +456,13 @@ def test_evaluate_from_crystals_to_metrics_with_a_real_potential(tmp_path):
     joined = read_table(tmp_path / "joined" / "crystals.parquet", EVALUATED).to_pylist()
     assert joined[4]["e_above_hull"] == pytest.approx(0, abs=1e-9)
     assert joined[1]["e_above_hull"] == pytest.approx(other["e_above_hull"], abs=0.003)
+    with pytest.raises(InputError, match="further references join nothing"):
+        run(
+            "evaluate",
+            tmp_path / "samples.parquet",
+            *arguments,
+            "--hull",
+            tmp_path / "joined" / "hull.parquet",
+            "--out",
+            tmp_path,
+        )

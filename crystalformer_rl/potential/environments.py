@@ -1,7 +1,7 @@
 """Python environments of their own, in which potentials live whose packages cannot share ours.
 
-An environment is a folder: a virtual environment made with pip, and `environment.json`, which says for what it was made and what was
-measured of the potential. The folders lie below `$CRYSTALFORMER_RL_ENVIRONMENTS`, by default in `potentials/` of the Python
+An environment is a folder: a virtual environment made with pip, and `environment.json`, which says for what it was
+made. The folders lie below `$CRYSTALFORMER_RL_ENVIRONMENTS`, by default in `potentials/` of the Python
 that runs this, and go with it. Of this project only the code is seen from there, by a link to the package. Packages of the Python that
 made it, such as torch, are seen too, and pip installs only what is missing or must differ, which comes first.
 """

@@ -80,6 +80,8 @@ def evaluate(
     for stage, table in joined.items():
         rows_in_order(table.select(["id"]), ids, stage)
     _check_reference(tables, reference)
+    if "hull" in joined and phases:
+        raise InputError("a table of the hull is given, so further references join nothing; leave one of the two out.")
 
     def told(stage: str) -> Callable[[int], object] | None:
         return None if progress is None else lambda n: progress(stage, n)

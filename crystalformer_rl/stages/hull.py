@@ -69,10 +69,12 @@ def hull(
     where = Hull.of(energies)
     foreign = next((i for i in found.values() if i is not None and i != energies.identity), None)
     if foreign is not None and energies.bias is not None and not against_dft:
-        where = Hull.of(for_potential(energies, foreign, bias or stored_bias(foreign)))
+        used = bias or stored_bias(foreign)
+        where = Hull.of(for_potential(energies, foreign, used))
         on_scale = dft_identity("", Functional.PBE, Corrections.MP2020)
         crystals = _joined(tables, with_structures=True)
         crystals, record = _on_the_dft_scale(crystals, found, name, on_scale, potential_corrections, advance)
+        record["bias"] = None if used is None else used.as_record()
     elif against_dft:
         crystals = _joined(tables, with_structures=True)
         crystals, record = _on_the_dft_scale(crystals, found, name, energies.identity, potential_corrections, advance)
