@@ -8,6 +8,7 @@ include: "workflow/rules/generate.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/discover.smk"
+include: "workflow/rules/judge.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
 

@@ -10,6 +10,7 @@ import click
 
 from crystalformer_rl.cli.console import StageProgress, count_words, say, summarize
 from crystalformer_rl.cli.options import (
+    given_stability,
     json_option,
     out_folder_option,
     potential_corrections_option,
@@ -17,6 +18,7 @@ from crystalformer_rl.cli.options import (
     references_option,
     said_corrections,
     setting_option,
+    stability_option,
 )
 from crystalformer_rl.crystal.encode import SYMPREC
 from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
@@ -32,11 +34,13 @@ from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 @click.option("--properties", type=click.Path(), help="Table of `properties` on them, relaxed.")
 @click.option("--skip-properties", is_flag=True, help="Leave band gap and dielectric constants out.")
 @potential_option()
+@click.option("--judge", help="A second potential, such as sevennet-0, that relaxes the crystals too.")
 @setting_option(RelaxSettings, "max_evaluations")
 @setting_option(RelaxSettings, "fmax")
 @setting_option(RelaxSettings, "smax")
 @setting_option(RelaxSettings, "free")
 @potential_corrections_option
+@stability_option
 @click.option("--name", default="crystals", show_default=True, help="Name of the policy that made the crystals.")
 @click.option(
     "--stable-below",
@@ -56,11 +60,13 @@ def command(
     properties: str | None,
     skip_properties: bool,
     potential_name: str,
+    judge: str | None,
     max_evaluations: int,
     fmax: float,
     smax: float,
     free: bool,
     potential_corrections: str | None,
+    stability: str | None,
     name: str,
     stable_below: float,
     as_json: bool,
@@ -76,7 +82,8 @@ def command(
 
     Writes crystals.parquet, a row a crystal with all figures (none is dropped: what failed has its
     status), and metrics.parquet, one row: counts, fractions of all rows, and their 95 % intervals.
-    S.U.N.: stable after relaxation, unique among these crystals, novel against the pretraining set.
+    S.U.N.: stable after relaxation, unique among these crystals, novel against the pretraining set. p_stable, p_on_hull:
+    the probabilities that DFT calls the crystal stable, or on the hull; with --judge by both potentials (p_stable_judged).
 
     \b
     Example:
@@ -98,25 +105,37 @@ def command(
     options = {"relaxed": relaxed, "hull": (hull,), "novelty": (novelty,), "properties": (properties,)}
     paths = {stage: [path for path in found if path] for stage, found in options.items()}
     given = {stage: {path: read_table(path, COLUMNS[stage]) for path in found} for stage, found in paths.items()}
+    learned = given_stability(stability)
     models = None if skip_properties else embedded_folder() / "properties.safetensors"
     with ExitStack() as stack:
         worker = None
         if not paths["relaxed"] or (models is not None and not paths["properties"]):
             worker = stack.enter_context(PotentialWorker(potential_name))
+        judging = stack.enter_context(PotentialWorker(judge)) if judge else None
         bars = stack.enter_context(StageProgress(sampled.num_rows))
         result = evaluate(
-            sampled, reference, worker, phases=phases, given=given, models=models, settings=settings, policy=name,
-            corrections=said_corrections(potential_corrections),
+            sampled, reference, worker, judge=judging, phases=phases, given=given, models=models, settings=settings, policy=name,
+            corrections=said_corrections(potential_corrections), stability=learned,
             stable_below=stable_below, progress=bars,
         )  # fmt: skip
     folder = Path(out)
     for stage, table in result.stages.items():
-        if not paths[stage]:
+        if not paths.get(stage):
             path = folder / f"{stage}.parquet"
-            read = {"relaxed": list(crystals), "properties": [*paths["relaxed"], str(models)]}
-            inputs = read.get(stage, [*paths["relaxed"], reference, *(phases if stage == "hull" else ())])
+            more = [learned] if learned and stage in ("relaxed", "hull", "judged") else []
+            read = {"relaxed": list(crystals), "judged": list(crystals), "properties": [*paths["relaxed"], str(models)]}
+            inputs = read.get(stage, [*paths["relaxed"], reference, *(phases if stage == "hull" else ())]) + more
             record = {key: value for key, value in record_of(table).items() if key != "stage"}
             parameters = _PARAMETERS.get(stage, {})
+            if stage == "hull":
+                parameters = parameters | {"stable_below": stable_below}
+            if stage == "judged":
+                parameters = {
+                    "potential": judge,
+                    "best": None,
+                    "stable_below": stable_below,
+                    **settings.model_dump(exclude={"free"}),
+                }
             if stage == "relaxed":
                 parameters = {
                     **settings.model_dump(),
@@ -137,7 +156,7 @@ def command(
     say(summary, _words(summary, statuses), as_json)
 
 
-_COMMANDS = {"relaxed": "relax"}
+_COMMANDS = {"relaxed": "relax", "judged": "judge"}
 """Stages whose commands have another name than their tables."""
 
 _PARAMETERS: dict[str, dict[str, Any]] = {

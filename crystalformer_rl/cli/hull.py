@@ -8,12 +8,16 @@ import click
 
 from crystalformer_rl.cli.console import count_words, labelled, progress, say, summarize
 from crystalformer_rl.cli.options import (
+    given_stability,
     json_option,
     out_option,
     potential_corrections_option,
     references_option,
     said_corrections,
+    setting_option,
+    stability_option,
 )
+from crystalformer_rl.discovery.discovery_settings import EvaluateSettings
 
 
 @click.command()
@@ -30,6 +34,8 @@ from crystalformer_rl.cli.options import (
     help="Compare a potential's energies with a REFERENCE of DFT energies, both brought to one scale.",
 )
 @potential_corrections_option
+@stability_option
+@setting_option(EvaluateSettings, "stable_below")
 @out_option
 @json_option
 def command(
@@ -38,6 +44,8 @@ def command(
     assume_same_potential: bool,
     against_dft: bool,
     potential_corrections: str | None,
+    stability: str | None,
+    stable_below: float,
     out: str,
     as_json: bool,
 ) -> None:
@@ -63,8 +71,12 @@ def command(
     The result has one row for each crystal, in order: formation_energy and e_above_hull (eV/atom,
     negative below the hull), the same before relaxation, the competing phases with their atom
     fractions and where their energies come from (energy_from: relaxed, single_point, dft or given), e_above_hull_std,
-    below_hull (where it is large, or hull_support small, the hull may be incomplete there), status. Rows that came with another status
+    below_hull (where it is large, or hull_support small, the hull may be incomplete there), p_stable and p_on_hull, status. Rows that came with another status
     than ok keep it.
+
+    p_stable is the probability that DFT puts the crystal at most --stable-below above the hull, p_on_hull at most 0. Where the
+    errors of the potential were learned (--stability) they are calibrated on crystals with DFT labels; elsewhere they follow
+    from the distance and its standard deviation. The record says which.
 
     \b
     Examples:
@@ -78,11 +90,11 @@ def command(
 
     _check_options(against_dft, assume_same_potential)
     tables = {name: read_table(path, NEEDED) for name, path in zip(labelled(relaxed), relaxed, strict=True)}
-    corrections = said_corrections(potential_corrections)
+    corrections, learned = said_corrections(potential_corrections), given_stability(stability)
     with progress(sum(table.num_rows for table in tables.values()), "hull") as bar:
         table = hull(
             tables, references, assume_same_potential=assume_same_potential, against_dft=against_dft,
-            potential_corrections=corrections, advance=bar.update,
+            potential_corrections=corrections, stability=learned, stable_below=stable_below, advance=bar.update,
         )  # fmt: skip
     parameters: dict[str, Any] = {"assume_same_potential": assume_same_potential}
     if against_dft:
@@ -90,7 +102,7 @@ def command(
     if potential_corrections:
         parameters["potential_corrections"] = potential_corrections
     more = {key: value for key, value in record_of(table).items() if key != "stage"}
-    write_table(out, table, provenance("hull", parameters, [*relaxed, *references], **more))
+    write_table(out, table, provenance("hull", parameters, [*relaxed, *references, *([learned] if learned else [])], **more))
     statuses = table.column("status").to_pylist()
     summary = summarize(statuses, out, **_figures(table))
     words = _words(summary, statuses)

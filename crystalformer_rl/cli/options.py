@@ -8,6 +8,7 @@ stages of those names; `--name` is the name of a policy in tables.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,6 +55,28 @@ def potential_option(default: str = "chgnet") -> _Decorator:
         show_default=True,
         help="chgnet, chgnet-r2scan, sevennet-0, sevennet-l3i5, mace:FILE, ase:package.module:Class, or one that an installed package registers.",
     )
+
+
+stability_option = click.option(
+    "--stability",
+    type=click.Path(),
+    help="What was learned of a potential's errors; `none` leaves it out.  [default: the embedded file]",
+)
+
+
+def given_stability(value: str | None) -> str | None:
+    """The file that --stability means; None for none."""
+    from crystalformer_rl.errors import InputError
+    from crystalformer_rl.resources.registry import embedded_folder
+
+    if value == "none":
+        return None
+    path = Path(value) if value is not None else embedded_folder() / "stability.safetensors"
+    if path.is_file():
+        return str(path)
+    if value is None:  # an installation without the repository's embedded files
+        return None
+    raise InputError(f"{value} does not exist; give a stability file, or `none`.")
 
 
 potential_corrections_option = click.option(

@@ -23,6 +23,7 @@ CIF_FILES = 20
               help="Elements whose compounds stand last: symbols, noble_gases, no_stable_isotope, or nothing; repeatable, and in place of the default.")  # fmt: skip
 @click.option("--also", multiple=True, type=click.Path(), metavar="DIR",
               help="Evaluated crystals that are candidates but no policy's sample; repeatable.")  # fmt: skip
+@click.option("--judged", type=click.Path(), help="Table of `judge` on some of these crystals.")
 @click.option("--config", type=click.Path(), help="Configuration of a run, whose reward --by reward counts.")
 @json_option
 def command(
@@ -32,6 +33,7 @@ def command(
     where: tuple[str, ...],
     exclude: tuple[str, ...],
     also: tuple[str, ...],
+    judged: str | None,
     config: str | None,
     as_json: bool,
 ) -> None:
@@ -54,9 +56,9 @@ def command(
     from crystalformer_rl.discovery.ranking import REWARD, Ranking
     from crystalformer_rl.rewards.algebra import Reward
     from crystalformer_rl.stages.rank import rank
-    from crystalformer_rl.tables.discovery_columns import EVALUATED, METRICS
+    from crystalformer_rl.tables.discovery_columns import EVALUATED, JUDGED_CRYSTALS, METRICS
     from crystalformer_rl.tables.parquet import read_table, write_table
-    from crystalformer_rl.tables.provenance import provenance
+    from crystalformer_rl.tables.provenance import provenance, record_of
 
     ranking = Ranking.of(by, where, [name for name in exclude if name != "nothing"])
 
@@ -67,17 +69,19 @@ def command(
     found = [(read(place, "crystals", EVALUATED), read(place, "metrics", METRICS)) for place in evaluations]
     tables = dict(zip(labelled(evaluations), found, strict=True))
     more = [read(place, "crystals", EVALUATED) for place in also]
+    opinions = read_table(judged, JUDGED_CRYSTALS) if judged else None
     by_reward = ranking.by.removeprefix("-") == REWARD
     reward = Reward.of(run.reward) if by_reward and config else None
     with progress(sum(crystals.num_rows for crystals in [*(c for c, _ in tables.values()), *more]), "rank") as bar:
-        ranked, metrics = rank(tables, ranking, also=more, reward=reward, advance=bar.update)
+        ranked, metrics = rank(tables, ranking, also=more, judged=opinions, reward=reward, advance=bar.update)
     folder = Path(out)
     crystals_files = [Path(place) / "crystals.parquet" for place in (*evaluations, *also)]
     metrics_files = [Path(place) / "metrics.parquet" for place in evaluations]
     parameters: dict[str, Any] = {"by": by, "where": list(where), "exclude": list(exclude), "rule": ranking.rule}
     if reward is not None:
         parameters["reward"] = run.reward.model_dump(mode="json")
-    made_by = provenance("rank", parameters, crystals_files)
+    potential = record_of(ranked).get("potential")
+    made_by = provenance("rank", parameters, [*crystals_files, *([judged] if judged else [])], potential=potential)
     write_table(folder / "candidates.parquet", ranked, made_by)
     write_table(folder / "metrics.parquet", metrics, provenance("rank", {}, metrics_files))
     _write_cifs(folder / "candidates_cif", ranked)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
-from crystalformer_rl.cli.options import json_option, out_option, potential_option, setting_option
+from crystalformer_rl.cli.options import (
+    given_stability,
+    json_option,
+    out_option,
+    potential_option,
+    setting_option,
+    stability_option,
+)
 from crystalformer_rl.crystal.encode import SYMPREC
 from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--batch-size", default=BATCH_SIZE, show_default=True, type=click.IntRange(1), help="Crystals relaxed at a time."
 )
+@stability_option
 @json_option
 def command(
     crystals: tuple[str, ...],
@@ -39,6 +47,7 @@ def command(
     free: bool,
     symprec: float,
     batch_size: int,
+    stability: str | None,
     as_json: bool,
 ) -> None:
     """Relax cell and positions, keeping the space group.
@@ -49,8 +58,8 @@ def command(
     found the crystal relaxes without (space group 1).
 
     Out goes a table with the primitive cell of each relaxed crystal and its tokens, the energy (eV/atom)
-    before and after, and the force (eV/Å) and stress (GPa) that remain. Every row stays; what cannot be
-    relaxed has a status.
+    before and after, what DFT is expected to add to it where that was learned of the potential, and the force (eV/Å) and
+    stress (GPa) that remain. Every row stays; what cannot be relaxed has a status.
 
     \b
     Example:
@@ -65,14 +74,25 @@ def command(
     table = read_crystals(crystals)
     potential = load(potential_name)
     settings = RelaxSettings(fmax=fmax, smax=smax, max_evaluations=max_evaluations, free=free)
-    source = ", ".join(crystals)
+    source, learned = ", ".join(crystals), given_stability(stability)
     with progress((1 + free) * table.num_rows, "relax") as bar:
         relaxed = relax(
-            table, potential, settings, symprec=symprec, batch_size=batch_size, source=source, advance=bar.update
+            table,
+            potential,
+            settings,
+            symprec=symprec,
+            batch_size=batch_size,
+            stability=learned,
+            source=source,
+            advance=bar.update,
         )
     parameters = {"potential": potential_name, **settings.model_dump(), "symprec": symprec, "batch_size": batch_size}
     identity = potential.identity
-    write_table(out, relaxed, provenance("relax", parameters, crystals, potential=identity.as_record()))
+    write_table(
+        out,
+        relaxed,
+        provenance("relax", parameters, [*crystals, *([learned] if learned else [])], potential=identity.as_record()),
+    )
     _report(out, relaxed, identity.name, as_json)
 
 

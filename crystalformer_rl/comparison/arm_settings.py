@@ -1,4 +1,4 @@
-"""Ways to fine-tune that stand side by side, and who judges them."""
+"""Ways to fine-tune that stand side by side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from crystalformer_rl.settings import Section, Seed, Text, ascending
+from crystalformer_rl.settings import Section, Seed, ascending
 
 
 class ArmSettings(Section):
@@ -24,15 +24,6 @@ class ArmSettings(Section):
     )
 
 
-class JudgeSettings(Section):
-    """A second potential that no reward has seen, and its hull."""
-
-    potential: Text = Field("chgnet-r2scan", description="As resources.potential.")
-    reference: Text = Field(
-        "embedded", description="Energies of the reference's entries in that potential: `embedded`, or a Parquet file."
-    )
-
-
 def _not_taken(name: str) -> str:
     """Refuse names that other policies of every run have."""
     if name in ("base", "tuned"):
@@ -45,7 +36,4 @@ class ArmsSettings(Section):
 
     policies: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$"), AfterValidator(_not_taken)], ArmSettings] = Field(
         {}, description="Arms by name: small letters, digits and underscores. None: no comparison."
-    )
-    judge: JudgeSettings | None = Field(
-        JudgeSettings(), description="Who judges besides the potential that rewarded; null: nobody."
     )

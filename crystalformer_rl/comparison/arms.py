@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from crystalformer_rl.comparison.gain_kept import gain_kept, kept
 from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.hull.stability import is_stable
 from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
@@ -22,7 +23,7 @@ def arms_table(runs: Sequence[Run]) -> pa.Table:
     for run in runs:
         row = _figures(run)
         base = rows[0] if rows else row
-        rows.append(row | _against(row, base))
+        rows.append(row | _against(row, base) | _kept_fields(kept(run, runs[0], row["stability_threshold"])))
     return table_of_rows(ARMS, rows)
 
 
@@ -68,7 +69,7 @@ def _judged_counts(run: Run, threshold: float) -> dict[str, int]:
     for crystal, row in zip(run.crystals, run.judged, strict=True):
         new = bool(crystal["unique"] and crystal["novel"])
         for suffix in ("_initial", ""):
-            above = row[f"e_above_hull{suffix}"]
+            above = row[f"judge_e_above_hull{suffix}"]
             stable = above is not None and is_stable(above, threshold)
             counts[f"judged_stable{suffix}"] += stable
             counts[f"judged_sun{suffix}"] += stable and new
@@ -76,23 +77,25 @@ def _judged_counts(run: Run, threshold: float) -> dict[str, int]:
 
 
 def _against(row: Row, base: Row) -> Row:
-    """Ratios to the base policy, and which share of a gain the judge sees too."""
+    """Ratios to the base policy."""
     found: Row = {}
     names = [*(name for name in (*SHARES, *JUDGED) if f"{name}_count" in row and f"{name}_count" in base)]
     for name in names:
         found |= _ratio_fields(name, ratio(_of(row, name, "fraction"), _of(base, name, "fraction")))
     if row.get("stable_fom_mean") is not None and base.get("stable_fom_mean") is not None:
         found |= _ratio_fields("stable_fom", ratio(_of(row, "stable_fom", "mean"), _of(base, "stable_fom", "mean")))
-    for name in KEPT:
-        found[f"{name}_gain_kept"] = gain_kept(found.get(f"{name}_ratio"), found.get(f"judged_{name}_ratio"))
     return found
 
 
-def gain_kept(own: float | None, judged: float | None) -> float | None:
-    """(judged ratio − 1)/(ratio − 1): 1 where the judge sees the whole gain, 0 where none; None without a gain."""
-    if own is None or judged is None or own <= 1:
-        return None
-    return (judged - 1) / (own - 1)
+def _kept_fields(found: Mapping[str, Estimate]) -> Row:
+    fields: Row = {}
+    for name, share in found.items():
+        fields |= {
+            f"{name}_gain_kept": share.value,
+            f"{name}_gain_kept_low": share.low,
+            f"{name}_gain_kept_high": share.high,
+        }
+    return fields
 
 
 def _of(row: Row, name: str, what: str) -> Estimate:
@@ -120,7 +123,7 @@ class Arm:
     evaluations: int
     shares: dict[str, Estimate]
     ratios: dict[str, Estimate] = field(default_factory=dict)
-    kept: dict[str, float] = field(default_factory=dict)
+    kept: dict[str, Estimate] = field(default_factory=dict)
     reward: Estimate | None = None
     kl: Estimate | None = None
     fom: Estimate | None = None
@@ -140,7 +143,7 @@ class Arm:
         if "sun" in self.ratios and self.name != BASE:
             words += f" ({self.ratios['sun'].value:.2f} times)"
         if "stable_initial" in self.kept and (self.ratios["stable_initial"].low or 0.0) > 1:
-            words += f"; the judge sees {100 * self.kept['stable_initial']:.0f} % of the gain in stable crystals"
+            words += f"; the judge sees {100 * self.kept['stable_initial'].value:.0f} % of the gain in stable crystals"
         return words + "."
 
 
@@ -153,7 +156,7 @@ def summaries(arms: pa.Table) -> dict[str, Arm]:
     found = {BASE: base}
     for name, rows in groups.items():
         if name != BASE:
-            found[name] = _compared(_summary(name, rows), base)
+            found[name] = _compared(_summary(name, rows), base, rows)
     return found
 
 
@@ -183,17 +186,31 @@ def _mean_of(rows: Sequence[Row], name: str) -> Estimate | None:
     return mean(values) if values else None
 
 
-def _compared(arm: Arm, base: Arm) -> Arm:
+def _compared(arm: Arm, base: Arm, rows: Sequence[Row]) -> Arm:
     ratios = {
         name: found
         for name in arm.shares.keys() & base.shares.keys()
         if (found := ratio(arm.shares[name], base.shares[name])) is not None
     }
-    values = {name: found.value for name, found in ratios.items()}
-    kept = {name: gain_kept(values.get(name), values.get(f"judged_{name}")) for name in KEPT}
+    shares = {name: _kept_of(name, ratios, rows) for name in KEPT}
     return replace(
         arm,
         ratios=ratios,
-        kept={name: value for name, value in kept.items() if value is not None},
+        kept={name: share for name, share in shares.items() if share is not None},
         fom_ratio=ratio(arm.fom, base.fom) if arm.fom and base.fom else None,
     )
+
+
+def _kept_of(name: str, ratios: Mapping[str, Estimate], rows: Sequence[Row]) -> Estimate | None:
+    """The share of a gain that is kept: of one seed with the bootstrap's interval, of several with Student's t over them."""
+    values = [row[f"{name}_gain_kept"] for row in rows]
+    if len(rows) == 1:
+        low, high = rows[0][f"{name}_gain_kept_low"], rows[0][f"{name}_gain_kept_high"]
+        return None if values[0] is None else Estimate(values[0], low, high)
+    if name not in ratios or f"judged_{name}" not in ratios:
+        return None
+    value = gain_kept(ratios[name].value, ratios[f"judged_{name}"].value)
+    if value is None or None in values:
+        return None if value is None else Estimate(value)
+    found = mean(values)
+    return Estimate(value, found.low, found.high)

@@ -164,9 +164,10 @@ def _judged(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
     yield "## What a second potential sees"
     judge = next((run.judge.name for run in runs if run.judge), "")
     yield (
-        f"The judge{f', {judge},' if judge else ''} had no part in any reward. Its single-point energies on the same crystals stand "
-        "against its own hull. Gain kept is (judged ratio − 1)/(ratio − 1): 100 % where the judge sees the whole gain over the "
-        "base policy, 0 % where it sees none; it is left out where the gain itself may be chance."
+        f"The judge{f', {judge},' if judge else ''} had no part in any reward. It relaxed the same crystals again, and places them "
+        "on its own hull. Gain kept is (judged ratio − 1)/(ratio − 1): 100 % where the judge sees the whole gain over the "
+        "base policy, 0 % where it sees none; it is left out where the gain itself may be chance. Its interval is a bootstrap over the crystals, "
+        "or over seeds where there are several."
     )
     names = (("stable_initial", "stable as sampled"), ("stable", "stable relaxed"), ("sun", "S.U.N."))
     head = ["arm", *(word for _, words in names for word in (f"{words}, judged", "× base", "gain kept"))]
@@ -183,7 +184,9 @@ def _judged(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
 def _kept(arm: Arm, name: str) -> str:
     if name not in arm.kept or not (arm.ratios[name].low or 0.0) > 1:
         return "–"
-    return percent(arm.kept[name], 0)
+    share = arm.kept[name]
+    low, high = ("…" if end is None else percent(end, 0) for end in (share.low, share.high))
+    return f"{percent(share.value, 0)} [{low}, {high}]"
 
 
 def _merit(arms: Mapping[str, Arm]) -> Iterator[str]:

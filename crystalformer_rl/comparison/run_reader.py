@@ -12,8 +12,7 @@ from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import Column, pick
-from crystalformer_rl.tables.discovery_columns import EVALUATED, METRICS
-from crystalformer_rl.tables.energy_columns import HULL
+from crystalformer_rl.tables.discovery_columns import EVALUATED, JUDGED_CRYSTALS, METRICS
 from crystalformer_rl.tables.parquet import read_table
 from crystalformer_rl.tables.provenance import read_provenance, sha256
 from crystalformer_rl.tables.rollout_columns import ROLLOUTS, UPDATES
@@ -108,7 +107,7 @@ def _rows(path: Path, columns: Sequence[Column]) -> list[Row]:
 
 def _judged(path: Path, crystals: Sequence[Row]) -> list[Row]:
     """The judge's rows in the order of the crystals."""
-    by_id = {row["id"]: row for row in _rows(path, HULL)}
+    by_id = {row["id"]: row for row in _rows(path, JUDGED_CRYSTALS)}
     if by_id.keys() != {row["id"] for row in crystals}:
         raise InputError(f"{path} judges other crystals than were evaluated; run `judge` again on these.")
     return [by_id[row["id"]] for row in crystals]

@@ -31,7 +31,7 @@ def top_table(runs: Sequence[Run], best: int = BEST) -> pa.Table | None:
     Of crystals that match, in one arm or several, the first counts.
     """
     rows = [
-        crystal | {"judged_e_above_hull": judged.get("e_above_hull")}
+        crystal | {"judged_e_above_hull": judged.get("judge_e_above_hull")}
         for run in runs
         if run.policy != BASE
         for crystal, judged in zip(run.crystals, run.judged or [{}] * len(run.crystals), strict=True)

@@ -36,10 +36,10 @@ def parse_config(values: Mapping[str, Any], where: str = "the configuration") ->
     config: RunSettings = validate(RunSettings, values, where)
     for name in config.arms.policies:
         arm_settings(config, name, where)
-    judge = config.arms.judge
-    if config.arms.policies and judge is not None and judge.potential == config.resources.potential:
+    judge = config.judge
+    if judge is not None and judge.potential == config.resources.potential and (config.arms.policies or config.rank.judge):
         raise InputError(
-            f"{where}: 'arms.judge.potential' is {judge.potential}, which gives the rewards; name another, or set "
+            f"{where}: 'judge.potential' is {judge.potential}, which gives the energies already; name another, or set "
             "`judge: null`."
         )
     return config

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from crystalformer_rl.comparison.arm_settings import ArmsSettings
-from crystalformer_rl.discovery.discovery_settings import EvaluateSettings, RankSettings
+from crystalformer_rl.discovery.discovery_settings import EvaluateSettings, JudgeSettings, RankSettings
 from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
 from crystalformer_rl.policy.pretrain_settings import PretrainSettings
 from crystalformer_rl.policy.sample_settings import SampleSettings
@@ -34,5 +34,8 @@ class RunSettings(Section):
     reward: RewardSettings = Field(RewardSettings(), description="What a sampled crystal earns in fine-tuning.")
     finetune: FinetuneSettings = Field(FinetuneSettings(), description="Fine-tuning.")
     arms: ArmsSettings = Field(ArmsSettings(), description="Comparison of ways to fine-tune.")
+    judge: JudgeSettings | None = Field(
+        JudgeSettings(), description="Who judges the best candidates, and all crystals of arms; null: nobody."
+    )
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="The figures of a policy.")
     rank: RankSettings = Field(RankSettings(), description="The table of candidates.")

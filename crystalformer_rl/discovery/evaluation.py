@@ -14,7 +14,7 @@ from crystalformer_rl.discovery.charge import charge_balanced
 from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
 from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
 from crystalformer_rl.tables.column import table_of_rows
-from crystalformer_rl.tables.discovery_columns import EVALUATED
+from crystalformer_rl.tables.discovery_columns import EVALUATED, JUDGED_CRYSTALS
 from crystalformer_rl.tables.rows import rows_in_order, unique_ids
 from crystalformer_rl.tables.status import OK, Status
 
@@ -56,6 +56,21 @@ def evaluated(crystals: pa.Table, stages: StageTables, policy: str, stable_below
     return table_of_rows(EVALUATED, rows)
 
 
+def with_judged(table: pa.Table, judged: pa.Table) -> pa.Table:
+    """An EVALUATED table with what a JUDGED_CRYSTALS table says of some of its crystals, by policy and id."""
+    rows = {(row["policy"], row["id"]): row for row in judged.to_pylist()}
+    keys = list(zip(table.column("policy").to_pylist(), table.column("id").to_pylist(), strict=True))
+    for column in JUDGED_CRYSTALS[_KEYS:]:
+        if column.name not in table.column_names:
+            continue
+        place = table.column_names.index(column.name)
+        before = table.column(column.name).to_pylist()
+        values = [rows[key][column.name] if key in rows else old for key, old in zip(keys, before, strict=True)]
+        table = table.set_column(place, table.schema.field(place), pa.array(values, column.type))
+    return table
+
+
+_KEYS = 3  # id, policy and formula, which both tables have
 _FROM_SAMPLE = ("formula", "space_group", "log_prob")
 _STAGES = ("sample", "relax", "hull", "novelty")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from crystalformer_rl.discovery.protocols import PROTOCOLS
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.hull.stability import FAR_BELOW, STABLE_BELOW, is_on_hull
+from crystalformer_rl.hull.stability import FAR_BELOW, STABLE_BELOW, is_on_hull, is_stable
 from crystalformer_rl.intervals import wilson_interval
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import METRICS
@@ -34,7 +34,7 @@ def metrics(evaluated: pa.Table, stable_below: float = STABLE_BELOW) -> pa.Table
     for name, count in _counts(rows).items():
         low, high = wilson_interval(count, len(rows))
         figures |= {f"{name}_count": count, f"{name}_fraction": count / len(rows), f"{name}_low": low, f"{name}_high": high}
-    figures |= _distributions(rows) | _breakdowns(rows)
+    figures |= _distributions(rows) | _second_opinion(rows, stable_below) | _breakdowns(rows)
     return table_of_rows(METRICS, [figures])
 
 
@@ -69,6 +69,9 @@ def _distributions(rows: list[_Row]) -> _Row:
         values = _known(rows, name)
         figures[f"{name}_mean"] = float(values.mean()) if len(values) else None
         figures[f"{name}_median"] = float(np.median(values)) if len(values) else None
+    for name in ("p_stable", "p_on_hull"):
+        chances = _known(rows, name)
+        figures[f"{name}_mean"] = float(chances.sum() / len(rows)) if len(chances) else None
     support = _known(rows, "hull_support")
     for name, quantile in (("q1", 0.25), ("median", 0.5), ("q3", 0.75)):
         figures[f"hull_support_{name}"] = float(np.quantile(support, quantile)) if len(support) else None
@@ -77,6 +80,15 @@ def _distributions(rows: list[_Row]) -> _Row:
         figures[f"stable_{name}_mean"] = float(values.mean()) if len(values) else None
     figures["evaluations"] = int(_known(rows, "evaluations").sum())
     return figures
+
+
+def _second_opinion(rows: list[_Row], stable_below: float) -> _Row:
+    judged = [row for row in rows if row["judge_e_above_hull"] is not None]
+    if not judged:
+        return {}
+    stable = [row for row in judged if row["stable"]]
+    confirmed = sum(is_stable(row["judge_e_above_hull"], stable_below) for row in stable)
+    return {"judged_count": len(judged), "judged_stable_count": len(stable), "confirmed_count": confirmed}
 
 
 def _known(rows: list[_Row], name: str) -> np.ndarray:

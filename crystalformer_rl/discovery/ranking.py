@@ -25,6 +25,7 @@ GROUPS = {
 
 MERITS = ("fom", "fom_total")
 REWARD = "reward"
+CHANCE = "p_stable"
 _BY_ENERGY = "e_above_hull"
 NUMBERS = tuple(c.name for c in EVALUATED if pa.types.is_floating(c.type) or pa.types.is_integer(c.type))
 """Columns of the evaluated crystals that can rank, and on which conditions can be; the reward can rank too."""
@@ -34,14 +35,14 @@ NUMBERS = tuple(c.name for c in EVALUATED if pa.types.is_floating(c.type) or pa.
 class Ranking:
     """How crystals are ordered.
 
-    by: `e_above_hull`: rising, all below the hull alike, then by falling support of the hull for each of its sub-systems, converged
+    by: `p_stable`: falling, by both potentials where a second one judged; crystals without one after those that have it, by energy. `e_above_hull`: rising, all below the hull alike, then by falling support of the hull for each of its sub-systems, converged
     and new ones first; where all crystals are of one formula, by energy alone. `fom`, `fom_total`: stable crystals first, by falling figure of merit.
     Another column: stable crystals first, by its falling value, or with a minus before the name by its rising one. `reward`:
     the same, by what the crystal earns at rest. where:
     conditions; exclude: elements. Crystals that do not meet these stand after all others.
     """
 
-    by: str = _BY_ENERGY
+    by: str = CHANCE
     where: tuple[Condition, ...] = ()
     exclude: frozenset[str] = frozenset()
 
@@ -61,7 +62,9 @@ class Ranking:
     def rule(self) -> str:
         """The order in words."""
         column = self.by.removeprefix("-")
-        if self.by == _BY_ENERGY:
+        if self.by == CHANCE:
+            words = "by falling probability of being stable, by both potentials where a second one judged; without one, by rising energy above the hull"
+        elif self.by == _BY_ENERGY:
             words = "by rising energy above the hull; all on it or below alike, by falling support of the hull for each sub-system, converged and new ones first"
         elif self.by in MERITS:
             which = " with the total dielectric constant" if self.by == "fom_total" else ""
@@ -94,12 +97,20 @@ class Ranking:
         height = row["e_above_hull"]
         energy = (height if one_formula else max(height, 0.0), -_support(row), not row["converged"])
         new = row["known_level"] in KNOWN_COMPOUND
+        if self.by == CHANCE:
+            return out, -chance(row), *energy, new
         if self.by == _BY_ENERGY:
             return out, *energy, new
         column = self.by.removeprefix("-")
         value = row[column]
         merit = math.inf if value is None or not row["stable"] else value if self.by != column else -value
         return out, not row["stable"], merit, *energy, new
+
+
+def chance(row: _Row) -> float:
+    """The probability of being stable, by both potentials where a second one judged; −1 where there is none."""
+    found = [row[name] for name in ("p_stable_judged", "p_stable") if row[name] is not None]
+    return float(found[0]) if found else -1.0
 
 
 def _support(row: _Row) -> float:

@@ -41,7 +41,9 @@ def evaluate(
     *,
     reference: References = "embedded",
     potential: str = "chgnet",
+    judge: str | None = None,
     models: str | Path | None = "embedded",
+    stability: str | Path | None = "embedded",
     name: str = "crystals",
     stable_below: float = STABLE_BELOW,
     progress: bool = True,
@@ -51,8 +53,11 @@ def evaluate(
 
     reference, models: `embedded`, a name in the registry, or a path; of further references in a list the phases join the hull,
     and they may be tables of `relax` or JSON of computed entries, too. `models=None` leaves gaps and dielectric constants out.
+    stability: likewise, what was learned of a potential's errors, by which p_stable and p_on_hull are calibrated where it is of this one;
+    elsewhere, and with None, they follow from distance and standard deviation.
     potential: as `crystalformer-rl relax` takes it; one that the reference is not of must have learned
-    the scale of its DFT energies, which then compete alone.
+    the scale of its DFT energies, which then compete alone. judge: a second potential, such as sevennet-0, that relaxes the
+    crystals too.
     name: goes into the column `policy`. stable_below: eV/atom above the hull. relaxation: fmax (eV/Å), smax (GPa),
     max_evaluations, free. The DataFrame has the columns of crystals.parquet of a run, relaxed crystals among them; its
     `attrs["metrics"]` has counts and fractions of all rows with their 95 % intervals. Raises InputError for a reference of
@@ -68,8 +73,10 @@ def evaluate(
             table,
             first,
             worker(potential),
+            judge=None if judge is None else worker(judge),
             phases=phases,
             models=None if models is None else located(models, "properties"),
+            stability=None if stability is None else located(stability, "stability"),
             settings=settings,
             policy=name,
             stable_below=stable_below,
@@ -79,7 +86,13 @@ def evaluate(
 
 
 def relax(
-    structures: Any, *, potential: str = "chgnet", symprec: float = SYMPREC, progress: bool = True, **relaxation: Any
+    structures: Any,
+    *,
+    potential: str = "chgnet",
+    symprec: float = SYMPREC,
+    stability: str | Path | None = "embedded",
+    progress: bool = True,
+    **relaxation: Any,
 ) -> pd.DataFrame:
     """Relax cell and positions, keeping the space group.
 
@@ -87,7 +100,7 @@ def relax(
     max_evaluations, free. The DataFrame has the primitive cells at rest, their tokens, the energies before and after, and
     the force and stress that remain. Raises InputError for settings out of bounds.
     """
-    return dataframe(_relaxed(structures, potential, symprec, progress, relaxation))
+    return dataframe(_relaxed(structures, potential, symprec, stability, progress, relaxation))
 
 
 def hull(
@@ -95,6 +108,7 @@ def hull(
     *,
     reference: References = "embedded",
     potential: str = "chgnet",
+    stability: str | Path | None = "embedded",
     assume_same_potential: bool = False,
     progress: bool = True,
     **relaxation: Any,
@@ -104,14 +118,14 @@ def hull(
     Crystals that come with a column `energy` (total energy, eV/atom), as those of `relax` and `evaluate` do, are taken as
     they are. The record of their potential must be the reference's, or on the scale of its DFT energies; where there is none, as in a
     table of your own, `assume_same_potential` says that they are of the reference's. Other crystals are relaxed first, with `potential` and the
-    settings in `relaxation`; reference: as of `evaluate`. The result has distances alone, so call `relax` first to keep the relaxed crystals. Raises InputError
+    settings in `relaxation`; reference, stability: as of `evaluate`. The result has distances alone, so call `relax` first to keep the relaxed crystals. Raises InputError
     where the energies are on another scale.
     """
     from crystalformer_rl.stages.hull import hull as stage
 
     table = crystals_table(structures)
     if "energy" not in table.column_names:
-        table = _relaxed(table, potential, SYMPREC, progress, relaxation)
+        table = _relaxed(table, potential, SYMPREC, stability, progress, relaxation)
     elif relaxation:
         raise InputError("the crystals come with energies, so they are not relaxed; leave settings of relaxation out.")
     with _Bars(table.num_rows, progress) as bars:
@@ -120,6 +134,7 @@ def hull(
                 {"the table": table},
                 _located(reference),
                 assume_same_potential=assume_same_potential,
+                stability=None if stability is None else located(stability, "stability"),
                 advance=bars.of("hull"),
             )
         )
@@ -195,12 +210,25 @@ def phase_diagram(system: str, *, reference: str | Path = "embedded") -> PhaseDi
     return PhaseDiagram(entries)
 
 
-def _relaxed(structures: Any, potential: str, symprec: float, progress: bool, relaxation: dict[str, Any]) -> pa.Table:
+def _relaxed(
+    structures: Any,
+    potential: str,
+    symprec: float,
+    stability: str | Path | None,
+    progress: bool,
+    relaxation: dict[str, Any],
+) -> pa.Table:
     table = crystals_table(structures)
     settings = _settings(relaxation)
     with _Bars(table.num_rows, progress, twice="relax" if settings.free else "") as bars:
         return worker(potential).map(
-            RELAX, table, RELAXED, advance=bars.of("relax"), settings=settings.model_dump(), symprec=symprec
+            RELAX,
+            table,
+            RELAXED,
+            advance=bars.of("relax"),
+            settings=settings.model_dump(),
+            symprec=symprec,
+            stability=None if stability is None else str(located(stability, "stability")),
         )
 
 

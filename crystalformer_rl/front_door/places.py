@@ -8,7 +8,7 @@ from typing import Literal
 
 from crystalformer_rl.resources.registry import choose
 
-Kind = Literal["policy", "reference", "properties", "potential", "crystals"]
+Kind = Literal["policy", "reference", "properties", "stability", "potential", "crystals"]
 
 
 def located(value: str | Path, kind: Kind, suffixes: tuple[str, ...] = ()) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.crystal.elements import SYMBOLS, reduced_formula
+from crystalformer_rl.hull.chances import Chances
 from crystalformer_rl.hull.convex_hull import Hull, HullDistance
 from crystalformer_rl.hull.stability import below_hull
 from crystalformer_rl.tables.column import table_of_rows
@@ -21,8 +22,10 @@ LARGEST_FORMATION_ENERGY = 5.0
 """eV/atom, of either sign; no compound forms with as much. An energy beyond it is on another scale, or of a whole cell."""
 
 
-def hull_table(hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | None = None) -> pa.Table:
-    """A HULL table, row for row, from a table of crystals with energies.
+def hull_table(
+    hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | None = None, chances: Chances | None = None
+) -> pa.Table:
+    """A HULL table, row for row, from a table of crystals with energies; chances: what makes probabilities of the distances.
 
     `relaxed` has the columns id, atomic_numbers, energy (eV/atom) and perhaps energy_initial and status.
     A row whose status is not ok keeps it and gets null figures, those before relaxation aside where
@@ -35,7 +38,11 @@ def hull_table(hull: Hull, relaxed: pa.Table, advance: Callable[[int], Any] | No
         rows.append({"id": name, "formula": _formula(numbers)} | _row(hull, numbers, energy, initial, status))
         if advance is not None:
             advance(1)
-    return table_of_rows(HULL, rows)
+    table = table_of_rows(HULL, rows)
+    for name, values in (chances or Chances()).columns(table, relaxed).items():
+        place = table.column_names.index(name)
+        table = table.set_column(place, table.schema.field(place), values)
+    return table
 
 
 def row_status(hull: Hull, numbers: Sequence[int] | np.ndarray | None, energy: float | None, status: str | None) -> str:

@@ -19,6 +19,9 @@ LITTLE_SUPPORT = 3
 ASKED_BELOW = 0.05
 """eV/atom below the hull from which words ask whether the hull is complete."""
 
+CONFIRMED, INCOMPLETE_HULL, DISAGREEMENT = "confirmed", "incomplete_hull", "disagreement"
+"""What a second potential's opinion comes to."""
+
 FAR_BELOW = 0.1
 """eV/atom below the hull beyond which crystals are counted as far below."""
 
@@ -61,3 +64,17 @@ def hull_may_be_incomplete(e_above_hull: float | None, support: int | None) -> b
     if e_above_hull is None or support is None:
         return False
     return e_above_hull < -ASKED_BELOW or (e_above_hull < 0 and support <= LITTLE_SUPPORT)
+
+
+def judged_word(e_above_hull: float, by_judge: float, threshold: float) -> str:
+    """How a second potential's distance stands to the first's: confirmed, incomplete_hull or disagreement.
+
+    incomplete_hull: both lie far below, so the hull lacks a phase, rather than two potentials err alike; disagreement: the judge does not call stable
+    what the first one does, or only one of the two lies far below, so a potential is at fault.
+    """
+    first, second = e_above_hull < -ASKED_BELOW, by_judge < -ASKED_BELOW
+    if first and second:
+        return INCOMPLETE_HULL
+    if first != second or is_stable(e_above_hull, threshold) != is_stable(by_judge, threshold):
+        return DISAGREEMENT
+    return CONFIRMED

@@ -7,8 +7,15 @@ from typing import NamedTuple
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 from crystalformer_rl.discovery.cif import space_group_symbol
 from crystalformer_rl.discovery.solid_solution import mixing
-from crystalformer_rl.formatting import counted
-from crystalformer_rl.hull.stability import ASKED_BELOW, LITTLE_SUPPORT
+from crystalformer_rl.formatting import counted, percent
+from crystalformer_rl.hull.stability import (
+    ASKED_BELOW,
+    DISAGREEMENT,
+    INCOMPLETE_HULL,
+    LITTLE_SUPPORT,
+    STABLE_BELOW,
+    judged_word,
+)
 from crystalformer_rl.report.results import Row, from_json
 
 UNLIKELY = 0.001
@@ -47,7 +54,7 @@ def name(row: Row) -> str:
 def evidence(row: Row) -> Evidence:
     """What is to be said of a CANDIDATES row."""
     speaks_for, against = [], []
-    for reasons in (_analogue(row), _competition(row), _state(row)):
+    for reasons in (_analogue(row), _second_opinion(row), _competition(row), _state(row)):
         speaks_for += reasons.speaks_for
         against += reasons.speaks_against
     return Evidence(speaks_for, against)
@@ -57,9 +64,34 @@ def _distance(row: Row) -> str:
     height, std = row["e_above_hull"], row["e_above_hull_std"]
     error = "" if std is None else f" ± {std:.3f}"
     if abs(height) < 0.0005:
-        return f"on the hull{error and f' ({error[1:]} eV/atom)'}"
-    side = "below" if height < 0 else "above"
-    return f"{abs(height):.3f}{error} eV/atom {side} the hull"
+        return f"on the hull{error and f' ({error[1:]} eV/atom)'}{_chance(row)}"
+    return f"{_height(height, error)} the hull{_chance(row)}"
+
+
+def _height(height: float, error: str = "") -> str:
+    return f"{abs(height):.3f}{error} eV/atom {'below' if height < 0 else 'above'}"
+
+
+def _chance(row: Row) -> str:
+    """The probability of being stable, in words of its sources."""
+    if row["p_stable_judged"] is not None:
+        return f", stable by DFT with {percent(row['p_stable_judged'])} probability by both potentials"
+    return "" if row["p_stable"] is None else f", stable by DFT with {percent(row['p_stable'])} probability"
+
+
+def _second_opinion(row: Row) -> Evidence:
+    """What the judge says."""
+    judge, height = row["judge"], row["judge_e_above_hull"]
+    if judge is None:
+        return Evidence([], [])
+    if height is None:
+        return Evidence([], [f"{judge} gives no energy ({row['judge_status']})"])
+    word = judged_word(row["e_above_hull"], height, STABLE_BELOW)
+    if word == INCOMPLETE_HULL:
+        return Evidence([], [f"{judge} puts it {_height(height)}, too: the hull lacks a phase here"])
+    if word == DISAGREEMENT:
+        return Evidence([], [f"{judge} puts it {_height(height)}: one of the two potentials is at fault"])
+    return Evidence([f"{judge}, relaxing it again, puts it {_height(height)}"], [])
 
 
 def _analogue(row: Row) -> Evidence:
@@ -107,7 +139,7 @@ def _competition(row: Row) -> Evidence:
     sources = [source for source in from_json(row["energy_from"]).values() if source]
     if sources and "relaxed" not in sources:
         against.append("the competing energies are DFT's, moved by the mean error of the potential")
-    if height < -ASKED_BELOW:
+    if height < -ASKED_BELOW and row["judge_e_above_hull"] is None:
         against.append("so far below, the hull may be incomplete here")
     return Evidence(found, against)
 

@@ -18,7 +18,7 @@ from crystalformer_rl.tables.provenance import read_provenance
 
 Row = dict[str, Any]
 
-_TABLES = ("resources", "samples", "relaxed", "hull", "properties", "novelty", "finetune", "evaluation")
+_TABLES = ("resources", "samples", "relaxed", "hull", "properties", "novelty", "finetune", "evaluation", "shortlist")
 """Folders of a run whose tables the report names with their origin, in the order of the story."""
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import Counter
 
 from crystalformer_rl.formatting import percent, points
-from crystalformer_rl.hull.stability import LITTLE_SUPPORT, hull_may_be_incomplete
+from crystalformer_rl.hull.stability import (
+    DISAGREEMENT,
+    INCOMPLETE_HULL,
+    LITTLE_SUPPORT,
+    STABLE_BELOW,
+    hull_may_be_incomplete,
+    is_stable,
+    judged_word,
+)
 from crystalformer_rl.intervals import difference_interval
 from crystalformer_rl.report.evidence import best_new, line
 from crystalformer_rl.report.results import Results, Row
@@ -17,7 +25,12 @@ NAMED = 10
 def findings(results: Results) -> list[str]:
     """The outcome in sentences, the most important first."""
     named = [f"{place}. {words}" for place, words in enumerate(best(results), start=1)]
-    return [*comparisons(results), *discoveries(results), *(["The best new ones by rank:", *named] if named else [])]
+    return [
+        *comparisons(results),
+        *discoveries(results),
+        *second_opinions(results),
+        *(["The best new ones by rank:", *named] if named else []),
+    ]
 
 
 def comparisons(results: Results) -> list[str]:
@@ -76,6 +89,27 @@ def discoveries(results: Results) -> list[str]:
     return [counted]
 
 
+def second_opinions(results: Results) -> list[str]:
+    """How many of the best and of the stable candidates a second potential confirms."""
+    bound = results.metrics[results.policies[0]]["stability_threshold"] if results.policies else STABLE_BELOW
+    judged = [row for row in results.candidates if row["judge_e_above_hull"] is not None]
+    if not judged:
+        return []
+    stable = [row for row in judged if row["stable"]]
+    words = Counter(judged_word(row["e_above_hull"], row["judge_e_above_hull"], bound) for row in stable)
+    first = [row for row in best_new(results.candidates, NAMED) if row["judge_e_above_hull"] is not None]
+    confirmed = sum(is_stable(row["judge_e_above_hull"], bound) for row in first)
+    text = (
+        f"{judged[0]['judge']}, which no reward has seen, relaxed the {len(judged)} best candidates again: of the {len(stable)} stable ones it "
+        f"confirms {sum(is_stable(row['judge_e_above_hull'], bound) for row in stable)}, of the {len(first)} best new ones {confirmed}."
+    )
+    if words[INCOMPLETE_HULL]:
+        text += f" Both potentials put {words[INCOMPLETE_HULL]} of them far below the hull, which lacks phases there."
+    if words[DISAGREEMENT]:
+        text += f" They disagree on {words[DISAGREEMENT]}, where one of the two is at fault."
+    return [text]
+
+
 def best(results: Results) -> list[str]:
     """The best new crystals by rank, each with what speaks for it and what against."""
     return [line(row) for row in best_new(results.candidates, NAMED)]
@@ -105,6 +139,11 @@ def caveats(results: Results) -> list[str]:
         notes.append(
             f"{asked} of the {len(stable)} distinct stable crystals lie far below the hull, or below it where little competes: the "
             "hull may be incomplete there. Depth below the hull earns nothing, in fine-tuning or in the ranking."
+        )
+    if results.candidates and all(row["judge_e_above_hull"] is None for row in results.candidates):
+        notes.append(
+            "No second potential has judged the candidates; `crystalformer-rl potential install sevennet-0`, and the same run "
+            "again, let one do it."
         )
     far = sum((row["applicability"] or 0) > 1.5 for row in stable)
     if far:

@@ -18,8 +18,8 @@ import yaml
 import crystalformer_rl
 from crystalformer_rl.errors import InputError
 
-Kind = Literal["policy", "reference", "properties", "crystals", "potential", "hull", "any"]
-KINDS = ("policy", "reference", "properties", "crystals", "potential", "hull")
+Kind = Literal["policy", "reference", "properties", "stability", "crystals", "potential", "hull", "any"]
+KINDS = ("policy", "reference", "properties", "stability", "crystals", "potential", "hull")
 SCHEMES = ("https", "http", "file", "embedded")
 
 

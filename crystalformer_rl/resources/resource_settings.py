@@ -20,6 +20,11 @@ class ResourcesSettings(Section):
         description="Models of band gap and dielectric constants: `embedded`, a name in the registry, or the path of a "
         ".safetensors file made by `crystalformer-rl train-properties`.",
     )
+    stability: Text = Field(
+        "embedded",
+        description="What was learned of a potential's errors against DFT, by which probabilities of being stable are calibrated: "
+        "`embedded`, or the path of a .safetensors file. Of another potential than the run's it says nothing.",
+    )
     potential: Text = Field(
         "chgnet",
         description="Interatomic potential for energies and relaxation: chgnet, chgnet-r2scan, mace:FILE, "

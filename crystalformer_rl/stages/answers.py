@@ -18,10 +18,17 @@ Advance = Callable[[int], object] | None
 
 
 def relax(
-    table: pa.Table, potential: Potential, settings: dict[str, Any], symprec: float = SYMPREC, advance: Advance = None
+    table: pa.Table,
+    potential: Potential,
+    settings: dict[str, Any],
+    symprec: float = SYMPREC,
+    stability: str | None = None,
+    advance: Advance = None,
 ) -> pa.Table:
     """The stage `relax` with the settings as a mapping."""
-    return relax_stage.relax(table, potential, RelaxSettings(**settings), symprec=symprec, advance=advance)
+    return relax_stage.relax(
+        table, potential, RelaxSettings(**settings), symprec=symprec, stability=stability, advance=advance
+    )
 
 
 def predict(table: pa.Table, potential: Potential, models: str, advance: Advance = None) -> pa.Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from crystalformer_rl.discovery.evaluation import StageTables, evaluated
+from crystalformer_rl.discovery.evaluation import StageTables, evaluated, with_judged
 from crystalformer_rl.discovery.metrics import metrics
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import STABLE_BELOW
@@ -18,6 +18,7 @@ from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
 from crystalformer_rl.reference.scale import dft_identity, must_add_mp2020
 from crystalformer_rl.stages.hull import hull
+from crystalformer_rl.stages.judge import judge as second_opinion
 from crystalformer_rl.stages.novelty import novelty
 from crystalformer_rl.stages.questions import PREDICT, RECOMPUTE, RELAX
 from crystalformer_rl.tables.column import Column, pick
@@ -54,9 +55,11 @@ def evaluate(
     reference: str | Path,
     worker: PotentialWorker | None = None,
     *,
+    judge: PotentialWorker | None = None,
     phases: Sequence[str | Path] = (),
     given: Mapping[str, Mapping[str, pa.Table]] | None = None,
     models: str | Path | None = None,
+    stability: str | Path | None = None,
     settings: RelaxSettings | None = None,
     corrections: Corrections | None = None,
     policy: str = "base",
@@ -67,8 +70,9 @@ def evaluate(
 
     phases: further references, tables of `relax` or computed entries, whose phases join the hull; see `reference.joining`.
     given: tables of stages on these very crystals (`relaxed`, `hull`, `novelty`, `properties`), each by the name of where it
-    comes from; those stages are not run again. models: file of the property models; none leaves properties out. worker:
-    needed where something is to be relaxed or predicted; before anything is relaxed, some of the reference's energies are computed
+    comes from; those stages are not run again. models: file of the property models; none leaves properties out. stability: file of what was learned of a potential's errors, for the
+    probabilities. worker:
+    needed where something is to be relaxed or predicted; judge: holds a second potential, which relaxes the crystals too, where its opinion is wanted; before anything is relaxed, some of the reference's energies are computed
     again, where it is of this potential; of another one it must hold DFT energies on the potential's scale. corrections: those in such a potential's energies, where its
     identity does not say. stable_below:
     eV/atom. The record of the crystals names the potential of their energies. Raises InputError for tables of other crystals, or of another reference.
@@ -95,11 +99,18 @@ def evaluate(
         else:  # refused now, not when everything was relaxed
             scale = dft_identity("", Functional.PBE, Corrections.MP2020)
             must_add_mp2020(f"the potential '{asked.name}'", asked.identity, str(reference), scale, corrections)
-        options = (settings or RelaxSettings()).model_dump()
-        joined["relaxed"] = asked.map(RELAX, crystals, RELAXED, advance=told("relaxed"), settings=options)
+        options, learned = (settings or RelaxSettings()).model_dump(), None if stability is None else str(stability)
+        joined["relaxed"] = asked.map(RELAX, crystals, RELAXED, advance=told("relaxed"), settings=options, stability=learned)
     if "hull" not in joined:
         references = [reference, *phases]
-        joined["hull"] = hull(joined["relaxed"], references, potential_corrections=corrections, advance=told("hull"))
+        joined["hull"] = hull(
+            joined["relaxed"],
+            references,
+            potential_corrections=corrections,
+            stability=stability,
+            stable_below=stable_below,
+            advance=told("hull"),
+        )
     if "novelty" not in joined:
         joined["novelty"] = novelty(joined["relaxed"], reference, advance=told("novelty"))
     if "properties" not in joined and models is not None:
@@ -107,6 +118,12 @@ def evaluate(
         joined["properties"] = asked.map(PREDICT, relaxed, PROPERTIES, advance=told("properties"), models=str(models))
     table = evaluated(crystals, StageTables(**joined), policy, stable_below)
     record = {"stage": "evaluate", "potential": record_of(joined["hull"]).get("potential")}
+    if judge is not None:
+        joined["judged"] = second_opinion(
+            with_record(table, record), judge, [reference, *phases], samples=crystals, settings=settings,
+            stability=stability, stable_below=stable_below, advance=told("judged"),
+        )  # fmt: skip
+        table = with_judged(table, joined["judged"])
     return Evaluation(with_record(table, record), metrics(table, stable_below), joined)
 
 

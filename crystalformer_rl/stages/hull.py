@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.hull.chances import Chances
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.hull_table import hull_table
+from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.stored_biases import stored_bias
 from crystalformer_rl.reference.bias import Bias
 from crystalformer_rl.reference.compatibility import check_same_potential
@@ -25,7 +27,8 @@ from crystalformer_rl.tables.parquet import with_types
 from crystalformer_rl.tables.provenance import record_of, with_record
 
 NEEDED = pick(RELAXED, "id", "atomic_numbers", "energy")
-_USED = pick(RELAXED, "energy_initial", "status", "frac_coords", "lattice")
+_FOR_PROBABILITIES = ("energy_error", "energy_error_applicability", "space_group", "wyckoff")
+_USED = pick(RELAXED, "energy_initial", *_FOR_PROBABILITIES, "status", "frac_coords", "lattice")
 _SAME_REMEDY = "use a reference built with the same potential, or one with DFT energies on the potential's scale"
 _DFT_REMEDY = (
     "use a reference built with the same potential, or ask for a comparison with DFT to set a potential's energies beside those "
@@ -44,6 +47,8 @@ def hull(
     assume_same_potential: bool = False,
     against_dft: bool = False,
     potential_corrections: Corrections | None = None,
+    stability: str | Path | None = None,
+    stable_below: float = STABLE_BELOW,
     advance: Advance = None,
 ) -> pa.Table:
     """The HULL table of crystals with energies, row for row: eV/atom, negative below the hull.
@@ -59,6 +64,9 @@ def hull(
     against_dft: set a potential's energies beside a reference of DFT energies alone. MP2020 corrections are added where the
     hull has them and the potential does not; potential_corrections: those in the potential's energies, where its identity does
     not say. What was done stands in the record, as `against_dft`.
+
+    stability: a file of what was learned of a potential's errors, by which p_stable and p_on_hull are calibrated where it is of this one; elsewhere they
+    follow from the bias alone. stable_below: eV/atom, of p_stable. How they came about stands in the record, as `probabilities`.
 
     Raises InputError for energies of two potentials, ids that occur twice, and scales that cannot be brought together.
     """
@@ -90,12 +98,17 @@ def hull(
             if identity is not None or not assume_same_potential:
                 check_same_potential(path, identity, name, energies.identity, remedy)
         record = {"potential": energies.identity.as_record()}
-    return with_record(hull_table(where, crystals, advance), {"stage": "hull", **record})
+    identity = PotentialIdentity.from_record(record["potential"])
+    chances = Chances.of(energies, None if against_dft else identity, stability, stable_below)
+    table = hull_table(where, crystals, advance, chances)
+    return with_record(
+        table, {"stage": "hull", "probabilities": chances.origin(table), "stable_below": stable_below, **record}
+    )
 
 
 def _joined(tables: Mapping[str, pa.Table], with_structures: bool) -> pa.Table:
     """What the hull needs of all tables, one after the other."""
-    columns = _USED if with_structures else _USED[:2]
+    columns = _USED if with_structures else _USED[:-2]
     parts = []
     for path, table in tables.items():
         typed = with_types(table, columns, path)

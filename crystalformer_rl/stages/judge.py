@@ -1,86 +1,128 @@
-"""Energies above the hull in a potential that no reward has seen, of crystals that another one made and relaxed."""
+"""What a second potential says of crystals that another one relaxed: relaxed by it too, on its own hull, and both together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
-from crystalformer_rl.hull.convex_hull import Hull
-from crystalformer_rl.hull.hull_table import hull_table
-from crystalformer_rl.potential.protocol import Evaluation, Potential
-from crystalformer_rl.potential.recompute import has_crystals, self_test
-from crystalformer_rl.reference.compatibility import check_same_potential
-from crystalformer_rl.tables.provenance import with_record
-from crystalformer_rl.tables.rows import rows_in_order, unique_ids
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.hull.chances import Chances
+from crystalformer_rl.hull.stability import STABLE_BELOW
+from crystalformer_rl.potential.client import PotentialWorker
+from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.reference.identity import Corrections, PotentialIdentity
+from crystalformer_rl.reference.joining import read_references
+from crystalformer_rl.scoring.score import figures_of
+from crystalformer_rl.stages.hull import hull
+from crystalformer_rl.stages.questions import RECOMPUTE, RELAX
+from crystalformer_rl.tables.column import make_table, pick
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, STATUS
+from crystalformer_rl.tables.discovery_columns import EVALUATED, JUDGED_CRYSTALS
+from crystalformer_rl.tables.energy_columns import RELAXED
+from crystalformer_rl.tables.parquet import with_types
+from crystalformer_rl.tables.provenance import read_provenance, record_of, with_record
 from crystalformer_rl.tables.status import OK
 
-BATCH = 64
-"""Crystals at a time; of progress alone, since a potential makes its own batches."""
+NEEDED = pick(EVALUATED, "id", "policy", "formula", "atomic_numbers", "frac_coords", "lattice", "e_above_hull")
+_USED = pick(
+    EVALUATED,
+    *("e_above_hull_std", "formation_energy", "hull_support", "energy_error", "energy_error_applicability", "status"),
+)
 
 Advance = Callable[[int], object] | None
+References = str | Path | Sequence[str | Path]
 
 
 def judge(
-    samples: pa.Table, relaxed: pa.Table, potential: Potential, reference: str | Path, *, advance: Advance = None
+    crystals: pa.Table,
+    worker: PotentialWorker,
+    reference: References,
+    *,
+    samples: pa.Table | None = None,
+    best: int | None = None,
+    settings: RelaxSettings | None = None,
+    corrections: Corrections | None = None,
+    stability: str | Path | None = None,
+    stable_below: float = STABLE_BELOW,
+    advance: Advance = None,
 ) -> pa.Table:
-    """The HULL table of `samples`, a row a crystal, by single points of `potential`; nothing is relaxed here.
+    """The JUDGED_CRYSTALS table of evaluated or ranked crystals, in order, by the potential that `worker` holds.
 
-    samples: crystals as sampled, whose distances stand in e_above_hull_initial; relaxed: the same crystals at rest, in any
-    order, for e_above_hull; both crystals tables with status. reference: a file of energies in this very potential, some of
-    which are computed again where it holds crystals. Rows that failed before keep their status. `advance` is called with
-    2 in all for each crystal. Raises InputError where potential and reference do not belong together, or the tables
-    hold different crystals.
+    crystals: a table of `evaluate` or `rank`; with `best` only the first so many that the ranking does not leave out, and no others.
+    reference: files, as of `stages.hull.hull`; of another potential it must hold DFT energies on the judge's scale. samples: the
+    crystals as sampled, whose single points give judge_e_above_hull_initial. settings: of the judge's relaxation, which starts
+    from the crystals given. corrections: those in the judge's energies, where its identity does not say. stability: what was learned of the first potential and this judge.
+    Rows that failed before keep their status. `advance` is called with 1 in all for each crystal. Raises InputError where potential and reference
+    do not belong together, or the samples are of other crystals.
     """
-    geometries = _in_order(samples, relaxed)
-    hull = Hull.from_reference(reference)
-    check_same_potential(f"the potential {potential.identity.name}", potential.identity, str(reference), hull.identity)
-    if has_crystals(reference):
-        self_test(reference, potential)
-    judged = hull_table(hull, _with_energies(samples, geometries, potential, advance))
-    return with_record(judged, {"stage": "judge", "potential": potential.identity.as_record()})
+    rows = _chosen(with_types(crystals, (*NEEDED, *_USED), "the crystals"), best)
+    references = [reference] if isinstance(reference, str | Path) else list(reference)
+    own = PotentialIdentity.from_record(read_provenance(references[0]).get("potential")) == worker.identity
+    if own and "bias" not in read_provenance(references[0]):
+        worker.ask(RECOMPUTE, reference=str(references[0]))
+    options = (settings or RelaxSettings()).model_dump()
+    given = {column.name: rows.column(column.name).to_pylist() for column in (*CRYSTALS, STATUS)}
+    # crystals of several policies may share their ids
+    given["id"] = [str(k) for k in range(rows.num_rows)]
+    relaxed = worker.map(RELAX, make_table((*CRYSTALS, STATUS), given), RELAXED, advance=advance, settings=options)
+    relaxed = _with_initial(relaxed, worker, samples, rows.column("id").to_pylist())
+    placed = hull(relaxed, references, potential_corrections=corrections, stable_below=stable_below)
+    first = PotentialIdentity.from_record(record_of(crystals).get("potential"))
+    chances = Chances.of(read_references(references), first, stability, stable_below)
+    tokens = {name: relaxed.column(name) for name in ("space_group", "wyckoff")}
+    known = pa.table(
+        {name: rows.column(name) for name in ("atomic_numbers", "energy_error", "energy_error_applicability")} | tokens
+    )
+    columns = {
+        "id": rows.column("id").to_pylist(),
+        "policy": rows.column("policy").to_pylist(),
+        "formula": rows.column("formula").to_pylist(),
+        "judge": [worker.identity.name] * rows.num_rows,
+        "judge_formation_energy": placed.column("formation_energy").to_pylist(),
+        "judge_e_above_hull": placed.column("e_above_hull").to_pylist(),
+        "judge_e_above_hull_std": placed.column("e_above_hull_std").to_pylist(),
+        "judge_e_above_hull_initial": placed.column("e_above_hull_initial").to_pylist()
+        if samples is not None
+        else [None] * rows.num_rows,
+        "judge_evaluations": relaxed.column("evaluations").to_pylist(),
+        "judge_converged": relaxed.column("converged").to_pylist(),
+        **chances.judged(rows, known, placed, worker.identity),
+        "judge_status": placed.column("status").to_pylist(),
+    }
+    record = {
+        "stage": "judge",
+        "potential": worker.identity.as_record(),
+        "judged": None if first is None else first.as_record(),
+    }
+    return with_record(make_table(JUDGED_CRYSTALS, columns), record)
 
 
-def _in_order(samples: pa.Table, relaxed: pa.Table) -> pa.Table:
-    """The relaxed rows in the order of the samples."""
-    ids = unique_ids(samples, "the samples")
-    rows_in_order(relaxed, ids, "relaxed")
-    places = {name: k for k, name in enumerate(relaxed.column("id").to_pylist())}
-    return relaxed.take([places[name] for name in ids])
+def _chosen(table: pa.Table, best: int | None) -> pa.Table:
+    """The rows to be judged, with every column that is used; ranked ones all passed their stages."""
+    if best is not None:
+        if "left_out" not in table.column_names:
+            raise InputError("only a table of `rank` says which crystals are the best; give one, or judge all.")
+        left_in = [k for k, why in enumerate(table.column("left_out").to_pylist()) if why is None]
+        table = table.take(pa.array(left_in[:best], pa.int64()))
+    columns = {column.name: table.column(column.name) for column in NEEDED}
+    for column in _USED:
+        known = column.name in table.column_names
+        columns[column.name] = table.column(column.name) if known else pa.nulls(table.num_rows, column.type)
+    if "status" not in table.column_names:
+        columns["status"] = pa.array([OK] * table.num_rows, pa.string())
+    return pa.table(columns)
 
 
-def _with_energies(sampled: pa.Table, relaxed: pa.Table, potential: Potential, advance: Advance) -> pa.Table:
-    """What the hull needs: the judge's energies of both geometries, and each row's status."""
-    found: list[list[Any]] = []
-    statuses = sampled.column("status").to_pylist()
-    for table in (sampled, relaxed):
-        crystals, readable = crystals_from_table(table)
-        own = [s if s != OK else r for s, r in zip(table.column("status").to_pylist(), readable, strict=True)]
-        statuses = [s if s != OK else o for s, o in zip(statuses, own, strict=True)]
-        found.append(_energies(crystals, own, potential, advance))
-    initial, final = ([e if isinstance(e, float) else None for e in energies] for energies in found)
-    # Why the judge itself gave no energy counts last, and only at the relaxed geometry.
-    statuses = [s if s != OK or isinstance(e, float) else e for s, e in zip(statuses, found[1], strict=True)]
-    columns = {"energy": pa.array(final, pa.float64()), "energy_initial": pa.array(initial, pa.float64())}
-    names = ["id", "atomic_numbers"]
-    return pa.table({name: sampled.column(name) for name in names} | columns | {"status": pa.array(statuses, pa.string())})
-
-
-def _energies(
-    crystals: Sequence[Crystal | None], statuses: Sequence[str], potential: Potential, advance: Advance
-) -> list[float | str]:
-    """eV/atom of each crystal; of one without an energy the status that says why."""
-    energies: list[float | str] = list(statuses)
-    sound = [(k, crystal) for k, crystal in enumerate(crystals) if crystal is not None and statuses[k] == OK]
-    if advance is not None:
-        advance(len(crystals) - len(sound))
-    for start in range(0, len(sound), BATCH):
-        part = sound[start : start + BATCH]
-        for (k, _), outcome in zip(part, potential.evaluate([c for _, c in part], forces=False), strict=True):
-            energies[k] = float(outcome.energy) if isinstance(outcome, Evaluation) else outcome
-        if advance is not None:
-            advance(len(part))
-    return energies
+def _with_initial(relaxed: pa.Table, worker: PotentialWorker, samples: pa.Table | None, names: Sequence[str]) -> pa.Table:
+    """The relaxed table with the judge's energies of the crystals as sampled, instead of those at which its relaxation began."""
+    place = relaxed.column_names.index("energy_initial")
+    field = relaxed.schema.field(place)
+    if samples is None:
+        return relaxed.set_column(place, field, pa.nulls(relaxed.num_rows, field.type))
+    found = figures_of(worker, samples)
+    energies = dict(zip(found.column("id").to_pylist(), found.column("energy").to_pylist(), strict=True))
+    if missing := [name for name in names if name not in energies]:
+        raise InputError(f"the samples lack the crystal '{missing[0]}'; give those that were evaluated.")
+    return relaxed.set_column(place, field, pa.array([energies[name] for name in names], field.type))

@@ -20,9 +20,9 @@ SHARES = {
 }
 JUDGED = {
     "judged_stable_initial": "stable as sampled by the judge's energies",
-    "judged_stable": "stable by the judge's energies at the relaxed geometry",
+    "judged_stable": "stable by the judge's energies, relaxed by it",
     "judged_sun_initial": "the same as sampled, unique and novel",
-    "judged_sun": "the same at the relaxed geometry, unique and novel",
+    "judged_sun": "the same relaxed, unique and novel",
 }
 KEPT = ("stable_initial", "stable", "sun_initial", "sun")
 """Shares whose gain is compared between the potential that rewarded and the judge."""
@@ -41,6 +41,18 @@ def _ratio_columns(name: str, what: str) -> Iterator[Column]:
     yield Column(f"{name}_ratio_high", FLOAT, "", "upper end of the ratio's 95 % interval; null where it has none")
 
 
+def _kept_columns(name: str) -> Iterator[Column]:
+    words = f"share of the gain in {name} that remains under the judge"
+    yield Column(f"{name}_gain_kept", FLOAT, "", f"{words}, (judged ratio − 1)/(ratio − 1); null without gain")
+    yield Column(
+        f"{name}_gain_kept_low",
+        FLOAT,
+        "",
+        f"{words}: lower end of its 95 % interval (bootstrap over crystals); null for none",
+    )
+    yield Column(f"{name}_gain_kept_high", FLOAT, "", f"{words}: upper end of its 95 % interval; null for none")
+
+
 #: One row a policy, the base policy first.
 ARMS = (
     Column("policy", pa.string(), "", "base, or arm and seed"),
@@ -54,15 +66,7 @@ ARMS = (
     Column("kl", FLOAT, "nat", "KL divergence from the base policy in the last update"),
     Column("entropy", FLOAT, "nat", "mean of −ln p over the crystals of the last update"),
     *_compared_columns(JUDGED),
-    *(
-        Column(
-            f"{name}_gain_kept",
-            FLOAT,
-            "",
-            f"share of the gain in {name} that remains under the judge, (judged ratio − 1)/(ratio − 1); null without gain",
-        )
-        for name in KEPT
-    ),
+    *(column for name in KEPT for column in _kept_columns(name)),
     Column("stable_fom_count", pa.int64(), "", "stable crystals with a predicted figure of merit"),
     *pick(METRICS, "stable_fom_mean"),
     Column("stable_fom_low", FLOAT, "eV", "lower end of its 95 % interval over the crystals"),
@@ -100,7 +104,7 @@ TOP = (
         EVALUATED, *(name + suffix for name in ("band_gap", "eps_electronic", "eps_total", "fom") for suffix in ("", "_std"))
     ),
     *pick(EVALUATED, "applicability", "e_above_hull", "e_above_hull_initial", "hull_support"),
-    Column("judged_e_above_hull", FLOAT, "eV/atom", "by the judge's energies at the relaxed geometry, where there is one"),
+    Column("judged_e_above_hull", FLOAT, "eV/atom", "by the judge, relaxed by it, where there is one"),
     *pick(CANDIDATES, "verdict"),
     *pick(EVALUATED, "match_id", "known_level"),
     *pick(CRYSTALS, "atomic_numbers", "frac_coords", "lattice"),

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from crystalformer_rl.tables.column import FLOAT, Column, pick
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, ID, SPACE_GROUP, STATUS
-from crystalformer_rl.tables.energy_columns import HULL, RELAXED
+from crystalformer_rl.tables.energy_columns import HULL, JUDGED, PROBABILITIES, RELAXED
 from crystalformer_rl.tables.property_columns import PREDICTED, SOFT_MODE
 
 NOVELTY = (
@@ -57,6 +57,13 @@ _KNOWN = (
 )
 
 
+_CHANCES = (*pick(HULL, "e_above_hull_expected"), *PROBABILITIES)
+_JUDGED = (
+    *pick(JUDGED, "judge", "judge_e_above_hull", "judge_e_above_hull_std", "judge_disagreement"),
+    *pick(JUDGED, "p_stable_judged", "p_on_hull_judged", "judge_status"),
+)
+
+
 #: One crystal a row with all that the stages say of it.
 EVALUATED = (
     ID,
@@ -68,10 +75,13 @@ EVALUATED = (
     Column("shortest_distance", FLOAT, "Å", "shortest distance of two atoms before relaxation"),
     Column("charge_balanced", pa.bool_(), "", "known oxidation states can sum to zero, or all elements are metals"),
     Column("valid", pa.bool_(), "", "a readable crystal whose atoms are more than 0.5 Å apart, before relaxation"),
-    *pick(RELAXED, "energy", "energy_initial", "evaluations", "converged"),
+    *pick(RELAXED, "energy", "energy_initial", "energy_error", "energy_error_applicability", "evaluations", "converged"),
     *pick(HULL, "formation_energy", "e_above_hull", "e_above_hull_std", "below_hull"),
+    *_CHANCES,
+    *pick(HULL, "p_stable_initial"),
     *pick(HULL, "formation_energy_initial", "e_above_hull_initial"),
     *pick(HULL, "decomposition_formulas", "energy_from", "hull_support"),
+    *_JUDGED,
     Column("stable_initial", pa.bool_(), "", "at most the stability threshold above the hull, before relaxation"),
     Column("stable", pa.bool_(), "", "at most the stability threshold above the hull, after relaxation"),
     *PREDICTED,
@@ -126,6 +136,13 @@ METRICS = (
     Column("stability_threshold", FLOAT, "eV/atom", "largest energy above hull that counts as stable"),
     *(column for name, words in _SHARES.items() for column in share_columns(name, words)),
     Column(
+        "p_stable_mean",
+        FLOAT,
+        "",
+        "mean of p_stable over all crystals, those without one as 0: the share that DFT is expected to call stable",
+    ),
+    Column("p_on_hull_mean", FLOAT, "", "the same of p_on_hull"),
+    Column(
         "e_above_hull_initial_mean",
         FLOAT,
         "eV/atom",
@@ -140,9 +157,16 @@ METRICS = (
     Column("stable_band_gap_mean", FLOAT, "eV", "mean predicted band gap of the stable crystals"),
     Column("stable_fom_mean", FLOAT, "eV", "mean predicted figure of merit of the stable crystals"),
     Column("evaluations", pa.int64(), "", "evaluations of the potential spent on relaxation"),
+    Column("judged_count", pa.int64(), "", "crystals that a second potential judged; null where none was asked"),
+    Column("judged_stable_count", pa.int64(), "", "of them, stable by the first potential"),
+    Column("confirmed_count", pa.int64(), "", "of these, stable by the second one too"),
     Column("known_levels", pa.string(), "", "crystals by what the reference knows of them, as JSON {level: count}"),
     Column("failures", pa.string(), "", "crystals that failed, as JSON {stage: {status: count}}"),
 )
+
+
+#: What a second potential says of evaluated crystals.
+JUDGED_CRYSTALS = (ID, POLICY, *pick(CRYSTALS, "formula"), *JUDGED)
 
 
 #: Crystals of all policies, each structure once, best first.
@@ -167,6 +191,9 @@ CANDIDATES = (
         "retrieved (from the pretraining set), rediscovered (from the held-out set), known_formula or new",
     ),
     *pick(HULL, "e_above_hull", "e_above_hull_std", "below_hull", "e_above_hull_initial", "formation_energy"),
+    *_CHANCES,
+    *_JUDGED,
+    *pick(RELAXED, "energy_error", "energy_error_applicability"),
     *pick(HULL, "decomposition_formulas", "energy_from", "hull_support"),
     *pick(EVALUATED, "stable", "charge_balanced"),
     Column("reward", FLOAT, "", "what it earns at rest by the run's reward; null where the ranking is not by reward"),

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import min_version, validate
 
 from crystalformer_rl.config.loading import POLICY_SUFFIXES, arm_settings, parse_config
 from crystalformer_rl.config.yaml_file import read_mapping
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.potential.potential_registry import find, fingerprint, module_of
+from crystalformer_rl.potential.potential_registry import environment_key, environment_of, find, fingerprint, module_of
 from crystalformer_rl.resources.registry import Resource, choose, load_registry
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.scored_batch import PROPERTIES as PREDICTED
@@ -117,6 +119,7 @@ def fetch_settings(wildcards):
 FETCHED: dict[str, Resource] = {}
 REFERENCE = chosen("resources.reference", CONFIG.resources.reference, "reference", (".parquet",))
 PROPERTIES = chosen("resources.properties", CONFIG.resources.properties, "properties", (".safetensors",))
+STABILITY = chosen("resources.stability", CONFIG.resources.stability, "stability", (".safetensors",))
 if CONFIG.policy.source == "pretrain":
     BASE_POLICY = "<results>/pretrain/policy.safetensors"
     PRETRAIN_DATA = chosen("pretrain.data", CONFIG.pretrain.data, "crystals")
@@ -158,17 +161,45 @@ POTENTIAL = potential("resources.potential", CONFIG.resources.potential)
 # Property models are trained on this one's embeddings, whatever potential gives the energies.
 EMBEDDER = potential("resources.properties", "chgnet")
 POTENTIAL_CHECKED, REFERENCE_CHECKED = "<results>/checks/potential.json", "<results>/checks/reference.json"
-# Nobody judges where there is nothing to compare.
-JUDGE = CONFIG.arms.judge if ARMS else None
-JUDGING, JUDGE_REFERENCE = None, []
-if JUDGE:
-    JUDGING = potential("arms.judge.potential", JUDGE.potential)
-    JUDGE_REFERENCE = chosen(
-        "arms.judge.reference",
-        "embedded-judge" if JUDGE.reference == "embedded" else JUDGE.reference,
-        "reference",
-        (".parquet",),
-    )
+
+
+def judge_of_run():
+    """Who judges, and the reference by which; nobody where it cannot be had, which is said and stops nothing.
+
+    With conda the judge lives in the environment of its rule, made when it is needed.
+    """
+    asked = CONFIG.judge if ARMS or CONFIG.rank.judge else None
+    if asked is None:
+        return None, []
+    try:
+        judging = potential("judge.potential", asked.potential)
+        if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+            environment_of(asked.potential)
+    except InputError as error:
+        logger.warning(f"No second potential judges this run: {error}")
+        return None, []
+    if asked.reference == "embedded" and asked.potential != "chgnet-r2scan":
+        return judging, REFERENCE
+    name = "embedded-judge" if asked.reference == "embedded" else asked.reference
+    return judging, chosen("judge.reference", name, "reference", (".parquet",))
+
+
+JUDGING, JUDGE_REFERENCE = judge_of_run()
+JUDGE_CONDA = f"../../envs/{environment_key(CONFIG.judge.potential) if JUDGING else 'potential'}.yaml"
+JUDGE_CONDA = (
+    JUDGE_CONDA if (Path(workflow.basedir) / "workflow/rules" / JUDGE_CONDA).exists() else "../../envs/potential.yaml"
+)
+
+
+def judge_settings(**more):
+    """What the judge is asked, and how it relaxes."""
+    relaxation = {name: getattr(CONFIG.relax, name) for name in ("fmax", "smax", "max_evaluations")}
+    asked = {"stable_below": CONFIG.evaluate.stable_below, **relaxation, **more}
+    return stage("judge", *([JUDGING] if JUDGING else []), **asked)
+
+
+# The best candidates, judged before they are ranked for good.
+SHORTLIST = JUDGING is not None and CONFIG.rank.judge > 0
 
 
 def energies_by(wildcards, input):
@@ -291,9 +322,19 @@ def compared():
         "evaluations": expand(
             "<results>/evaluation/{policy}/{table}.parquet", policy=policies, table=["crystals", "metrics"]
         ),
-        "judged": expand("<results>/judge/{policy}.parquet", policy=policies) if JUDGE else [],
+        "judged": expand("<results>/judge/{policy}.parquet", policy=policies) if JUDGING else [],
     }
 
+
+# What the ranking of the candidates stands on.
+RANKED = {
+    "policies": expand(
+        "<results>/evaluation/{policy}/{table}.parquet", policy=["base", "tuned"], table=["crystals", "metrics"]
+    ),
+    "also": expand("<results>/evaluation/{policy}/crystals.parquet", policy=SCORED),
+    "config": "<results>/finetune/tuned/settings.json" if CONFIG.rank.by.strip("-") == "reward" else [],
+    "judged": "<results>/shortlist/judged.parquet" if SHORTLIST else [],
+}
 
 COMPARISON = [
     f"<results>/comparison/{name}" for name in ("arms.parquet", "curves.parquet", "comparison.md", "comparison.svg")
@@ -322,6 +363,7 @@ def everything():
         ),
         *expand("<results>/{stage}/{policy}.parquet", stage=["hull", "properties", "novelty"], policy=policies),
         *expand("<results>/evaluation/{policy}/{table}.parquet", policy=policies, table=tables),
+        *(["<results>/shortlist/candidates.parquet", "<results>/shortlist/judged.parquet"] if SHORTLIST else []),
         "<results>/candidates.parquet",
         "<results>/candidates_cif",
         "<results>/metrics.parquet",
@@ -349,13 +391,13 @@ def files_of_stage(name):
     """All files of a stage, below the folder of results."""
     found = expand(
         STAGE_FILES[name],
-        policy=["base", "tuned", *ARMS] if name != "judge" else ["base", *ARMS] if JUDGE else [],
+        policy=["base", "tuned", *ARMS] if name != "judge" else ["base", *ARMS] if JUDGING and ARMS else [],
         tuned=["tuned", *ARMS],
         batch=BATCHES,
         round=ROUNDS,
     )
     if not found:
-        raise WorkflowError(f"There is nothing to {name}: arms.policies names no arms, or arms.judge is null.")
+        raise WorkflowError(f"There is nothing to {name}: arms.policies names no arms, or nobody judges.")
     return [f"{CONFIG.results}/{path}" for path in found]
 
 

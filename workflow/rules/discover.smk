@@ -56,13 +56,7 @@ rule evaluate:
 
 rule rank:
     input:
-        policies=expand(
-            "<results>/evaluation/{policy}/{table}.parquet",
-            policy=["base", "tuned"],
-            table=["crystals", "metrics"],
-        ),
-        also=expand("<results>/evaluation/{policy}/crystals.parquet", policy=SCORED),
-        config="<results>/finetune/tuned/settings.json" if CONFIG.rank.by.strip("-") == "reward" else [],
+        **RANKED,
     output:
         candidates="<results>/candidates.parquet",
         cif=directory("<results>/candidates_cif"),
@@ -82,9 +76,10 @@ rule rank:
         folders=lambda wildcards, input: sorted({str(Path(path).parent) for path in input.policies}),
         also=lambda wildcards, input: repeated("--also", [Path(path).parent for path in input.also]),
         config=lambda wildcards, input: repeated("--config", input.config),
+        judged=lambda wildcards, input: repeated("--judged", input.judged),
         out=subpath(output.candidates, parent=True),
     message:
         "Ranking the candidates"
     shell:
         "crystalformer-rl rank {params.folders:q} --by={params.settings[by]} {params.where} {params.exclude}"
-        " {params.also} {params.config} --out {params.out:q} > {log:q} 2>&1"
+        " {params.also} {params.judged} {params.config} --out {params.out:q} > {log:q} 2>&1"

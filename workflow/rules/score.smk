@@ -53,6 +53,7 @@ rule relax:
     input:
         crystals="<results>/samples/{policy}/{batch}.parquet",
         potential=POTENTIAL.file,
+        stability=STABILITY,
         checked=POTENTIAL_CHECKED,
     output:
         "<results>/relaxed/{policy}/{batch}.parquet",
@@ -73,13 +74,14 @@ rule relax:
     shell:
         "crystalformer-rl relax {input.crystals:q} --potential {params.potential:q} --fmax {params.settings[fmax]}"
         " --smax {params.settings[smax]} --max-evaluations {params.settings[max_evaluations]}"
-        " {params.free} --out {output:q} > {log:q} 2>&1"
+        " {params.free} --stability {input.stability:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule hull:
     input:
         relaxed=batches("<results>/relaxed/{policy}/{batch}.parquet"),
         reference=REFERENCE,
+        stability=STABILITY,
         checked=REFERENCE_CHECKED,
     output:
         "<results>/hull/{policy}.parquet",
@@ -92,11 +94,12 @@ rule hull:
         mem_mb=1500,
         runtime=60,
     params:
-        settings=stage("hull"),
+        settings=stage("hull", stable_below=CONFIG.evaluate.stable_below),
     message:
         "Energies above the convex hull for the {wildcards.policy} policy"
     shell:
-        "crystalformer-rl hull {input.relaxed:q} --reference {input.reference:q} --out {output:q} > {log:q} 2>&1"
+        "crystalformer-rl hull {input.relaxed:q} --reference {input.reference:q} --stability {input.stability:q}"
+        " --stable-below {params.settings[stable_below]} --out {output:q} > {log:q} 2>&1"
 
 
 rule properties:
