@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from crystalformer_rl.cli.console import say, write_json
-from crystalformer_rl.cli.options import json_option, potential_option
+from crystalformer_rl.cli.options import device_option, json_option, potential_option
 
 
 @click.command()
 @potential_option()
+@device_option
 @click.option("--out", type=click.Path(), help="JSON file for the findings.")
 @json_option
-def command(potential_name: str, out: str | None, as_json: bool) -> None:
+def command(potential_name: str, device: str, out: str | None, as_json: bool) -> None:
     """Hold a potential to the laws of physics, before a run trusts it.
 
     On textbook crystals, moved a little: the energy of a supercell is that of its cells; forces and stress are the
@@ -27,7 +28,7 @@ def command(potential_name: str, out: str | None, as_json: bool) -> None:
     from crystalformer_rl.potential import load
     from crystalformer_rl.stages.check_potential import check_potential
 
-    findings = check_potential(load(potential_name))
+    findings = check_potential(load(potential_name, device=device))
     if out:
         write_json(out, findings)
     words = f"{findings['potential']['name']} keeps the laws on {findings['crystals']} crystals."

@@ -10,6 +10,7 @@ import click
 
 from crystalformer_rl.cli.console import StageProgress, count_words, say, summarize
 from crystalformer_rl.cli.options import (
+    device_option,
     given_stability,
     json_option,
     out_folder_option,
@@ -41,6 +42,7 @@ from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 @setting_option(RelaxSettings, "free")
 @potential_corrections_option
 @stability_option
+@device_option
 @click.option("--name", default="crystals", show_default=True, help="Name of the policy that made the crystals.")
 @click.option(
     "--stable-below",
@@ -67,6 +69,7 @@ def command(
     free: bool,
     potential_corrections: str | None,
     stability: str | None,
+    device: str,
     name: str,
     stable_below: float,
     as_json: bool,
@@ -110,8 +113,8 @@ def command(
     with ExitStack() as stack:
         worker = None
         if not paths["relaxed"] or (models is not None and not paths["properties"]):
-            worker = stack.enter_context(PotentialWorker(potential_name))
-        judging = stack.enter_context(PotentialWorker(judge)) if judge else None
+            worker = stack.enter_context(PotentialWorker(potential_name, device=device))
+        judging = stack.enter_context(PotentialWorker(judge, device=device)) if judge else None
         bars = stack.enter_context(StageProgress(sampled.num_rows))
         result = evaluate(
             sampled, reference, worker, judge=judging, phases=phases, given=given, models=models, settings=settings, policy=name,

@@ -12,6 +12,7 @@ import click
 
 from crystalformer_rl.cli.console import progress, say
 from crystalformer_rl.cli.options import (
+    device_option,
     json_option,
     models_option,
     out_folder_option,
@@ -35,6 +36,7 @@ from crystalformer_rl.errors import InputError
 )
 @seed_option
 @models_option
+@device_option
 @click.option(
     "--config", type=click.Path(), help="Configuration of a run; its sections `finetune`, `reward` and `evaluate` are used."
 )
@@ -49,6 +51,7 @@ def command(
     round_number: int,
     seed: int,
     models: str | None,
+    device: str,
     config: str | None,
     out: str,
     as_json: bool,
@@ -71,6 +74,7 @@ def command(
     from crystalformer_rl.config.run import RunSettings
     from crystalformer_rl.finetune.state import Lineage, load_state, save_state
     from crystalformer_rl.policy.checkpoint import load_policy, save_policy
+    from crystalformer_rl.policy.devices import check_device
     from crystalformer_rl.policy.space_group_weights import space_group_weights
     from crystalformer_rl.resources.registry import embedded_folder
     from crystalformer_rl.rewards.algebra import Reward
@@ -80,6 +84,7 @@ def command(
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance, sha256
 
+    check_device(device)
     run = load_config(config) if config else RunSettings()
     settings = run.finetune
     if (state is None) != (round_number == 1):
@@ -109,7 +114,7 @@ def command(
     folder = Path(out)
     _check_writable(folder)
     with (
-        open_scoring(run.reward, potential_name, reference, models, None) as (score, identity),
+        open_scoring(run.reward, potential_name, reference, models, None, device) as (score, identity),
         progress(settings.updates, f"round {round_number}", "update") as bar,
     ):
         # Before the round, of the inputs that it reads and not of what becomes of them meanwhile.

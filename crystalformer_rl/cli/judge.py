@@ -8,6 +8,7 @@ import click
 
 from crystalformer_rl.cli.console import progress, say, summarize
 from crystalformer_rl.cli.options import (
+    device_option,
     given_stability,
     json_option,
     out_option,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @setting_option(RelaxSettings, "smax")
 @potential_corrections_option
 @stability_option
+@device_option
 @setting_option(EvaluateSettings, "stable_below")
 @out_option
 @json_option
@@ -51,6 +53,7 @@ def command(
     smax: float,
     potential_corrections: str | None,
     stability: str | None,
+    device: str,
     stable_below: float,
     out: str,
     as_json: bool,
@@ -79,7 +82,7 @@ def command(
 
     given, sampled = _read(crystals), _sampled(samples) if samples else None
     settings, learned = RelaxSettings(max_evaluations=max_evaluations, fmax=fmax, smax=smax), given_stability(stability)
-    with PotentialWorker(potential_name) as worker, progress(best or given.num_rows, "judge") as bar:
+    with PotentialWorker(potential_name, device=device) as worker, progress(best or given.num_rows, "judge") as bar:
         judged = judge(
             given, worker, references, samples=sampled, best=best, settings=settings,
             corrections=said_corrections(potential_corrections), stability=learned, stable_below=stable_below,

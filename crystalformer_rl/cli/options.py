@@ -57,6 +57,13 @@ def potential_option(default: str = "chgnet") -> _Decorator:
     )
 
 
+device_option = click.option(
+    "--device",
+    type=click.Choice(["cpu", "gpu"]),
+    default="cpu",
+    show_default=True,
+    help="Where to compute; gpu is refused where there is none.",
+)
 stability_option = click.option(
     "--stability",
     type=click.Path(),

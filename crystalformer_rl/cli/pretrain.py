@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import progress, say
-from crystalformer_rl.cli.options import json_option, out_option
+from crystalformer_rl.cli.options import device_option, json_option, out_option
 
 
 @click.command("pretrain")
@@ -23,8 +23,11 @@ from crystalformer_rl.cli.options import json_option, out_option
     type=click.Path(),
     help="Learning curve, Parquet, and a picture of the same name.  [default: OUT with .curve.parquet and .curve.svg]",
 )
+@device_option
 @json_option
-def command(tokens: str, out: str, config: str | None, checkpoint: str | None, curve: str | None, as_json: bool) -> None:
+def command(
+    tokens: str, out: str, config: str | None, checkpoint: str | None, curve: str | None, device: str, as_json: bool
+) -> None:
     """Train a policy on TOKENS (of `tokenize`) by maximum likelihood.
 
     A twentieth of the formulas is held out; the weights (averaged) with the best held-out
@@ -40,12 +43,14 @@ def command(tokens: str, out: str, config: str | None, checkpoint: str | None, c
     from crystalformer_rl.config.loading import load_section
     from crystalformer_rl.policy.checkpoint import save_policy
     from crystalformer_rl.policy.dataset import load_dataset
+    from crystalformer_rl.policy.devices import check_device
     from crystalformer_rl.policy.pretrain_settings import PretrainFile
     from crystalformer_rl.policy.pretraining import EpochRecord
     from crystalformer_rl.stages.pretrain import policy_shape, pretrain, steps_of
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance
 
+    check_device(device)
     settings = load_section(config, PretrainFile) if config else PretrainFile()
     shape = policy_shape(settings.shape)
     dataset = load_dataset(tokens, shape.n_max)

@@ -7,15 +7,16 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
-from crystalformer_rl.cli.options import json_option, models_option, out_option
+from crystalformer_rl.cli.options import device_option, json_option, models_option, out_option
 
 
 @click.command()
 @click.argument("crystals", nargs=-1, required=True, type=click.Path())
 @models_option
+@device_option
 @out_option
 @json_option
-def command(crystals: tuple[str, ...], models: str | None, out: str, as_json: bool) -> None:
+def command(crystals: tuple[str, ...], models: str | None, device: str, out: str, as_json: bool) -> None:
     """Predict band gap, dielectric constants and their product, each with a standard deviation.
 
     CRYSTALS: tables of `relax`, or any Parquet with the columns id, atomic_numbers, frac_coords, lattice
@@ -44,7 +45,7 @@ def command(crystals: tuple[str, ...], models: str | None, out: str, as_json: bo
     models_path = models or str(embedded_folder() / "properties.safetensors")
     crystals_table = read_crystals(crystals)
     with progress(crystals_table.num_rows, "properties") as bar:
-        table = properties(crystals_table, models_path, advance=bar.update)
+        table = properties(crystals_table, models_path, device=device, advance=bar.update)
     embedding = record_of(table)["embedding"]
     write_table(out, table, provenance("properties", {}, [*crystals, models_path], embedding=embedding))
     statuses = table.column("status").to_pylist()

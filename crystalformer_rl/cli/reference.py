@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from crystalformer_rl.cli.console import count_words, progress, say, status_counts
-from crystalformer_rl.cli.options import json_option, out_option
+from crystalformer_rl.cli.options import device_option, json_option, out_option
 from crystalformer_rl.reference.identity import FUNCTIONALS
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ _LOWEST = "lowest"
                    "knows, for the hull alone. The potential's bias against them is measured.")  # fmt: skip
 @click.option("--work", type=click.Path(), help="Folder for finished parts: a killed run goes on from there.")
 @click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Processes, one thread each.")
+@device_option
 @json_option
 @click.pass_context
 def command(
@@ -65,6 +66,7 @@ def command(
     crystals: tuple[str, ...],
     energies: str,
     potential_name: str,
+    device: str,
     elemental_energies: str | None,
     corrections: Any,
     functional: str | None,
@@ -124,7 +126,7 @@ def command(
     selection = stage.Selection(pretraining_max_atoms, pretraining_max_e_above_hull, hull_only)
     with work_folder(work) as folder, progress(table.num_rows, "reference") as bar:
         built, record = stage.reference(
-            table, potential_name, elements, folder, settings=settings, selection=selection, single_points=points,
+            table, potential_name, elements, folder, device=device, settings=settings, selection=selection, single_points=points,
             dft_energies=read_table(dft_energies, COLUMNS) if dft_energies else None, processes=processes, advance=bar.update,
         )  # fmt: skip
     evaluations = _evaluations(built)

@@ -8,6 +8,7 @@ import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
 from crystalformer_rl.cli.options import (
+    device_option,
     given_stability,
     json_option,
     out_option,
@@ -16,7 +17,7 @@ from crystalformer_rl.cli.options import (
     stability_option,
 )
 from crystalformer_rl.crystal.encode import SYMPREC
-from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
+from crystalformer_rl.potential.relax_settings import BATCH_SIZE, BATCH_SIZE_GPU, RelaxSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
 @setting_option(RelaxSettings, "free")
 @click.option("--symprec", default=SYMPREC, show_default=True, type=click.FloatRange(0, min_open=True),
               help="Å; tolerance of the symmetry search, for crystals that come without tokens.")  # fmt: skip
-@click.option(
-    "--batch-size", default=BATCH_SIZE, show_default=True, type=click.IntRange(1), help="Crystals relaxed at a time."
-)
+@click.option("--batch-size", type=click.IntRange(1), help="Crystals relaxed at a time.  [default: 16, on a GPU 1024]")
 @stability_option
+@device_option
 @json_option
 def command(
     crystals: tuple[str, ...],
@@ -46,8 +46,9 @@ def command(
     smax: float,
     free: bool,
     symprec: float,
-    batch_size: int,
+    batch_size: int | None,
     stability: str | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """Relax cell and positions, keeping the space group.
@@ -71,8 +72,8 @@ def command(
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance
 
-    table = read_crystals(crystals)
-    potential = load(potential_name)
+    table, batch_size = read_crystals(crystals), batch_size or (BATCH_SIZE if device == "cpu" else BATCH_SIZE_GPU)
+    potential = load(potential_name, device=device)
     settings = RelaxSettings(fmax=fmax, smax=smax, max_evaluations=max_evaluations, free=free)
     source, learned = ", ".join(crystals), given_stability(stability)
     with progress((1 + free) * table.num_rows, "relax") as bar:

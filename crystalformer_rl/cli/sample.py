@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
-from crystalformer_rl.cli.options import SEED, json_option, out_option, policy_option
+from crystalformer_rl.cli.options import SEED, device_option, json_option, out_option, policy_option
 from crystalformer_rl.cli.policy_options import ManyValues, element_numbers, parse_site_elements
 
 
 @click.command("sample", cls=ManyValues)
 @policy_option
+@device_option
 @click.option("--n", required=True, type=click.IntRange(min=1), help="How many crystals.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Crystal i depends on the seed and i alone.")
 @click.option("--offset", default=0, show_default=True, type=click.IntRange(min=0), help="Number of the first crystal.")
@@ -61,6 +62,7 @@ from crystalformer_rl.cli.policy_options import ManyValues, element_numbers, par
 @json_option
 def command(
     policy_path: str,
+    device: str,
     n: int,
     seed: int,
     offset: int,
@@ -96,6 +98,7 @@ def command(
           --site-elements c=O,F --out perovskites.parquet
     """
     from crystalformer_rl.policy.checkpoint import load_policy
+    from crystalformer_rl.policy.devices import check_device
     from crystalformer_rl.policy.request import Request
     from crystalformer_rl.policy.space_group_weights import space_group_weights
     from crystalformer_rl.stages.sample import sample
@@ -113,6 +116,7 @@ def command(
         formula_units=formula_units,
         max_atoms=max_atoms,
     )
+    check_device(device)
     policy, card = load_policy(policy_path)
     weights = space_group_weights(card, policy_path, space_group, space_groups_from)
     with progress(n, "sample") as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.probability import Calibrations, normal_probability
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.reference.bias import Bias
+from crystalformer_rl.reference.competing import EnergyFrom
 from crystalformer_rl.reference.energies import ReferenceEnergies
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.reference.joining import for_potential
@@ -116,8 +118,12 @@ class Chances:
         errors = _floats(relaxed, "energy_error")
         formation = _floats(hull, "formation_energy")
         support = _floats(hull, "hull_support")
+        height = np.array([self._expected(z, e) for z, e in zip(numbers, formation + errors, strict=True)], float)
+        known = np.array([_has_relaxed_entry(text) for text in _column(hull, "energy_from")], float)
         return {
-            "height": np.array([self._expected(z, e) for z, e in zip(numbers, formation + errors, strict=True)], float),
+            "height": height,
+            "known": known,
+            "offset": np.where(known > 0, _floats(hull, "e_above_hull") - height, 0.0),
             "error": errors,
             "applicability": _floats(relaxed, "energy_error_applicability"),
             "std": _floats(hull, "e_above_hull_std"),
@@ -130,6 +136,11 @@ class Chances:
         if self.dft is None or not numbers or not math.isfinite(formation):
             return math.nan
         return self.dft.distance(numbers, formation).e_above_hull
+
+
+def _has_relaxed_entry(energy_from: str | None) -> bool:
+    """Whether one phase competes, of the crystal's own composition therefore, with an energy that the potential relaxed."""
+    return list(json.loads(energy_from or "{}").values()) == [EnergyFrom.RELAXED.value]
 
 
 def freedom(

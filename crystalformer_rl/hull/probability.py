@@ -20,6 +20,7 @@ from crystalformer_rl.resources.stability import read_header
 
 _NARROWEST, _WIDEST = 0.004, 100.0  # eV/atom
 _NEAR, _TYPICAL = 0.03, 0.04  # eV/atom
+_SAME = 0.002  # eV/atom; nearer to an entry of its composition, a crystal is that entry
 _HIGH = 0.3  # eV/atom; beyond it a distance tells no more of the error
 
 Figures = Mapping[str, np.ndarray]
@@ -28,7 +29,8 @@ Figures = Mapping[str, np.ndarray]
 height: eV/atom above the hull of DFT's energies, by the potential's energy with its expected error added; error: that (DFT less
 potential); applicability: of its model, above 1 it extrapolates; std: of the potential's bias at the composition, eV/atom;
 positional: free coordinates of sites; strains: free strains; atoms: in the primitive cell; elements: kinds of them; support: known compositions of the
-chemical system. disagreement: a second potential's height less `height`, where there is one.
+chemical system. known: 1 where an entry of the composition, relaxed by the potential, is what competes, else 0; offset: there
+the height above that entry less `height`, else 0. disagreement: a second potential's height less `height`, where there is one.
 """
 
 Basis = Mapping[str, Callable[[Figures], np.ndarray]]
@@ -40,17 +42,22 @@ LOCATION: Basis = {
     "below": lambda f: np.clip(-f["height"], 0.0, _HIGH),
     # few crystals lie on the hull, so that one which seems to lies a little above it more often than below
     "near": lambda f: np.exp(-((f["height"] / _NEAR) ** 2)),
+    # of two crystals of one composition a potential mistakes both alike
+    "offset": lambda f: f["offset"],
     "extrapolation": lambda f: f["applicability"] - 1.0,
     # what relaxation takes off is a share of the height, the more so the more symmetry leaves free
     "height": lambda f: np.maximum(f["height"], 0.0),
     "height_strains": lambda f: np.maximum(f["height"], 0.0) * np.log(f["strains"]),
     "height_positional": lambda f: np.maximum(f["height"], 0.0) * np.log1p(f["positional"]),
+    "known": lambda f: f["known"],
     "disagreement": lambda f: np.clip(f["disagreement"], -_HIGH, _HIGH),
 }
 """What may move the centre, eV/atom for each unit."""
 
 SCALE: Basis = {
     "constant": lambda f: np.ones(len(f["height"])),
+    "known": lambda f: f["known"],
+    "same": lambda f: f["known"] * np.exp(-(((f["height"] + f["offset"]) / _SAME) ** 2)),
     "bias": lambda f: np.log(f["std"] / _TYPICAL),
     "extrapolation": lambda f: f["applicability"] - 1.0,
     "free_positional": lambda f: np.log1p(f["positional"]) - 1.0,

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crystalformer_rl.crystal.structure import Crystal
+from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.potential.graph import (
     BatchGraph,
     CrystalGraph,
@@ -34,6 +35,7 @@ from crystalformer_rl.potential.graph import (
     screened_graphs,
 )
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked
+from crystalformer_rl.potential.torch_device import rows_that_fit, torch_device
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
 
 #: Our names, the package's names, and the scale of the training energies.
@@ -44,22 +46,24 @@ MODELS = {
 EMBEDDING_SIZE = 2 * 3 * 64 + 3
 _SUPPORTED = frozenset(range(1, 95))
 
+_ROWS = 120_000  # on a CPU
+
 
 class CHGNet:
     """CHGNet as a `Potential`.
 
     name: `chgnet` (0.3.0) or `chgnet-r2scan`. rows: upper limit of bonds plus angles in one pass,
-    which bounds memory; a crystal that has more passes alone. most_atoms: larger cells are `too_large`.
+    which bounds memory, by default what the device holds; a crystal that has more passes alone. most_atoms: larger cells are `too_large`.
     """
 
     def __init__(
-        self, name: str = "chgnet", *, rows: int = 120_000, most_atoms: int = MOST_ATOMS, device: str = "cpu"
+        self, name: str = "chgnet", *, rows: int | None = None, most_atoms: int = MOST_ATOMS, device: str = CPU
     ) -> None:
         self.name = name
-        self._rows = rows
         self._most_atoms = most_atoms
-        self._device = torch.device(device)
+        self._device = torch.device(torch_device(device))
         self._model = _load(MODELS[name][0]).to(self._device)
+        self._rows = rows or rows_that_fit(device, _ROWS)
         self._network = _Network(self._model)
         self._cutoff = float(self._model.model_args["atom_graph_cutoff"])
         self._angle_cutoff = float(self._model.model_args["bond_graph_cutoff"])

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.potential.environments import Environment
 from crystalformer_rl.potential.frames import Frame, Kind, read_frame, write_frame
 from crystalformer_rl.reference.identity import PotentialIdentity
@@ -29,11 +30,11 @@ Advance = Callable[[int], object] | None
 WORKER = "crystalformer_rl.potential.worker"
 
 
-def command_of(name: str, prepare: str, place: Environment | None) -> list[str]:
+def command_of(name: str, prepare: str, place: Environment | None, device: str = CPU) -> list[str]:
     """The command that starts a worker: by this Python, or by that of the environment in which the potential lives."""
     if place is None:
-        return [sys.executable, "-m", WORKER, name, prepare]
-    return [str(place.python), "-m", WORKER, name, prepare, "here"]
+        return [sys.executable, "-m", WORKER, name, prepare, "--device", device]
+    return [str(place.python), "-m", WORKER, name, prepare, "here", "--device", device]
 
 
 class PotentialWorker:
@@ -44,7 +45,7 @@ class PotentialWorker:
     answers at all, InputError says so. prepare: functions with options that will be asked for, tried before the first
     crystal. threads: of the worker (OMP_NUM_THREADS), by default what the environment says, else one; energies are the
     same to rounding. place: the environment in which the potential lives, by default this Python's, which asks another where it
-    must. A question that is interrupted ends the worker, and the next one starts another; of several
+    must; device: cpu or gpu. A question that is interrupted ends the worker, and the next one starts another; of several
     threads that ask, one is answered at a time.
     """
 
@@ -55,8 +56,10 @@ class PotentialWorker:
         prepare: Sequence[tuple[str, dict[str, Any]]] = (),
         threads: int | None = None,
         place: Environment | None = None,
+        device: str = CPU,
     ) -> None:
         self.name = name
+        self._device = device
         self._place = place
         self._prepare = list(prepare)
         self._threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
@@ -160,7 +163,7 @@ class PotentialWorker:
         if self._place is not None:
             environment |= self._place.variables()
         self._process = subprocess.Popen(
-            command_of(self.name, json.dumps(self._prepare), self._place),
+            command_of(self.name, json.dumps(self._prepare), self._place, self._device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

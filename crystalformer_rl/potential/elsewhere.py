@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
 from crystalformer_rl.potential.client import PotentialWorker
+from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.potential.environments import Environment
 from crystalformer_rl.potential.protocol import Evaluation, Outcome, Potential
 from crystalformer_rl.reference.identity import PotentialIdentity
@@ -32,8 +33,8 @@ _EMBEDDINGS = (ID, Column("embedding", pa.list_(FLOAT), "", "features"), STATUS)
 class Elsewhere:
     """The potential `name` of an environment of its own; its process lives as long as this object."""
 
-    def __init__(self, name: str, place: Environment, threads: int | None = 1) -> None:
-        self._worker = PotentialWorker(name, threads=threads, place=place)
+    def __init__(self, name: str, place: Environment, threads: int | None = 1, device: str = CPU) -> None:
+        self._worker = PotentialWorker(name, threads=threads, place=place, device=device)
 
     @property
     def identity(self) -> PotentialIdentity:

@@ -19,20 +19,24 @@ from torch import Tensor
 
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.potential.graph import CrystalGraph, crystal_graph, run_packs, screened_graphs
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked
+from crystalformer_rl.potential.torch_device import rows_that_fit, torch_device
 from crystalformer_rl.reference.identity import Functional, PotentialIdentity
 from crystalformer_rl.tables.provenance import sha256
 
 _FUNCTIONAL_OF_HEAD = {"matpes_r2scan": Functional.R2SCAN}
 """Heads of published models whose name says the functional that they learned."""
 
+_ROWS = 20_000  # on a CPU
+
 
 class Mace:
     """A MACE model as a `Potential`.
 
     path: the checkpoint; head: of a model with several, `default` or the last one unless named; rows: upper limit of
-    directed bonds in one pass, which bounds memory. Raises InputError for a file that holds no MACE model.
+    directed bonds in one pass, which bounds memory, by default what the device holds. Raises InputError for a file that holds no MACE model.
     """
 
     def __init__(
@@ -40,15 +44,15 @@ class Mace:
         path: str | Path,
         *,
         head: str | None = None,
-        rows: int = 20_000,
+        rows: int | None = None,
         most_atoms: int = MOST_ATOMS,
-        device: str = "cpu",
+        device: str = CPU,
     ) -> None:
         self._path = Path(path)
-        self._rows = rows
         self._most_atoms = most_atoms
-        self._device = torch.device(device)
+        self._device = torch.device(torch_device(device))
         self._model = _read(self._path).to(self._device)
+        self._rows = rows or rows_that_fit(device, _ROWS)
         self._dtype = next(self._model.parameters()).dtype
         self._numbers = [int(z) for z in self._model.atomic_numbers]
         self._cutoff = float(self._model.r_max)

@@ -10,6 +10,10 @@ BATCH_SIZE = 16
 """Crystals relaxed at a time."""
 
 
+BATCH_SIZE_GPU = 1024
+"""The same on a GPU, which is idle with fewer."""
+
+
 class RelaxSettings(Section):
     """Relaxation of cell and positions in the potential, keeping the space group."""
 

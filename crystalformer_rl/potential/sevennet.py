@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from crystalformer_rl.crystal.structure import Crystal
+from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.potential.graph import (
     BatchGraph,
     CrystalGraph,
@@ -31,27 +32,30 @@ from crystalformer_rl.potential.graph import (
     screened_graphs,
 )
 from crystalformer_rl.potential.protocol import MOST_ATOMS, Evaluation, Outcome, checked
+from crystalformer_rl.potential.torch_device import rows_that_fit, torch_device
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
 
 MODELS = {"sevennet-0": "7net-0", "sevennet-l3i5": "7net-l3i5"}
 """Our names and the package's."""
 
+_ROWS = 10_000  # on a CPU
+
 
 class SevenNet:
     """SevenNet as a `Potential`.
 
-    name: `sevennet-0` or `sevennet-l3i5`. rows: upper limit of directed bonds in one pass, which bounds memory; a crystal that
+    name: `sevennet-0` or `sevennet-l3i5`. rows: upper limit of directed bonds in one pass, which bounds memory, by default what the device holds; a crystal that
     has more passes alone. most_atoms: larger cells are `too_large`.
     """
 
     def __init__(
-        self, name: str = "sevennet-0", *, rows: int = 10_000, most_atoms: int = MOST_ATOMS, device: str = "cpu"
+        self, name: str = "sevennet-0", *, rows: int | None = None, most_atoms: int = MOST_ATOMS, device: str = CPU
     ) -> None:
         self.name = name
-        self._rows = rows
         self._most_atoms = most_atoms
-        self._device = torch.device(device)
+        self._device = torch.device(torch_device(device))
         self._model = _load(MODELS[name]).to(self._device)
+        self._rows = rows or rows_that_fit(device, _ROWS)
         self._cutoff = float(self._model.cutoff)
         self._kinds = {int(z): int(k) for z, k in self._model.type_map.items()}
 

@@ -18,6 +18,7 @@ from crystalformer_rl.crystal.structure import Crystal, crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, token_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
+from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.potential.protocol import Potential
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.relaxation import relax
@@ -75,7 +76,7 @@ def shards_of(
 
 
 def run_shards(
-    shards: Sequence[Shard], work: Path, name: str, potential: Potential, processes: int
+    shards: Sequence[Shard], work: Path, name: str, potential: Potential, processes: int, device: str = CPU
 ) -> Iterator[tuple[Shard, pa.Table]]:
     """The result of each shard, computed or found in `work`."""
     ready = [s for s in shards if s.path(work).is_file()]
@@ -86,7 +87,7 @@ def run_shards(
         for shard in missing:
             yield shard, _compute(shard, work, potential)
         return
-    with ProcessPoolExecutor(min(processes, len(missing)), get_context("spawn"), _start_process, (name,)) as pool:
+    with ProcessPoolExecutor(min(processes, len(missing)), get_context("spawn"), _start_process, (name, device)) as pool:
         futures = [(shard, pool.submit(_compute_in_process, shard, work)) for shard in missing]
         for shard, future in futures:
             future.result()
@@ -96,8 +97,8 @@ def run_shards(
 _process_potential: list[Potential] = []
 
 
-def _start_process(name: str) -> None:
-    _process_potential.append(load(name))
+def _start_process(name: str, device: str) -> None:
+    _process_potential.append(load(name, device=device))
 
 
 def _compute_in_process(shard: Shard, work: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.potential.devices import CPU, DEVICES
 from crystalformer_rl.potential.frames import Kind, read_frame, write_frame
 
 if TYPE_CHECKING:
@@ -29,18 +30,24 @@ _PACKAGE = "crystalformer_rl"
 
 
 def serve(
-    name: str, prepare: Sequence[tuple[str, dict[str, Any]]], requests: BinaryIO, replies: BinaryIO, *, here: bool = False
+    name: str,
+    prepare: Sequence[tuple[str, dict[str, Any]]],
+    requests: BinaryIO,
+    replies: BinaryIO,
+    *,
+    here: bool = False,
+    device: str = CPU,
 ) -> None:
     """Load the potential `name` and answer until `requests` ends.
 
-    here: in this Python, whatever other environments there are.
+    here: in this Python, whatever other environments there are; device: cpu or gpu.
     prepare: functions with options that will be asked for; each is run on no crystals before the greeting, so that what
     is wrong with it is known at once.
     """
     from crystalformer_rl.potential import load, load_here
 
     try:
-        potential = (load_here if here else load)(name, threads=int(os.environ.get("OMP_NUM_THREADS") or 1))
+        potential = (load_here if here else load)(name, threads=int(os.environ.get("OMP_NUM_THREADS") or 1), device=device)
         for function, options in prepare:
             named(function)(_no_crystals(), potential, advance=None, **options)
     except InputError as error:
@@ -83,12 +90,20 @@ def main() -> None:
     parser.add_argument("potential")
     parser.add_argument("prepare", nargs="?", default="[]", help="JSON list of functions with their options")
     parser.add_argument("place", nargs="?", choices=["here"], help="in this Python, which is that of its environment")
+    parser.add_argument("--device", choices=DEVICES, default=CPU)
     options = parser.parse_args()
     # An interrupt at the terminal reaches the whole group; the parent decides, and closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(options.potential, json.loads(options.prepare), sys.stdin.buffer, replies, here=options.place == "here")
+    serve(
+        options.potential,
+        json.loads(options.prepare),
+        sys.stdin.buffer,
+        replies,
+        here=options.place == "here",
+        device=options.device,
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What DFT would add to a potential's formation energy, learned from crystals that have both.
 
-Kernel ridge regression on the potential's own embedding of the relaxed crystal and on its composition: crystals whose atoms the
-potential sees alike are mistaken alike.
+Kernel ridge regression on the potential's own embedding of the relaxed crystal and on its composition, with a part of the crystals as
+centres (A. J. Smola, B. Schölkopf, Proc. ICML 2000, 911): crystals whose atoms the potential sees alike are mistaken alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _SHARES = 255  # atom fractions are kept in this many parts
 _ELEMENTS = len(SYMBOLS)
 _ROWS = 512  # rows predicted at a time, which bounds memory
 _SCALE = 1.0  # of the squared distance
-_RIDGE = 0.3
+_RIDGE = 0.1
+_JITTER = 1e-3
 _LOW, _HIGH = -0.25, 0.4  # eV/atom about the median; what lies beyond is an accident, not an error to learn
 
 
@@ -35,8 +36,8 @@ _LOW, _HIGH = -0.25, 0.4  # eV/atom about the median; what lies beyond is an acc
 class EnergyErrors:
     """A fitted regression.
 
-    mean, scale (d,): of the embedding; inputs (n, d) int8 and shares (n, elements) uint8: embeddings, standardized, and atom
-    fractions of the crystals that it learned from; weights (n,) and offset, eV/atom; reach: the distance that counts as 1 in
+    mean, scale (d,): of the embedding; inputs (m, d) int8 and shares (m, elements) uint8: embeddings, standardized, and atom
+    fractions of the crystals that are centres; weights (m,) and offset, eV/atom; reach: the distance that counts as 1 in
     `applicability`; header: identities of the potentials, calibrations, origin.
     """
 
@@ -111,23 +112,31 @@ class EnergyErrors:
 
 
 def fit(
-    compositions: Sequence[np.ndarray], embeddings: np.ndarray, errors: np.ndarray, header: Mapping[str, Any]
+    compositions: Sequence[np.ndarray],
+    embeddings: np.ndarray,
+    errors: np.ndarray,
+    centres: np.ndarray,
+    header: Mapping[str, Any],
 ) -> EnergyErrors:
-    """The regression on n crystals: atomic numbers of each, embeddings (n, d), errors (n,) in eV/atom, DFT less potential."""
+    """The regression on n crystals: atomic numbers of each, embeddings (n, d), errors (n,) in eV/atom, DFT less potential.
+
+    centres (m,): which of them are kept.
+    """
     from scipy.linalg import cho_factor, cho_solve
 
-    mean, deviation = embeddings.mean(0), embeddings.std(0)
+    mean, deviation = embeddings[centres].mean(0), embeddings[centres].std(0)
     scale = np.where(deviation > 1e-6, deviation, np.inf)
     inputs, shares = _quantized(embeddings, mean, scale).astype(np.int8), fractions(compositions)
     rows = _features(inputs, shares)
-    squared = _squared_distance(rows, rows)
     offset = float(np.median(errors))
-    kernel = np.exp(-_SCALE * squared)
-    kernel[np.diag_indices_from(kernel)] += _RIDGE
-    weights = cho_solve(cho_factor(kernel, overwrite_a=True), np.clip(errors - offset, _LOW, _HIGH))
-    squared[np.diag_indices_from(squared)] = np.inf
-    reach = float(np.quantile(np.sqrt(squared.min(1)), 0.9))
-    return EnergyErrors(mean, scale, inputs, shares, weights, offset, reach, header)
+    kernel = np.exp(-_SCALE * _squared_distance(rows, rows[centres]))
+    normal = kernel.T @ kernel + _RIDGE * kernel[centres]
+    normal[np.diag_indices_from(normal)] += _JITTER
+    weights = cho_solve(cho_factor(normal, overwrite_a=True), kernel.T @ np.clip(errors - offset, _LOW, _HIGH))
+    between = np.log(np.maximum(kernel[centres], 1e-300)) / -_SCALE
+    between[np.diag_indices_from(between)] = np.inf
+    reach = float(np.quantile(np.sqrt(between.min(1)), 0.9))
+    return EnergyErrors(mean, scale, inputs[centres], shares[centres], weights, offset, reach, header)
 
 
 def fractions(compositions: Sequence[np.ndarray]) -> np.ndarray:

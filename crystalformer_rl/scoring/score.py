@@ -16,6 +16,7 @@ from crystalformer_rl.finetune.rollout import Score, Scores
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.hull_table import row_status
 from crystalformer_rl.potential.client import PotentialWorker
+from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.rewards.algebra import Reward
@@ -68,16 +69,16 @@ def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: Known
 
 @contextmanager
 def open_scoring(
-    settings: RewardSettings, potential: str, reference: str, properties: str | None, threads: int | None
+    settings: RewardSettings, potential: str, reference: str, properties: str | None, threads: int | None, device: str = CPU
 ) -> Iterator[tuple[Score, PotentialIdentity]]:
     """The score that `settings` describe and the identity of its potential; its worker lives as long as the block.
 
     reference: file of the known crystals, in the same potential; properties: file of the property models, which is
-    needed only where the reward asks for them; threads: of the worker. Raises InputError as `score_by` does.
+    needed only where the reward asks for them; threads: of the worker; device: where it computes, cpu or gpu. Raises InputError as `score_by` does.
     """
     models = properties if PROPERTIES in Reward.of(settings).needs else None
     prepare = [(FUNCTIONS[PROPERTIES], {"models": models})] if models else []
-    with closing(PotentialWorker(potential, prepare=prepare, threads=threads)) as worker:
+    with closing(PotentialWorker(potential, prepare=prepare, threads=threads, device=device)) as worker:
         yield score_by(worker, settings, reference, properties), worker.identity
 
 

@@ -28,7 +28,15 @@ from crystalformer_rl.tables.status import OK
 NEEDED = pick(EVALUATED, "id", "policy", "formula", "atomic_numbers", "frac_coords", "lattice", "e_above_hull")
 _USED = pick(
     EVALUATED,
-    *("e_above_hull_std", "formation_energy", "hull_support", "energy_error", "energy_error_applicability", "status"),
+    *(
+        "e_above_hull_std",
+        "formation_energy",
+        "hull_support",
+        "energy_from",
+        "energy_error",
+        "energy_error_applicability",
+        "status",
+    ),
 )
 
 Advance = Callable[[int], object] | None

@@ -21,6 +21,7 @@ from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
+from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.potential.elemental import elemental_energies, recorded
 from crystalformer_rl.potential.protocol import Potential
 from crystalformer_rl.potential.recompute import check_single_points
@@ -66,6 +67,7 @@ def reference(
     single_points: Mapping[str, float] | None = None,
     dft_energies: pa.Table | None = None,
     processes: int = 1,
+    device: str = CPU,
     advance: Callable[[int], object] | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The reference of the crystals in `table`, and what its provenance must say of the potential.
@@ -75,7 +77,7 @@ def reference(
     single_points: {id: eV/atom in this very potential} for entries that are not relaxed; those that it lacks are
     computed, and a few of those that it has are checked. dft_energies: formula and dft_formation_energy (eV/atom) on the scale
     that the potential learned, as the crystals' own dft_formation_energy; they are kept as entries for the hull alone, with
-    the potential's bias. work: folder of the finished shards.
+    the potential's bias. work: folder of the finished shards; device: where the potential computes, cpu or gpu.
     """
     read, statuses = crystals_from_table(table)
     # what is made of no element has no formula, by which entries are sorted
@@ -90,7 +92,7 @@ def reference(
         for c, label in zip(crystals, labels["dft_e_above_hull"], strict=True)
     ]
     known = dict(single_points or {})
-    potential = load(potential_name)
+    potential = load(potential_name, device=device)
     if known:
         check_single_points(potential, {i: c for i, c in zip(ids, crystals, strict=True) if c is not None}, known)
 
@@ -102,7 +104,7 @@ def reference(
         *shards_of("relaxed", to_relax, ids, crystals, settings.model_dump(), potential.identity),
         *shards_of("single_points", to_evaluate, ids, crystals, None, potential.identity),
     ]
-    for shard, result in run_shards(shards, work, potential_name, potential, processes):
+    for shard, result in run_shards(shards, work, potential_name, potential, processes, device):
         rows.update(zip(shard.rows, result.to_pylist(), strict=True))
         if advance is not None:
             advance(len(shard.rows))

@@ -75,6 +75,7 @@ wildcard_constraints:
 # On one machine two frameworks share a GPU, and neither may take all its memory; without one, both must not look for it.
 # Jobs on one machine share what JAX compiled: a job of sampling is otherwise mostly compilation.
 GPU = int(CONFIG.device == "gpu")
+DEVICE = "--device gpu" if GPU else ""
 shell.prefix(
     "set -euo pipefail; export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0"
     ' JAX_COMPILATION_CACHE_DIR="${{JAX_COMPILATION_CACHE_DIR:-$PWD/.snakemake/jax/$(uname -n)}}" '

@@ -56,7 +56,7 @@ rule finetune:
     message:
         "Fine-tuning of the {wildcards.policy} policy, round {wildcards.round}"
     shell:
-        "crystalformer-rl finetune --policy {input.policy:q} {params.state} --base-policy {input.base:q}"
+        "crystalformer-rl finetune {DEVICE} --policy {input.policy:q} {params.state} --base-policy {input.base:q}"
         " --reference {input.reference:q} {params.models} --potential {params.potential:q}"
         " --round {wildcards.round} --seed {params.settings[seed]} --config {input.settings:q}"
         " --out {params.out:q} > {log:q} 2>&1"

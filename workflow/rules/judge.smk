@@ -29,6 +29,7 @@ rule judge_best:
         JUDGE_CONDA
     threads: 1
     resources:
+        gpu=GPU,
         mem_mb=2000,
         runtime=120,
     params:
@@ -37,7 +38,7 @@ rule judge_best:
     message:
         "Judging the best {params.settings[best]} candidates with {params.potential}"
     shell:
-        "crystalformer-rl judge {input.crystals:q} --best {params.settings[best]} --potential {params.potential:q}"
+        "crystalformer-rl judge {DEVICE} {input.crystals:q} --best {params.settings[best]} --potential {params.potential:q}"
         " --reference {input.reference:q} --stability {input.stability:q}"
         " --stable-below {params.settings[stable_below]} --max-evaluations {params.settings[max_evaluations]}"
         " --fmax {params.settings[fmax]} --smax {params.settings[smax]} --out {output:q} > {log:q} 2>&1"
@@ -59,6 +60,7 @@ rule judge:
         JUDGE_CONDA
     threads: 1
     resources:
+        gpu=GPU,
         mem_mb=2000,
         runtime=240,
     params:
@@ -68,7 +70,7 @@ rule judge:
     message:
         "Judging the crystals of the {wildcards.policy} policy with {params.potential}"
     shell:
-        "crystalformer-rl judge {input.crystals:q} {params.samples} --potential {params.potential:q}"
+        "crystalformer-rl judge {DEVICE} {input.crystals:q} {params.samples} --potential {params.potential:q}"
         " --reference {input.reference:q} --stability {input.stability:q}"
         " --stable-below {params.settings[stable_below]} --max-evaluations {params.settings[max_evaluations]}"
         " --fmax {params.settings[fmax]} --smax {params.settings[smax]} --out {output:q} > {log:q} 2>&1"

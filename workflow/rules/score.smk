@@ -13,6 +13,7 @@ rule check_potential:
         "../../envs/potential.yaml"
     threads: 1
     resources:
+        gpu=GPU,
         mem_mb=2000,
         runtime=60,
     params:
@@ -21,7 +22,7 @@ rule check_potential:
     message:
         "Checking {params.potential}"
     shell:
-        "crystalformer-rl check-potential --potential {params.potential:q} --out {output:q} > {log:q} 2>&1"
+        "crystalformer-rl check-potential {DEVICE} --potential {params.potential:q} --out {output:q} > {log:q} 2>&1"
 
 
 # The reference's energies recomputed: nothing is compared with them before.
@@ -37,6 +38,7 @@ rule check_reference:
         "../../envs/potential.yaml"
     threads: 1
     resources:
+        gpu=GPU,
         mem_mb=2000,
         runtime=60,
     params:
@@ -45,7 +47,7 @@ rule check_reference:
     message:
         "Computing some energies of the reference again with {params.potential}"
     shell:
-        "crystalformer-rl check-reference --reference {input.reference:q} --potential {params.potential:q}"
+        "crystalformer-rl check-reference {DEVICE} --reference {input.reference:q} --potential {params.potential:q}"
         " --out {output:q} > {log:q} 2>&1"
 
 
@@ -63,6 +65,7 @@ rule relax:
         "../../envs/potential.yaml"
     threads: 1
     resources:
+        gpu=GPU,
         mem_mb=2000,
         runtime=240,
     params:
@@ -72,7 +75,7 @@ rule relax:
     message:
         "Relaxing batch {wildcards.batch} of the {wildcards.policy} policy with {params.potential}"
     shell:
-        "crystalformer-rl relax {input.crystals:q} --potential {params.potential:q} --fmax {params.settings[fmax]}"
+        "crystalformer-rl relax {DEVICE} {input.crystals:q} --potential {params.potential:q} --fmax {params.settings[fmax]}"
         " --smax {params.settings[smax]} --max-evaluations {params.settings[max_evaluations]}"
         " {params.free} --stability {input.stability:q} --out {output:q} > {log:q} 2>&1"
 
@@ -114,6 +117,7 @@ rule properties:
         "../../envs/potential.yaml"
     threads: 1
     resources:
+        gpu=GPU,
         mem_mb=2000,
         runtime=120,
     params:
@@ -121,4 +125,4 @@ rule properties:
     message:
         "Band gaps and dielectric constants for the {wildcards.policy} policy"
     shell:
-        "crystalformer-rl properties {input.relaxed:q} --models {input.models:q} --out {output:q} > {log:q} 2>&1"
+        "crystalformer-rl properties {DEVICE} {input.relaxed:q} --models {input.models:q} --out {output:q} > {log:q} 2>&1"
