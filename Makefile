@@ -21,17 +21,17 @@ help:  ## Show this list
 
 install: $(VENV)/installed  ## Make .venv with everything that a run needs
 
-run: $(VENV)/installed  ## Run the pipeline with config.yaml; with PRESET=ehull-small that of workflow/presets on top
+run: $(VENV)/installed $(VENV)/installed-judge  ## Run the pipeline with config.yaml; with PRESET=ehull-small that of workflow/presets on top
 	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES) $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml)
 
-test: lint  ## Pass linters, types, layers and the tests that represent every law (ten minutes)
+test: lint $(VENV)/installed-judge  ## Pass linters, types, layers and the tests that represent every law (ten minutes)
 	@# Little is computed and much compiled, so programs are made without optimization; test-all tries them with it.
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "not slow"
 
-test-all: lint  ## Pass all tests, the many repetitions of each law among them (half an hour)
+test-all: lint $(VENV)/installed-judge  ## Pass all tests, the many repetitions of each law among them (half an hour)
 	$(PYTEST)
 
-coverage: $(VENV)/installed-dev  ## Run all tests and print which lines none of them runs
+coverage: $(VENV)/installed-dev $(VENV)/installed-judge  ## Run all tests and print which lines none of them runs
 	$(PYTEST) --cov --cov-report=term
 
 lint: $(VENV)/installed-dev  ## Pass linters, types and layers only
@@ -75,6 +75,11 @@ $(VENV)/installed: pyproject.toml
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
+
+# The potential that judges, in an environment of its own. Without it a run goes on unjudged, and the next one tries again.
+$(VENV)/installed-judge: $(VENV)/installed
+	@if $(BIN)/crystalformer-rl potential install sevennet-0; then touch $@; \
+	else echo "No second potential judges the candidates until this succeeds; all else works."; fi
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"

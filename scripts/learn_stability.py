@@ -40,7 +40,7 @@ from crystalformer_rl.reference.corrections import MP2020
 from crystalformer_rl.reference.energies import ReferenceEnergies, read_energies
 from crystalformer_rl.reference.formation_energy import by_number, formation_energy
 from crystalformer_rl.reference.identity import PotentialIdentity
-from crystalformer_rl.resources.stability import FORMAT
+from crystalformer_rl.resources.stability_file import FORMAT
 from crystalformer_rl.tables.provenance import read_provenance
 from crystalformer_rl.tables.status import OK
 
@@ -50,23 +50,13 @@ CENTRES = {"wbm": 6000, "known": 3000}
 PLACED = 3072
 """Known entries that are placed on the hull, for the probabilities."""
 
-LOCATION = ("constant", "error", "above", "below", "near", "extrapolation", "known", "offset")
+LOCATION = ("constant", "error", "above", "below", "near", "extrapolation")
+KNOWN_LOCATION = ("constant", "offset", "above", "near")
+KNOWN_SCALE = ("constant", "same", "above", "bias", "free_strains")
 SCALE = (
-    *(
-        "constant",
-        "bias",
-        "extrapolation",
-        "free_positional",
-        "free_strains",
-        "elements",
-        "support",
-        "above",
-        "below",
-        "error",
-    ),
-    *("known", "same"),
+    *("constant", "bias", "extrapolation", "free_positional", "free_strains", "elements", "support"),
+    *("above", "below", "error"),
 )
-JUDGED = ("disagreement",)
 SAMPLED_LOCATION = ("constant", "height", "height_strains", "height_positional", "below")
 SAMPLED_SCALE = ("constant", "height", "free_positional", "free_strains", "elements", "support", "below")
 
@@ -76,7 +66,9 @@ def rows_of(folder: Path) -> tuple[pa.Table, PotentialIdentity]:
     paths = sorted(folder.glob("*.parquet"))
     identity = PotentialIdentity.from_record(read_provenance(paths[0])["potential"])
     assert identity is not None
-    table = pa.concat_tables([pq.read_table(path).replace_schema_metadata(None) for path in paths])
+    table = pa.concat_tables(
+        [pq.read_table(path).replace_schema_metadata(None) for path in paths], promote_options="default"
+    )
     return table.filter(pc.equal(table.column("status"), OK)), identity
 
 
@@ -146,17 +138,40 @@ def taken(figures: Figures, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def cross_fitted(
-    figures: Figures, labels: np.ndarray, part: np.ndarray, location: Sequence[str], scale: Sequence[str], **more: Any
+    figures: Figures,
+    labels: np.ndarray,
+    part: np.ndarray,
+    basis: tuple[Sequence[str], Sequence[str]],
+    rows: np.ndarray,
+    soft: dict[float, np.ndarray] | None = None,
 ) -> dict[float, np.ndarray]:
-    """Probabilities at 0.1 and at 0 eV/atom of crystals whose formulas the calibration did not see."""
+    """Probabilities at 0.1 and at 0 eV/atom of crystals whose formulas the calibration, fitted to `rows`, did not see."""
     found = {0.1: np.empty(len(labels)), 0.0: np.empty(len(labels))}
     for k in range(FOLDS):
-        inside = part != k
-        soft = {t: p[inside] for t, p in more["soft"].items()} if more.get("soft") else None
-        calibration = fit(taken(figures, inside), labels[inside], location, scale, soft=soft)
+        inside, left = rows & (part != k), part == k
+        some = None if soft is None else {t: p[inside] for t, p in soft.items()}
+        calibration = fit(taken(figures, inside), labels[inside], *basis, soft=some)
         for threshold, values in found.items():
-            values[~inside] = calibration.probability(taken(figures, ~inside), threshold)
+            values[left] = calibration.probability(taken(figures, left), threshold)
     return found
+
+
+def both_kinds(
+    figures: Figures, labels: np.ndarray, part: np.ndarray, wbm: np.ndarray, stands: np.ndarray, judged: bool
+) -> tuple[dict[float, np.ndarray], Calibration, Calibration]:
+    """Probabilities of crystals of new compositions, learned of WBM, and of known ones; and the calibration of each."""
+    more = ("disagreement",) if judged else ()
+    kinds = [
+        (LOCATION, SCALE, wbm & (figures["known"] == 0)),
+        (KNOWN_LOCATION, KNOWN_SCALE, (wbm | stands) & (figures["known"] > 0)),
+    ]
+    found, calibrations = [], []
+    for location, scale, rows in kinds:
+        basis = ((*location, *more), (*scale, *more))
+        found.append(cross_fitted(figures, labels, part, basis, rows))
+        calibrations.append(fit(taken(figures, rows), labels[rows], *basis))
+    chosen = {t: np.where(figures["known"] > 0, found[1][t], found[0][t]) for t in found[0]}
+    return chosen, calibrations[0], calibrations[1]
 
 
 def report(
@@ -216,14 +231,19 @@ def regression(
 
 
 def crossed_errors(
-    numbers: list[np.ndarray], rows: np.ndarray, wanted: np.ndarray, wbm: np.ndarray, part: np.ndarray
+    numbers: list[np.ndarray], rows: np.ndarray, wanted: np.ndarray, wbm: np.ndarray, part: np.ndarray, cache: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Errors and applicability of crystals whose formulas were left out."""
+    """Errors and applicability of crystals whose formulas were left out, kept in a file, since they take minutes."""
+    if cache.is_file():
+        with np.load(cache) as stored:
+            if np.array_equal(stored["wanted"], wanted):
+                return stored["error"], stored["applicability"]
     error, applicability = np.empty(len(rows)), np.empty(len(rows))
     for k in range(FOLDS):
         inside, left = np.flatnonzero(part != k), np.flatnonzero(part == k)
         model = regression(numbers, rows, wanted, wbm, inside, {})
         error[left], applicability[left] = model.predict([numbers[i] for i in left], rows[left])
+    np.savez(cache, wanted=wanted, error=error, applicability=applicability)
     return error, applicability
 
 
@@ -270,7 +290,7 @@ def main() -> None:
     new, identity = rows_of(arguments.work / arguments.potential)
     old, _ = rows_of(arguments.work / "known")
     rows = np.vstack([embeddings(t, arguments.potential, arguments.work / n / "embeddings.npz") for t, n in ((new, arguments.potential), (old, "known"))])  # fmt: skip
-    table = pa.concat_tables([new, old])
+    table = pa.concat_tables([new, old], promote_options="default")
     wbm = np.arange(table.num_rows) < new.num_rows
     known = pq.read_table(arguments.reference, columns=["id", "dft_formation_energy"])
     dft = dict(zip(known.column("id").to_pylist(), known.column("dft_formation_energy").to_pylist(), strict=True))
@@ -279,7 +299,7 @@ def main() -> None:
     elemental = by_number(energies.elemental_energies)
     formation = np.array([formation_energy(composition(z.tolist()), e, elemental) for z, e in zip(numbers, table.column("energy").to_pylist(), strict=True)])  # fmt: skip
     part, wanted = folds(table.column("formula").to_pylist()), label - formation
-    error, applicability = crossed_errors(numbers, rows, wanted, wbm, part)
+    error, applicability = crossed_errors(numbers, rows, wanted, wbm, part, arguments.work / "crossed.npz")
     for name, some in (("wbm", wbm), ("known", ~wbm)):
         before, after = np.abs(wanted[some]), np.abs((wanted - error)[some])
         print(json.dumps({"rows": name, "n": int(some.sum()), "mean_absolute_error": round(float(before.mean()), 4),
@@ -294,21 +314,25 @@ def main() -> None:
     labels, part = label[chosen] - placed.dft_hull, part[chosen]
     groups = {"wbm": wbm[chosen], "known, as it stands": np.array([e is as_it_stands for e in edits]), "known, taken out": np.array([e is without for e in edits])}  # fmt: skip
     by_bias = {t: normal_probability(placed.height, placed.std, t) for t in (0.1, 0.0)}
-    found = cross_fitted(figures, labels, part, LOCATION, SCALE)
+    stands = groups["known, as it stands"]
+    print(
+        json.dumps(
+            {"rows of a known composition": {name: int((figures["known"][some] > 0).sum()) for name, some in groups.items()}}
+        )
+    )
+    found, relaxed, known_ones = both_kinds(figures, labels, part, groups["wbm"], stands, False)
     report("relaxed", found, labels, placed.height, by_bias, groups)
-    relaxed = fit(figures, labels, LOCATION, SCALE)
 
     folders = [arguments.work / name for name in (arguments.judge, f"known_{arguments.judge}")]
     both, with_judge, judge = judged(energies, placed, edits, figures, folders)
-    also = cross_fitted(with_judge, labels[both], part[both], (*LOCATION, *JUDGED), (*SCALE, *JUDGED))
+    also, by_two, known_by_two = both_kinds(with_judge, labels[both], part[both], groups["wbm"][both], stands[both], True)
     one = {t: p[both] for t, p in found.items()}
     report("judged", also, labels[both], placed.height[both], one, {name: some[both] for name, some in groups.items()})
-    by_two = fit(with_judge, labels[both], (*LOCATION, *JUDGED), (*SCALE, *JUDGED))
 
     header: dict[str, Any] = {"format": FORMAT, "potential": identity.as_record(), "judge": judge}
     model = regression(numbers, rows, wanted, wbm, np.arange(len(wbm)), header)
-    sampled = as_sampled(energies, arguments, model, relaxed)
-    parts: dict[str, Calibration] = {"relaxed": relaxed, "judged": by_two, "sampled": sampled}
+    sampled = as_sampled(energies, arguments, model, relaxed, known_ones)
+    parts = {"relaxed": relaxed, "known": known_ones, "judged": by_two, "judged_known": known_by_two, "sampled": sampled}
     print(json.dumps({name: calibration.as_record() for name, calibration in parts.items()}))
     if arguments.out:
         header["calibrations"] = {name: calibration.as_record() for name, calibration in parts.items()}
@@ -320,7 +344,7 @@ def _even(name: str) -> bool:
 
 
 def as_sampled(
-    energies: ReferenceEnergies, arguments: argparse.Namespace, model: EnergyErrors, relaxed: Calibration
+    energies: ReferenceEnergies, arguments: argparse.Namespace, model: EnergyErrors, relaxed: Calibration, known: Calibration
 ) -> Calibration:
     """The calibration of crystals as sampled, by their probabilities at rest."""
     place = arguments.work / "sampled" / "relaxed.parquet"
@@ -333,8 +357,10 @@ def as_sampled(
     start = table.column("energy_initial").to_numpy() - table.column("energy").to_numpy() + placed.height
     figures = {**at_rest, "height": start, "error": np.zeros(len(start)), "applicability": np.ones(len(start))}
     part = folds(table.column("formula").to_pylist())
-    soft = {t: relaxed.probability(at_rest, t) for t in THRESHOLDS}
-    found = cross_fitted(figures, start, part, SAMPLED_LOCATION, SAMPLED_SCALE, soft=soft)
+    soft = {
+        t: np.where(at_rest["known"] > 0, known.probability(at_rest, t), relaxed.probability(at_rest, t)) for t in THRESHOLDS
+    }
+    found = cross_fitted(figures, start, part, (SAMPLED_LOCATION, SAMPLED_SCALE), np.ones(len(start), bool), soft)
     for threshold in (0.1, 0.0):
         truth, p = soft[threshold], found[threshold]
         rest = [[n, round(mean, 3), round(share, 3)] for n, mean, share in reliability(p, truth)]

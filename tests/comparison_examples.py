@@ -14,7 +14,7 @@ from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import token_columns
 from crystalformer_rl.tables.column import Column, make_table
 from crystalformer_rl.tables.crystal_columns import SAMPLES
-from crystalformer_rl.tables.energy_columns import HULL
+from crystalformer_rl.tables.discovery_columns import JUDGED_CRYSTALS
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import provenance
 
@@ -91,7 +91,10 @@ def write_judgement(folder: Path, policy: str, seed: int) -> None:
     """The judge's table: the evaluated distances with errors of 0.05 eV/atom."""
     rng = np.random.default_rng(seed)
     rows = read_table(folder / "evaluation" / policy / "crystals.parquet").to_pylist()
-    data: dict[str, list] = {"id": [row["id"] for row in rows], "status": [row["status"] for row in rows]}
+    data: dict[str, list] = {name: [row[name] for row in rows] for name in ("id", "policy")}
+    data["judge_status"] = [row["status"] for row in rows]
     for name in ("e_above_hull", "e_above_hull_initial"):
-        data[name] = [None if row[name] is None else row[name] + rng.normal(0, 0.05) for row in rows]
-    write_table(folder / "judge" / f"{policy}.parquet", make_table(HULL, data), provenance("judge", {}, potential=JUDGE))
+        data[f"judge_{name}"] = [None if row[name] is None else row[name] + rng.normal(0, 0.05) for row in rows]
+    write_table(
+        folder / "judge" / f"{policy}.parquet", make_table(JUDGED_CRYSTALS, data), provenance("judge", {}, potential=JUDGE)
+    )

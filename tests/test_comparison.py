@@ -21,8 +21,10 @@ from comparison_examples import ARMS, BATCH, POLICIES, ROUNDS, UPDATES, rollouts
 from discovery_examples import crystal, crystal_table, perovskite, rock_salt
 
 from crystalformer_rl.cli import cli
-from crystalformer_rl.comparison.arms import gain_kept, summaries
+from crystalformer_rl.comparison.arms import summaries
 from crystalformer_rl.comparison.document import differing_settings
+from crystalformer_rl.comparison.gain_kept import gain_kept, kept
+from crystalformer_rl.comparison.policy_run import Run
 from crystalformer_rl.comparison.top import halide_counts
 from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.prototype import kind
@@ -31,9 +33,11 @@ from crystalformer_rl.crystal.structure_type import structure_type
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio, wilson_interval
 from crystalformer_rl.plotting.arm_curves import spread
+from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.comparison_columns import ARMS as COLUMNS
 from crystalformer_rl.tables.comparison_columns import CURVES
 from crystalformer_rl.tables.crystal_columns import SAMPLES
+from crystalformer_rl.tables.discovery_columns import EVALUATED
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import provenance, read_provenance
 
@@ -72,7 +76,7 @@ def test_counts_are_those_of_the_tables(results: Path, arms: dict[str, dict[str,
         assert row["sun_initial_count"] == metrics["sun_initial_count"]
 
         def stands(c: dict[str, Any], name: str, judged: dict[str, Any] = judged) -> bool:
-            above = judged[c["id"]][name]
+            above = judged[c["id"]][f"judge_{name}"]
             return above is not None and above <= 0.1
 
         assert row["judged_stable_count"] == sum(stands(c, "e_above_hull") for c in crystals)
@@ -92,6 +96,9 @@ def test_ratios_and_the_gain_that_remains(arms: dict[str, dict[str, Any]]) -> No
         own, judged = row["stable_ratio"], row["judged_stable_ratio"]
         if own > 1:
             assert row["stable_gain_kept"] == pytest.approx((judged - 1) / (own - 1))
+            low, high = row["stable_gain_kept_low"], row["stable_gain_kept_high"]
+            assert low is None or low <= row["stable_gain_kept"]
+            assert high is None or high >= row["stable_gain_kept"]
         else:
             assert row["stable_gain_kept"] is None
     assert gain_kept(2.0, 1.5) == 0.5
@@ -477,33 +484,88 @@ def test_a_reference_for_the_judge(judge_files: Path) -> None:
     assert -2.5 < formation["k2"] < -1.5
 
 
+def evaluated(files: Path) -> pa.Table:
+    """The relaxed crystals as `evaluate` would write them, in the order of the samples."""
+    relaxed = read_table(files / "relaxed.parquet").take([2, 1, 3, 0])
+    n = relaxed.num_rows
+    columns = {
+        name: relaxed.column(name).to_pylist()
+        for name in ("id", "formula", "atomic_numbers", "frac_coords", "lattice", "status")
+    }
+    heights = [0.0, 0.02, None, None]
+    return make_table(EVALUATED, columns | {"policy": ["base"] * n, "e_above_hull": heights, "e_above_hull_std": [0.02] * n})
+
+
 def test_judge_keeps_every_row(judge_files: Path, tmp_path: Path) -> None:
     out = tmp_path / "judged.parquet"
-    run = call("judge", judge_files / "samples.parquet", "--relaxed", judge_files / "relaxed.parquet",
-               "--reference", judge_files / "judge.parquet", "--out", out)  # fmt: skip
+    write_table(tmp_path / "crystals.parquet", evaluated(judge_files), {})
+    files = (tmp_path / "crystals.parquet", "--samples", judge_files / "samples.parquet")
+    run = call("judge", *files, "--potential", "chgnet-r2scan", "--reference", judge_files / "judge.parquet", "--out", out)
     assert run.exit_code == 0, (run.output, run.exception)
     rows = {row["id"]: row for row in pq.read_table(out).to_pylist()}
     assert list(rows) == ["a", "b", "c", "d"]
-    assert [row["status"] for row in rows.values()] == ["ok", "ok", "no_crystal", "exploded"]
-    # Squeezed crystals are worse than the reference's, stretched back they are nearly as good.
+    assert [row["judge_status"] for row in rows.values()] == ["ok", "ok", "no_crystal", "exploded"]
+    # Squeezed crystals are worse than the reference's, those that the judge relaxed as good.
     for name in ("a", "b"):
-        assert rows[name]["e_above_hull_initial"] > rows[name]["e_above_hull"] + 0.005
-        assert abs(rows[name]["e_above_hull"]) < 0.02
-    assert rows["d"]["e_above_hull"] is None
-    assert rows["d"]["e_above_hull_initial"] == pytest.approx(0.0, abs=0.1)
-    assert rows["c"]["e_above_hull_initial"] is None
+        assert rows[name]["judge_e_above_hull_initial"] > rows[name]["judge_e_above_hull"] + 0.005
+        assert abs(rows[name]["judge_e_above_hull"]) < 0.02
+        assert rows[name]["judge_evaluations"] > 1
+    assert rows["b"]["judge_disagreement"] == pytest.approx(rows["b"]["judge_e_above_hull"] - 0.02)
+    assert rows["d"]["judge_e_above_hull"] is None
+    assert rows["d"]["judge_e_above_hull_initial"] is None
     assert read_provenance(out)["potential"]["name"] == "CHGNet r2scan"
 
 
+def test_the_first_of_a_ranking_are_judged(judge_files: Path, tmp_path: Path) -> None:
+    """Two policies may give a crystal the same id; what the ranking leaves out is not judged."""
+    both = evaluated(judge_files).slice(0, 2)
+    both = pa.concat_tables([both, both.set_column(1, EVALUATED[1].field(), pa.array(["tuned"] * 2))])
+    both = both.append_column("left_out", pa.array(["contains Pb", None, None, None], pa.string()))
+    write_table(tmp_path / "candidates.parquet", both, {})
+    out = tmp_path / "judged.parquet"
+    where = ("--potential", "chgnet-r2scan", "--reference", judge_files / "judge.parquet", "--out", out)
+    run = call("judge", tmp_path / "candidates.parquet", "--best", 2, *where)
+    assert run.exit_code == 0, (run.output, run.exception)
+    rows = pq.read_table(out).to_pylist()
+    assert [(row["policy"], row["id"]) for row in rows] == [("base", "b"), ("tuned", "a")]
+    assert all(row["judge_status"] == "ok" for row in rows)
+    write_table(tmp_path / "crystals.parquet", evaluated(judge_files), {})
+    run = call("judge", tmp_path / "crystals.parquet", "--best", 2, *where)
+    assert "only a table of `rank` says which crystals are the best" in str(run.exception)
+
+
 def test_judge_refuses_another_potentials_reference(judge_files: Path, tmp_path: Path) -> None:
-    files = (judge_files / "samples.parquet", "--relaxed", judge_files / "relaxed.parquet")
-    run = call(
-        "judge", *files, "--potential", "chgnet", "--reference", judge_files / "judge.parquet", "--out", tmp_path / "x"
-    )
+    write_table(tmp_path / "crystals.parquet", evaluated(judge_files), {})
+    files, where = tmp_path / "crystals.parquet", ("--reference", judge_files / "judge.parquet", "--out", tmp_path / "x")
+    run = call("judge", files, "--potential", "chgnet", *where)
     assert isinstance(run.exception, InputError)
     assert "use a reference built with the same potential" in str(run.exception)
-    write_table(tmp_path / "short.parquet", read_table(judge_files / "relaxed.parquet").slice(1), {})
-    run = call("judge", files[0], "--relaxed", tmp_path / "short.parquet", "--reference", judge_files / "judge.parquet",
-               "--out", tmp_path / "x")  # fmt: skip
+    write_table(tmp_path / "short.parquet", read_table(judge_files / "samples.parquet").slice(1), {})
+    run = call("judge", files, "--samples", tmp_path / "short.parquet", "--potential", "chgnet-r2scan", *where)
     assert isinstance(run.exception, InputError)
-    assert "no row for crystal" in str(run.exception)
+    assert "the samples lack the crystal 'a'" in str(run.exception)
+
+
+def test_the_bootstrap_knows_what_it_cannot_tell() -> None:
+    """A gain that both potentials see in every crystal is kept whole; one of three crystals may be none at all."""
+
+    def run(stable: list[bool], judged: list[bool]) -> Run:
+        crystals = [dict.fromkeys(("stable", "stable_initial", "sun"), s) | {"unique": True, "novel": True} for s in stable]
+        opinions = [dict.fromkeys(("judge_e_above_hull", "judge_e_above_hull_initial"), 0.0 if j else 1.0) for j in judged]
+        return Run("x", "x", 0, {}, crystals, opinions)
+
+    half, most = [True, False] * 200, [True, True, True, False] * 100
+    found = kept(run(most, most), run(half, half), 0.1)["stable"]
+    assert found.value == 1.0
+    assert found.low == found.high == 1.0
+    other = [True, True, False, False] * 100
+    none = kept(run(most, other), run(half, half), 0.1)["stable"]
+    assert none.value == 0.0
+    assert none.low is not None
+    assert none.high is not None
+    assert none.low < 0.0 < none.high < 1.0
+    few = kept(run([True, True, False], [True, False, False]), run([True, False, False], [True, False, False]), 0.1)[
+        "stable"
+    ]
+    assert few.low is None
+    assert few.high is None

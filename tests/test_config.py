@@ -159,7 +159,7 @@ def test_pretraining_is_declared_once(tmp_path: Path) -> None:
     [
         ({"relax": {"free": "true", "fmax": "0.1"}}, "relax.free", True),
         ({"relax": {"free": "false"}}, "relax.free", False),
-        ({"arms": {"judge": "null"}}, "arms.judge", None),
+        ({"judge": "null"}, "judge", None),
         ({"finetune": {"kl_target": "null"}}, "finetune.kl_target", None),
         ({"finetune": {"kl_target": "2.5"}}, "finetune.kl_target", 2.5),
         ({"reward": {"terms": [{"term": "fom", "log": "true", "clip": "null"}]}}, "reward.terms", True),
@@ -206,8 +206,8 @@ def test_other_words_are_no_truth_values(word: str) -> None:
         ({"arms": {"policies": {"ppo": {"kind": "x"}}}}, "'arms.policies.ppo.kind' is 'x'; give 'finetune' or 'best_of_n'"),
         ({"arms": {"policies": {"ppo": {"finetune": {"algorithm": "none"}}}}}, "nothing is learned; leave the arm out"),
         (
-            {"arms": {"policies": {"ppo": {}}, "judge": {"potential": "chgnet"}}},
-            "'arms.judge.potential' is chgnet, which gives the rewards; name another",
+            {"judge": {"potential": "chgnet"}},
+            "'judge.potential' is chgnet, which gives the energies already; name another",
         ),
         (
             {"sample": {"n": 2000}, "arms": {"policies": {"n": {"kind": "best_of_n"}}}},

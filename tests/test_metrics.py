@@ -150,6 +150,7 @@ def test_counts_are_those_by_hand(by_hand):
         "on_hull_initial": 1, "on_hull": 3, "far_below_hull": 1, "unique": 6, "novel": 6, "rediscovered": 1, "sun_initial": 2,
         "sun": 3, "sun_new_formula": 1, "crystalformer_rl_sun": 3, "mattergen_sun": 2, "lemat_sun": 1, "lemat_msun": 1,
         "chemeleon2_sun": 1, "chemeleon2_msun": 1,
+        "judged": None, "judged_stable": None, "confirmed": None,
     }  # fmt: skip
     assert row["n"] == 9
     assert row["stable_fraction"] == pytest.approx(5 / 9)
@@ -387,7 +388,7 @@ def test_evaluate_runs_the_missing_stages(results, tmp_path, monkeypatch):
         name = "example"
         identity = PotentialIdentity.from_record(IDENTITY)
 
-        def __init__(self, name: str) -> None:
+        def __init__(self, name: str, device: str = "cpu") -> None:
             asked.append("load")
 
         def __enter__(self):

@@ -15,6 +15,7 @@ from crystalformer_rl.errors import InputError
 def row(name: str, formula: str = "NaCl", **figures: Any) -> dict[str, Any]:
     numbers = [z for z, n in parse_formula(formula).items() for _ in range(n)]
     plain = {"e_above_hull": 0.0, "hull_support": 10, "converged": True, "known_level": "none", "stable": True}
+    plain |= {"p_stable": None, "p_stable_judged": None}
     return {"id": name, "formula": formula, "atomic_numbers": numbers, "fom": None, "band_gap": None} | plain | figures
 
 
@@ -31,6 +32,20 @@ def test_depth_below_the_hull_earns_nothing() -> None:
     assert order(Ranking(), deep, shallow, above) == ["on", "deep", "up"]
     # of one formula energies rank, and no hull is needed
     assert order(Ranking(), deep, shallow, above, one_formula=True) == ["deep", "on", "up"]
+
+
+def test_the_probability_of_being_stable_ranks_by_default() -> None:
+    """By both potentials where a second one judged; crystals without one stand after all that have it."""
+    rows = [
+        row("likely", p_stable=0.9, e_above_hull=0.05),
+        row("unlikely", p_stable=0.2),
+        row("refuted", p_stable=0.95, p_stable_judged=0.1),
+        row("confirmed", p_stable=0.8, p_stable_judged=0.99),
+        row("unknown", e_above_hull=-0.5),
+    ]
+    assert order(Ranking(), *rows) == ["confirmed", "likely", "unlikely", "refuted", "unknown"]
+    assert order(Ranking(), *rows, one_formula=True)[0] == "unknown"
+    assert "by falling probability of being stable" in Ranking().rule
 
 
 def test_ties_go_by_support_convergence_and_novelty() -> None:

@@ -160,7 +160,8 @@ def candidate(formula: str, **other) -> dict:
     plain = {
         "formula": formula, "space_group": 225, "space_group_01": 225, "e_above_hull": 0.01, "e_above_hull_std": 0.02,
         "hull_support": 12, "energy_from": '{"mp-1": "relaxed", "dft-X": "dft"}', "known_level": "substitution",
-        "known_partner": "mp-7", "known_exchange": "Ba → Sr", "known_exchange_likelihood": 0.14, "known_exchange_matches": True, "charge_balanced": True,
+        "known_partner": "mp-7", "known_exchange": "Ba → Sr", "known_exchange_likelihood": 0.14, "known_exchange_matches": True, "charge_balanced": True, "p_stable": None,
+        "p_stable_judged": None, "judge": None, "judge_e_above_hull": None, "judge_status": None,
         "converged": True, "found_by": ["base"], "found_count": 1,
         "atomic_numbers": [z for z, n in parse_formula(formula).items() for _ in range(n)],
     }  # fmt: skip
@@ -172,6 +173,11 @@ def test_a_candidate_in_a_line():
         "SrTiO3 (Fm-3m): 0.010 ± 0.020 eV/atom above the hull. For: mp-7 has its structure, with Ba → Sr (probability 0.14); "
         "12 compositions of its elements are known."
     )
+    confirmed = line(
+        candidate("SrTiO3", judge="SevenNet 7net-0", judge_e_above_hull=0.02, p_stable=0.8, p_stable_judged=0.96)
+    )
+    assert "above the hull, stable by DFT with 96.0 % probability by both potentials. For" in confirmed
+    assert "SevenNet 7net-0, relaxing it again, puts it 0.020 eV/atom above" in confirmed
     assert line(candidate("SrTiO3", e_above_hull=-0.0001)).startswith("SrTiO3 (Fm-3m): on the hull (± 0.020 eV/atom). For")
 
 
@@ -187,6 +193,15 @@ def test_a_candidate_in_a_line():
         ({"hull_support": 1}, "1 composition of its elements is known"),
         ({"e_above_hull": -0.2}, "so far below, the hull may be incomplete here"),
         ({"energy_from": '{"dft-X": "dft"}'}, "the competing energies are DFT's"),
+        (
+            {"judge": "SevenNet 7net-0", "judge_e_above_hull": 0.2},
+            "puts it 0.200 eV/atom above: one of the two potentials is at fault",
+        ),
+        ({"judge": "SevenNet 7net-0", "judge_status": "too_large"}, "SevenNet 7net-0 gives no energy (too_large)"),
+        (
+            {"e_above_hull": -0.2, "judge": "SevenNet 7net-0", "judge_e_above_hull": -0.15},
+            "SevenNet 7net-0 puts it 0.150 eV/atom below, too: the hull lacks a phase here",
+        ),
         ({"charge_balanced": False}, "no oxidation states that are seen in the ICSD sum to zero"),
         ({"converged": False}, "not at rest"),
         ({"space_group_01": 221}, "at 0.1 Å its symmetry is Pm-3m"),

@@ -31,7 +31,9 @@ FOLLOWED_BY = {
     "hull": ("evaluate",),
     "properties": ("evaluate",),
     "novelty": ("evaluate",),
-    "evaluate": ("rank", "report"),
+    "evaluate": ("shortlist", "rank", "report"),
+    "shortlist": ("judge_best",),
+    "judge_best": ("rank",),
     "rank": ("report",),
 }
 """Rules that read what a rule writes."""
@@ -49,13 +51,15 @@ def and_all_that_follow(*rules: str) -> set[str]:
 
 
 REFERENCE, PROPERTIES, POLICY = "reference.parquet", "properties.safetensors", "policy.safetensors"
+STABILITY = "stability.safetensors"
 NOTHING: tuple[str, ...] = ()
 SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "seed": (1, ("sample", "finetune")),
     "device": ("gpu", NOTHING),  # where a stage computes; its results are the same to rounding
     "resources.reference": (REFERENCE, ("check_reference", "hull", "novelty", "evaluate", "finetune")),
     "resources.properties": (PROPERTIES, ("properties",)),
-    "resources.potential": ("chgnet-r2scan", ("check_potential", "check_reference", "relax", "finetune")),
+    "resources.stability": (STABILITY, ("relax", "hull", "judge_best")),
+    "resources.potential": ("sevennet-0", ("check_potential", "check_reference", "relax", "finetune")),
     "policy.source": (POLICY, ("sample", "finetune")),
     "sample.n": (12, ("sample",)),
     "sample.batch": (8, ("sample",)),
@@ -75,12 +79,13 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "finetune.space_groups": ([225], ("finetune_settings",)),
     "finetune.elements": (["Na", "Cl"], ("finetune_settings",)),
     "arms.policies": ({"sft": {"finetune": {"algorithm": "sft"}}}, ("finetune_settings", "sample", "judge", "compare")),
-    "arms.judge": (None, NOTHING),  # nobody judges where no arms are compared
-    "evaluate.stable_below": (0.05, ("finetune_settings", "evaluate")),  # rounds record what was stable
-    "rank.by": ("fom", ("rank",)),
+    "judge": (None, ("rank",)),
+    "evaluate.stable_below": (0.05, ("finetune_settings", "hull")),  # rounds record what was stable
+    "rank.by": ("fom", ("shortlist",)),
+    "rank.judge": (2, ("judge_best",)),
     "rank.scored": (4, ("select",)),
-    "rank.where": (["band_gap between 1 and 3"], ("rank",)),
-    "rank.exclude": (["Pb"], ("rank",)),
+    "rank.where": (["band_gap between 1 and 3"], ("shortlist",)),
+    "rank.exclude": (["Pb"], ("shortlist",)),
     "pretrain.training.mixed_precision": (0, NOTHING),
 }
 """Another value of each setting, and the rules that are planned with it before those that follow them.
@@ -148,7 +153,7 @@ def run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory, root: Path) ->
     """A copy of the finished tiny run, with resources of its own beside the results."""
     folder = tmp_path_factory.mktemp("reruns") / "run"
     shutil.copytree(tiny_run, folder, symlinks=True)
-    for name in (REFERENCE, PROPERTIES, POLICY):
+    for name in (REFERENCE, PROPERTIES, POLICY, STABILITY):
         shutil.copy(folder / "results" / "resources" / name, folder / name)
     return Workflow(root, folder)
 
@@ -183,7 +188,7 @@ def test_a_value_plans_exactly_the_stages_that_depend_on_it(run: Workflow, name:
     if name == "finetune.rounds":
         expected -= {"finetune_settings"}
     if name == "arms.policies":  # the main run stays as it is
-        expected -= {"rank", "report"}
+        expected -= {"shortlist", "judge_best", "rank", "report"}
     assert planned(run, name) == expected
 
 

@@ -34,7 +34,7 @@ def workflow(root: Path, tmp_path: Path) -> Workflow:
 
 
 DEFAULT_PLAN = {
-    "fetch": 3,
+    "fetch": 4,
     "check_potential": 1,
     "check_reference": 1,
     "sample": 4,
@@ -45,6 +45,8 @@ DEFAULT_PLAN = {
     "finetune_settings": 1,
     "finetune": 4,
     "evaluate": 2,
+    "shortlist": 1,
+    "judge_best": 1,
     "rank": 1,
     "report": 1,
 }
@@ -84,8 +86,8 @@ WITH_ARMS = {
 def test_plan_of_a_comparison(workflow: Workflow) -> None:
     """Every seed of every arm is a policy with rounds of its own; the judge sees them all and the base policy."""
     assert workflow.plan(config={"arms": ARMS}) == WITH_ARMS
-    without = workflow.plan(config={"arms": {**ARMS, "judge": None}})
-    assert without == {rule: n for rule, n in WITH_ARMS.items() if rule != "judge"} | {"fetch": 3}
+    without = workflow.plan(config={"arms": ARMS, "judge": None})
+    assert without == {rule: n for rule, n in WITH_ARMS.items() if rule not in ("judge", "judge_best", "shortlist")}
     only = workflow.plan("results/evaluation/sft-0/metrics.parquet", config={"arms": ARMS})
     assert (only["finetune"], only["finetune_settings"], only["sample"]) == (4, 1, 2)
     assert "judge" not in only
@@ -98,7 +100,7 @@ def test_plan_of_two_long_chains(workflow: Workflow) -> None:
 
 
 def test_arms_have_settings_and_seeds_of_their_own(workflow: Workflow) -> None:
-    config = {"seed": 7, "arms": {"policies": {"sft": {"seeds": [3], "finetune": {"algorithm": "sft"}}}, "judge": None}}
+    config = {"seed": 7, "arms": {"policies": {"sft": {"seeds": [3], "finetune": {"algorithm": "sft"}}}}, "judge": None}
     text = workflow.snakemake("--dry-run", "--printshellcmds", config=config).stdout
     settings = {json.loads(found)["finetune"]["algorithm"] for found in re.findall(r"printf '%s\\n' '({.*})'", text)}
     assert settings == {"ppo", "sft"}
@@ -195,8 +197,8 @@ def test_own_files_are_used_in_place(workflow: Workflow) -> None:
             "5 updates of 128 crystals are 640 evaluations a round, and arms are compared at the same number",
         ),
         (
-            {"arms": {"policies": {"a": {}}, "judge": {"reference": "none.parquet"}}},
-            "'arms.judge.reference' is 'none.parquet', neither a resource nor",
+            {"judge": {"reference": "none.parquet"}},
+            "'judge.reference' is 'none.parquet', neither a resource nor",
         ),
         ({"resources": {"potential": "chgnt"}}, "'chgnt' is not a potential; did you mean 'chgnet'"),
     ],
@@ -325,7 +327,7 @@ def test_nothing_is_done_twice(finished: tuple[Workflow, str]) -> None:
 @pytest.mark.parametrize(
     ("lost", "jobs"),
     [
-        ("hull/base.parquet", {"hull": 1, "evaluate": 1, "rank": 1, "report": 1}),
+        ("hull/base.parquet", {"hull": 1, "evaluate": 1, "shortlist": 1, "judge_best": 1, "rank": 1, "report": 1}),
         (
             "relaxed/tuned/00001.parquet",
             {"relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "rank": 1, "report": 1},
@@ -481,7 +483,7 @@ def test_a_comparison_runs(compared: Workflow) -> None:
             {"select": 1, "relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "judge": 1, "compare": 1},
         ),
         ("finetune/tuned/round_1/updates.parquet",
-         {"finetune": 1, "sample": 1, "relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "rank": 1, "report": 1}),
+         {"finetune": 1, "sample": 1, "relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "shortlist": 1, "judge_best": 1, "rank": 1, "report": 1}),
     ],
 )  # fmt: skip
 def test_what_an_arm_loses_is_its_own(compared: Workflow, tmp_path: Path, lost: str, jobs: dict[str, int]) -> None:

@@ -13,10 +13,13 @@ from typing import Any
 
 import yaml
 
+from crystalformer_rl.potential.environments import FOLDER_VARIABLE
+
 TINY = {
     "sample": {"n": 8, "batch": 4},
     "relax": {"max_evaluations": 2},
     "finetune": {"rounds": 1, "updates": 1, "batch": 4, "inner_epochs": 1},
+    "judge": {"potential": "chgnet-r2scan"},  # which needs no environment of its own
 }
 
 
@@ -26,6 +29,7 @@ class Workflow:
 
     root: Path
     folder: Path
+    judged: bool = True
 
     def configure(self, config: Mapping[str, Any]) -> None:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
@@ -36,6 +40,7 @@ class Workflow:
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            FOLDER_VARIABLE: str(self._environments()),
         }
         command = [
             sys.executable,
@@ -49,6 +54,16 @@ class Workflow:
         return subprocess.run(
             [*command, *arguments], cwd=self.root, env=environment, capture_output=True, text=True, check=False
         )
+
+    def _environments(self) -> Path:
+        """A folder of environments in which that of the default judge seems to be, so that plans are the same everywhere."""
+        place = self.folder / "potentials"
+        python = place / "sevennet" / "bin" / "python"
+        if self.judged and not python.exists():
+            python.parent.mkdir(parents=True)
+            python.touch()
+            (place / "sevennet" / "environment.json").write_text("{}", encoding="utf-8")
+        return place
 
     def plan(self, *arguments: str, config: Mapping[str, Any] | None = None) -> dict[str, int]:
         """How many jobs of each rule a run would start."""

@@ -13,12 +13,14 @@ import click
 from crystalformer_rl.cli.console import progress, say
 from crystalformer_rl.cli.options import (
     device_option,
+    given_stability,
     json_option,
     models_option,
     out_folder_option,
     potential_option,
     reference_option,
     seed_option,
+    stability_option,
 )
 from crystalformer_rl.errors import InputError
 
@@ -36,6 +38,7 @@ from crystalformer_rl.errors import InputError
 )
 @seed_option
 @models_option
+@stability_option
 @device_option
 @click.option(
     "--config", type=click.Path(), help="Configuration of a run; its sections `finetune`, `reward` and `evaluate` are used."
@@ -51,6 +54,7 @@ def command(
     round_number: int,
     seed: int,
     models: str | None,
+    stability: str | None,
     device: str,
     config: str | None,
     out: str,
@@ -73,12 +77,12 @@ def command(
     from crystalformer_rl.config.loading import load_config
     from crystalformer_rl.config.run import RunSettings
     from crystalformer_rl.finetune.state import Lineage, load_state, save_state
+    from crystalformer_rl.policy.accelerator import check_device
     from crystalformer_rl.policy.checkpoint import load_policy, save_policy
-    from crystalformer_rl.policy.devices import check_device
     from crystalformer_rl.policy.space_group_weights import space_group_weights
     from crystalformer_rl.resources.registry import embedded_folder
     from crystalformer_rl.rewards.algebra import Reward
-    from crystalformer_rl.rewards.scored_batch import PROPERTIES
+    from crystalformer_rl.rewards.scored_batch import PROPERTIES, STABILITY
     from crystalformer_rl.scoring.score import open_scoring
     from crystalformer_rl.stages.finetune import finetune
     from crystalformer_rl.tables.parquet import write_table
@@ -101,9 +105,10 @@ def command(
     start = None if state is None else load_state(state, policy, settings, lineage)
     predicts = PROPERTIES in Reward.of(run.reward).needs
     models = (models or str(embedded_folder() / "properties.safetensors")) if predicts else None
+    learned = given_stability(stability) if STABILITY in Reward.of(run.reward).needs else None
     source = None if "space_group_counts" in card else reference
     weights = space_group_weights(card, base_policy, settings.space_groups, source)
-    inputs = [path for path in (policy_path, base_policy, reference, state, models, *run.reward.files) if path]
+    inputs = [path for path in (policy_path, base_policy, reference, state, models, learned, *run.reward.files) if path]
     parameters = {
         "round": round_number,
         "seed": seed,
@@ -114,7 +119,16 @@ def command(
     folder = Path(out)
     _check_writable(folder)
     with (
-        open_scoring(run.reward, potential_name, reference, models, None, device) as (score, identity),
+        open_scoring(
+            run.reward,
+            potential_name,
+            reference,
+            models,
+            None,
+            device,
+            stability=learned,
+            stable_below=run.evaluate.stable_below,
+        ) as (score, identity),  # fmt: skip
         progress(settings.updates, f"round {round_number}", "update") as bar,
     ):
         # Before the round, of the inputs that it reads and not of what becomes of them meanwhile.

@@ -62,6 +62,8 @@ device_option = click.option(
     type=click.Choice(["cpu", "gpu"]),
     default="cpu",
     show_default=True,
+    envvar="CRYSTALFORMER_RL_DEVICE",
+    show_envvar=True,
     help="Where to compute; gpu is refused where there is none.",
 )
 stability_option = click.option(

@@ -41,9 +41,9 @@ def command(
       training: {epochs: 50, minutes: 0, batch_size: 64, learning_rate: 1.0e-3, dropout: 0.1, seed: 0}
     """
     from crystalformer_rl.config.loading import load_section
+    from crystalformer_rl.policy.accelerator import check_device
     from crystalformer_rl.policy.checkpoint import save_policy
     from crystalformer_rl.policy.dataset import load_dataset
-    from crystalformer_rl.policy.devices import check_device
     from crystalformer_rl.policy.pretrain_settings import PretrainFile
     from crystalformer_rl.policy.pretraining import EpochRecord
     from crystalformer_rl.stages.pretrain import policy_shape, pretrain, steps_of

@@ -97,8 +97,8 @@ def command(
       crystalformer-rl sample --policy policy.safetensors --n 50 --space-group 221 --wyckoff 1a 1b 3c \\
           --site-elements c=O,F --out perovskites.parquet
     """
+    from crystalformer_rl.policy.accelerator import check_device
     from crystalformer_rl.policy.checkpoint import load_policy
-    from crystalformer_rl.policy.devices import check_device
     from crystalformer_rl.policy.request import Request
     from crystalformer_rl.policy.space_group_weights import space_group_weights
     from crystalformer_rl.stages.sample import sample

@@ -63,7 +63,7 @@ class Ranking:
         """The order in words."""
         column = self.by.removeprefix("-")
         if self.by == CHANCE:
-            words = "by falling probability of being stable, by both potentials where a second one judged; without one, by rising energy above the hull"
+            words = "by falling probability of being stable, by both potentials where a second one judged; without one, and where all are of one formula, by rising energy above the hull"
         elif self.by == _BY_ENERGY:
             words = "by rising energy above the hull; all on it or below alike, by falling support of the hull for each sub-system, converged and new ones first"
         elif self.by in MERITS:
@@ -98,7 +98,7 @@ class Ranking:
         energy = (height if one_formula else max(height, 0.0), -_support(row), not row["converged"])
         new = row["known_level"] in KNOWN_COMPOUND
         if self.by == CHANCE:
-            return out, -chance(row), *energy, new
+            return out, *(() if one_formula else (-chance(row),)), *energy, new
         if self.by == _BY_ENERGY:
             return out, *energy, new
         column = self.by.removeprefix("-")

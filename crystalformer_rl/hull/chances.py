@@ -70,16 +70,32 @@ class Chances:
         expected = figures["height"]
         if self.calibrations is not None:
             learned = np.isfinite(expected) & np.isfinite(figures["positional"])
-            p_stable = np.where(learned, self.calibrations.relaxed.probability(figures, self.stable_below), p_stable)
-            p_on_hull = np.where(learned, self.calibrations.relaxed.probability(figures, 0.0), p_on_hull)
-            sampled = figures | {"height": _floats(hull, "e_above_hull_initial")}
-            p_initial = self.calibrations.sampled.probability(sampled, self.stable_below)
+            p_stable = np.where(learned, self.calibrations.at_rest(figures, self.stable_below), p_stable)
+            p_on_hull = np.where(learned, self.calibrations.at_rest(figures, 0.0), p_on_hull)
+            p_initial = self.sampled(
+                _floats(hull, "e_above_hull_initial"), figures["support"], relaxed.column("atomic_numbers").to_pylist(),
+                _column(relaxed, "space_group"), _column(relaxed, "wyckoff"),
+            )  # fmt: skip
         return {
             "e_above_hull_expected": _nullable(expected),
             "p_stable": _nullable(p_stable),
             "p_on_hull": _nullable(p_on_hull),
             "p_stable_initial": _nullable(p_initial),
         }
+
+    def sampled(
+        self,
+        height: np.ndarray,
+        support: np.ndarray,
+        numbers: Sequence[Sequence[int] | np.ndarray | None],
+        space_groups: Sequence[int | None],
+        letters: Sequence[Sequence[int] | np.ndarray | None],
+    ) -> np.ndarray:
+        """(N,) p_stable of crystals as sampled: height (N,) eV/atom above the hull, unrelaxed; NaN where unknown."""
+        if self.calibrations is None:
+            return np.full(len(height), np.nan)
+        figures = {"height": height, "support": support, **freedom(numbers, space_groups, letters)}
+        return self.calibrations.sampled.probability(figures, self.stable_below)
 
     def origin(self, hull: pa.Table) -> str:
         """How the probabilities of a HULL table came about."""
@@ -107,7 +123,7 @@ class Chances:
             figures = figures | {"disagreement": other - figures["height"]}
             learned = np.isfinite(figures["disagreement"]) & np.isfinite(figures["positional"])
             for name, threshold in (("p_stable_judged", self.stable_below), ("p_on_hull_judged", 0.0)):
-                found[name] = np.where(learned, self.calibrations.judged.probability(figures, threshold), found[name])
+                found[name] = np.where(learned, self.calibrations.at_rest(figures, threshold, judged=True), found[name])
         return {name: _nullable(values) for name, values in found.items()} | {
             "judge_disagreement": _nullable(other - height)
         }
@@ -144,9 +160,9 @@ def _has_relaxed_entry(energy_from: str | None) -> bool:
 
 
 def freedom(
-    numbers: Sequence[Sequence[int] | None],
+    numbers: Sequence[Sequence[int] | np.ndarray | None],
     space_groups: Sequence[int | None],
-    letters: Sequence[Sequence[int] | None],
+    letters: Sequence[Sequence[int] | np.ndarray | None],
 ) -> dict[str, np.ndarray]:
     """What symmetry leaves free in N crystals, and what they are made of, (N,) each: positional, strains, atoms, elements.
 
@@ -155,15 +171,15 @@ def freedom(
     table = wyckoff_table()
     known = [
         (float(table.independent[g, np.array(w, int)].sum()), float(free_lattice_parameters(g).sum()))
-        if g and w
-        else (math.nan,) * 2
+        if g and w is not None and len(w)
+        else (math.nan, math.nan)
         for g, w in zip(space_groups, letters, strict=True)
     ]
     return {
         "positional": np.array([p for p, _ in known], float),
         "strains": np.array([s for _, s in known], float),
-        "atoms": np.array([len(z) if z else math.nan for z in numbers], float),
-        "elements": np.array([len(set(z)) if z else math.nan for z in numbers], float),
+        "atoms": np.array([len(z) if z is not None else math.nan for z in numbers], float),
+        "elements": np.array([len(np.unique(z)) if z is not None else math.nan for z in numbers], float),
     }
 
 

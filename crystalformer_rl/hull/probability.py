@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.resources.stability import read_header
+from crystalformer_rl.resources.stability_file import read_header
 
 _NARROWEST, _WIDEST = 0.004, 100.0  # eV/atom
 _NEAR, _TYPICAL = 0.03, 0.04  # eV/atom
@@ -49,15 +49,13 @@ LOCATION: Basis = {
     "height": lambda f: np.maximum(f["height"], 0.0),
     "height_strains": lambda f: np.maximum(f["height"], 0.0) * np.log(f["strains"]),
     "height_positional": lambda f: np.maximum(f["height"], 0.0) * np.log1p(f["positional"]),
-    "known": lambda f: f["known"],
     "disagreement": lambda f: np.clip(f["disagreement"], -_HIGH, _HIGH),
 }
 """What may move the centre, eV/atom for each unit."""
 
 SCALE: Basis = {
     "constant": lambda f: np.ones(len(f["height"])),
-    "known": lambda f: f["known"],
-    "same": lambda f: f["known"] * np.exp(-(((f["height"] + f["offset"]) / _SAME) ** 2)),
+    "same": lambda f: np.exp(-(((f["height"] + f["offset"]) / _SAME) ** 2)),
     "bias": lambda f: np.log(f["std"] / _TYPICAL),
     "extrapolation": lambda f: f["applicability"] - 1.0,
     "free_positional": lambda f: np.log1p(f["positional"]) - 1.0,
@@ -124,25 +122,32 @@ def normal_probability(height: np.ndarray, std: np.ndarray, threshold: float) ->
 
 @dataclass(frozen=True)
 class Calibrations:
-    """Those of one file: of crystals at rest, as sampled, and judged by a second potential; with whose energies they go.
+    """Those of one file, with whose energies they go.
 
-    digests: of the weights of the potential, and of the one that judges.
+    relaxed: of crystals at rest; known: of those among them of whose composition an entry competes that the potential relaxed;
+    judged, judged_known: the same by a second potential too; sampled: of crystals as sampled. digests: of the weights of the
+    potential, and of the one that judges.
     """
 
     relaxed: Calibration
-    sampled: Calibration
+    known: Calibration
     judged: Calibration
+    judged_known: Calibration
+    sampled: Calibration
     digest: str
     judge_digest: str
+
+    def at_rest(self, figures: Figures, threshold: float, *, judged: bool = False) -> np.ndarray:
+        """(N,) P(distance by DFT ≤ threshold) of crystals at rest, eV/atom; judged: by both potentials."""
+        new, known = (self.judged, self.judged_known) if judged else (self.relaxed, self.known)
+        return np.where(figures["known"] > 0, known.probability(figures, threshold), new.probability(figures, threshold))
 
     @classmethod
     def read(cls, path: str | Path) -> Calibrations:
         """From a stability file. Raises InputError for a missing, damaged or foreign one."""
         header = read_header(path)
         try:
-            parts = {
-                name: Calibration.from_record(header["calibrations"][name]) for name in ("relaxed", "sampled", "judged")
-            }
+            parts = {name: Calibration.from_record(record) for name, record in header["calibrations"].items()}
             return cls(**parts, digest=header["potential"]["weights_sha256"], judge_digest=header["judge"]["weights_sha256"])
         except (KeyError, TypeError) as error:
             raise InputError(

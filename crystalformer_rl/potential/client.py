@@ -33,8 +33,8 @@ WORKER = "crystalformer_rl.potential.worker"
 def command_of(name: str, prepare: str, place: Environment | None, device: str = CPU) -> list[str]:
     """The command that starts a worker: by this Python, or by that of the environment in which the potential lives."""
     if place is None:
-        return [sys.executable, "-m", WORKER, name, prepare, "--device", device]
-    return [str(place.python), "-m", WORKER, name, prepare, "here", "--device", device]
+        return [sys.executable, "-m", WORKER, name, prepare, device]
+    return [str(place.python), "-m", WORKER, name, prepare, device, "here"]
 
 
 class PotentialWorker:

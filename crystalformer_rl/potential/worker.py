@@ -89,8 +89,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("potential")
     parser.add_argument("prepare", nargs="?", default="[]", help="JSON list of functions with their options")
+    parser.add_argument("device", nargs="?", choices=DEVICES, default=CPU)
     parser.add_argument("place", nargs="?", choices=["here"], help="in this Python, which is that of its environment")
-    parser.add_argument("--device", choices=DEVICES, default=CPU)
     options = parser.parse_args()
     # An interrupt at the terminal reaches the whole group; the parent decides, and closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

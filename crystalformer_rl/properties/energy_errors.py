@@ -16,7 +16,7 @@ import numpy as np
 
 from crystalformer_rl.crystal.elements import SYMBOLS
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.resources.stability import METADATA_KEY, read_header
+from crystalformer_rl.resources.stability_file import METADATA_KEY, read_header
 from crystalformer_rl.tables.parquet import atomic_path
 
 CLIP = 5.0

@@ -13,8 +13,8 @@ from crystalformer_rl.hull.stability import below_hull
 from crystalformer_rl.tables.figure_columns import FIGURES
 from crystalformer_rl.tables.status import OK
 
-ENERGY, FORCE, PROPERTIES, NOVELTY = "energy", "force", "properties", "novelty"
-GROUPS = (ENERGY, FORCE, PROPERTIES, NOVELTY)
+ENERGY, FORCE, PROPERTIES, NOVELTY, STABILITY = "energy", "force", "properties", "novelty", "stability"
+GROUPS = (ENERGY, FORCE, PROPERTIES, NOVELTY, STABILITY)
 """What can be computed, each group of figures at once."""
 
 _ENERGIES = ("energy", "formation_energy", "e_above_hull")
@@ -23,7 +23,7 @@ _ENERGIES = ("energy", "formation_energy", "e_above_hull")
 GROUP_OF = {
     column.name: ENERGY if column.name in (*_ENERGIES, "hull_support") else FORCE if column.name == "force" else PROPERTIES
     for column in FIGURES
-} | {"novelty": NOVELTY}
+} | {"novelty": NOVELTY, "p_stable": STABILITY}
 
 FROM_CRYSTAL: dict[str, Callable[[Sites | None, np.ndarray], float]] = {
     "n_elements": lambda sites, numbers: float(len(np.unique(numbers))),

@@ -13,15 +13,18 @@ from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, primitive
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.rollout import Score, Scores
+from crystalformer_rl.hull.chances import Chances
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.hull_table import row_status
+from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.reference.compatibility import check_same_potential
+from crystalformer_rl.reference.energies import read_energies
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.reward_settings import RewardSettings
-from crystalformer_rl.rewards.scored_batch import ENERGY, FORCE, NOVELTY, PROPERTIES, Batch
+from crystalformer_rl.rewards.scored_batch import ENERGY, FORCE, NOVELTY, PROPERTIES, STABILITY, Batch
 from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
 from crystalformer_rl.tables.column import make_table
@@ -34,12 +37,19 @@ _EVALUATED = (OK, Status.POTENTIAL_FAILED, Status.OUT_OF_MEMORY)
 """Statuses of crystals that the potential was evaluated for; others are refused before."""
 
 
-def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: KnownKinds, models: str | None = None) -> Score:
+def make_score(
+    worker: PotentialWorker,
+    hull: Hull,
+    reward: Reward,
+    known: KnownKinds,
+    models: str | None = None,
+    chances: Chances | None = None,
+) -> Score:
     """The score of a batch by the figures of the crystals as sampled.
 
     The energies must come from the potential that `hull.identity` names; whoever makes the worker checks it. Figures
     that cost more than an energy are computed for those crystals alone whose reward depends on them. models: file of the
-    property models, where the reward needs them.
+    property models, chances: what makes probabilities of distances, where the reward needs them.
     """
     everywhere = FORCE if reward.needs_everywhere(FORCE) else ENERGY
     later = [group for group in (PROPERTIES, FORCE) if group in reward.needs and group != everywhere]
@@ -47,7 +57,7 @@ def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: Known
     def score(sites: Sequence[Sites | None], statuses: Sequence[str]) -> Scores:
         table = _crystals_table(sites, statuses)
         answer = figures_of(worker, table, everywhere)
-        batch = _judged(hull, known, sites, table, answer)
+        batch = _judged(hull, known, sites, table, answer, chances)
         evaluations = _evaluated([status == OK for status in statuses], answer.column("status").to_pylist())
         for group in later:
             wanted = reward.wanted(group, batch)
@@ -69,7 +79,15 @@ def make_score(worker: PotentialWorker, hull: Hull, reward: Reward, known: Known
 
 @contextmanager
 def open_scoring(
-    settings: RewardSettings, potential: str, reference: str, properties: str | None, threads: int | None, device: str = CPU
+    settings: RewardSettings,
+    potential: str,
+    reference: str,
+    properties: str | None,
+    threads: int | None,
+    device: str = CPU,
+    *,
+    stability: str | None = None,
+    stable_below: float = STABLE_BELOW,
 ) -> Iterator[tuple[Score, PotentialIdentity]]:
     """The score that `settings` describe and the identity of its potential; its worker lives as long as the block.
 
@@ -79,10 +97,19 @@ def open_scoring(
     models = properties if PROPERTIES in Reward.of(settings).needs else None
     prepare = [(FUNCTIONS[PROPERTIES], {"models": models})] if models else []
     with closing(PotentialWorker(potential, prepare=prepare, threads=threads, device=device)) as worker:
-        yield score_by(worker, settings, reference, properties), worker.identity
+        score = score_by(worker, settings, reference, properties, stability=stability, stable_below=stable_below)
+        yield score, worker.identity
 
 
-def score_by(worker: PotentialWorker, settings: RewardSettings, reference: str, properties: str | None) -> Score:
+def score_by(
+    worker: PotentialWorker,
+    settings: RewardSettings,
+    reference: str,
+    properties: str | None,
+    *,
+    stability: str | None = None,
+    stable_below: float = STABLE_BELOW,
+) -> Score:
     """The score that `settings` describe, by a worker that somebody else ends; files as for `open_scoring`.
 
     Raises InputError for settings that mean nothing, and where potential and reference do not belong together.
@@ -96,9 +123,18 @@ def score_by(worker: PotentialWorker, settings: RewardSettings, reference: str, 
             f"{reference} has no crystals of role 'pretraining' with Wyckoff sites, so nothing can be called new; use a "
             "whole reference, or leave novelty out of the reward."
         )
-    hull = Hull.from_reference(reference)
+    energies = read_energies(reference)
+    hull = Hull.of(energies)
     check_same_potential(f"the potential {worker.name}", worker.identity, reference, hull.identity)
-    return make_score(worker, hull, reward, known, properties if PROPERTIES in reward.needs else None)
+    chances = None
+    if STABILITY in reward.needs:
+        chances = Chances.of(energies, worker.identity, stability, stable_below)
+        if chances.calibrations is None:
+            raise InputError(
+                f"the reward asks for p_stable, but nothing was learned of the errors of {worker.identity} on {reference}; give a stability file "
+                "of this potential, or reward e_above_hull."
+            )
+    return make_score(worker, hull, reward, known, properties if PROPERTIES in reward.needs else None, chances)
 
 
 def _crystals_table(sites: Sequence[Sites | None], statuses: Sequence[str]) -> pa.Table:
@@ -113,7 +149,14 @@ def _evaluated(sent: Sequence[bool], found: Sequence[str]) -> int:
     return sum(asked and status in _EVALUATED for asked, status in zip(sent, found, strict=True))
 
 
-def _judged(hull: Hull, known: KnownKinds, sites: Sequence[Sites | None], table: pa.Table, answer: pa.Table) -> Batch:
+def _judged(
+    hull: Hull,
+    known: KnownKinds,
+    sites: Sequence[Sites | None],
+    table: pa.Table,
+    answer: pa.Table,
+    chances: Chances | None = None,
+) -> Batch:
     """The batch with what follows from the energies in `answer` and from the crystals themselves."""
     n = table.num_rows
     figures = {name: _floats(answer, name) for name in (ENERGY, FORCE) if name in answer.column_names}
@@ -128,6 +171,11 @@ def _judged(hull: Hull, known: KnownKinds, sites: Sequence[Sites | None], table:
             figures["formation_energy"][i] = formation
             figures["e_above_hull"][i] = distance.e_above_hull
             figures["hull_support"][i] = distance.support
+    if chances is not None:
+        figures["p_stable"] = chances.sampled(
+            figures["e_above_hull"], figures["hull_support"], numbers, [s.space_group if s else None for s in sites],
+            [s.wyckoff if s else None for s in sites],
+        )  # fmt: skip
     figures[NOVELTY] = np.array([np.nan if s is None else float(not known.has(s)) for s in sites], float)
     return Batch(numbers, statuses, figures, list(sites))
 

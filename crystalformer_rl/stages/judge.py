@@ -11,10 +11,11 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.chances import Chances
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.client import PotentialWorker
+from crystalformer_rl.potential.recompute import has_crystals
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.reference.identity import Corrections, PotentialIdentity
 from crystalformer_rl.reference.joining import read_references
-from crystalformer_rl.scoring.score import figures_of
+from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.stages.hull import hull
 from crystalformer_rl.stages.questions import RECOMPUTE, RELAX
 from crystalformer_rl.tables.column import make_table, pick
@@ -38,6 +39,9 @@ _USED = pick(
         "status",
     ),
 )
+
+STARTS = ("stages.answers", "scoring.figure_answers", "potential.worker")
+"""Modules below the package that answer in the worker; nothing here imports them."""
 
 Advance = Callable[[int], object] | None
 References = str | Path | Sequence[str | Path]
@@ -68,7 +72,7 @@ def judge(
     rows = _chosen(with_types(crystals, (*NEEDED, *_USED), "the crystals"), best)
     references = [reference] if isinstance(reference, str | Path) else list(reference)
     own = PotentialIdentity.from_record(read_provenance(references[0]).get("potential")) == worker.identity
-    if own and "bias" not in read_provenance(references[0]):
+    if own and has_crystals(references[0]):
         worker.ask(RECOMPUTE, reference=str(references[0]))
     options = (settings or RelaxSettings()).model_dump()
     given = {column.name: rows.column(column.name).to_pylist() for column in (*CRYSTALS, STATUS)}
@@ -129,7 +133,7 @@ def _with_initial(relaxed: pa.Table, worker: PotentialWorker, samples: pa.Table 
     field = relaxed.schema.field(place)
     if samples is None:
         return relaxed.set_column(place, field, pa.nulls(relaxed.num_rows, field.type))
-    found = figures_of(worker, samples)
+    found = worker.map(FUNCTIONS["energy"], samples, ANSWERS["energy"])
     energies = dict(zip(found.column("id").to_pylist(), found.column("energy").to_pylist(), strict=True))
     if missing := [name for name in names if name not in energies]:
         raise InputError(f"the samples lack the crystal '{missing[0]}'; give those that were evaluated.")

@@ -20,7 +20,7 @@ from crystalformer_rl.potential.relaxation import relaxed_columns
 from crystalformer_rl.potential.walker import Relaxed
 from crystalformer_rl.properties.energy_errors import EnergyErrors
 from crystalformer_rl.properties.prediction import embed
-from crystalformer_rl.resources.stability import read_header
+from crystalformer_rl.resources.stability_file import read_header
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.energy_columns import RELAXED
 from crystalformer_rl.tables.provenance import with_record

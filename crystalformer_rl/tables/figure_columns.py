@@ -12,6 +12,12 @@ FIGURES = (
     Column("formation_energy", FLOAT, "eV/atom", "formation energy from the elemental references, unrelaxed"),
     Column("e_above_hull", FLOAT, "eV/atom", "energy above the convex hull of the reference, unrelaxed"),
     *pick(HULL, "hull_support"),
+    Column(
+        "p_stable",
+        FLOAT,
+        "",
+        "probability that DFT calls it stable once it is relaxed, from the figures of the unrelaxed crystal",
+    ),
     Column("force", FLOAT, "eV/Å", "largest force on an atom, unrelaxed"),
     *PREDICTED,
 )

@@ -20,6 +20,7 @@ from crystalformer_rl.potential.potential_registry import environment_key, envir
 from crystalformer_rl.resources.registry import Resource, choose, load_registry
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.scored_batch import PROPERTIES as PREDICTED
+from crystalformer_rl.rewards.scored_batch import STABILITY as CHANCES
 from crystalformer_rl.stages.source_digest import source_digest
 
 min_version("9.19")
@@ -75,9 +76,9 @@ wildcard_constraints:
 # On one machine two frameworks share a GPU, and neither may take all its memory; without one, both must not look for it.
 # Jobs on one machine share what JAX compiled: a job of sampling is otherwise mostly compilation.
 GPU = int(CONFIG.device == "gpu")
-DEVICE = "--device gpu" if GPU else ""
 shell.prefix(
-    "set -euo pipefail; export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0"
+    f"set -euo pipefail; export CRYSTALFORMER_RL_DEVICE={CONFIG.device}; "
+    "export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0"
     ' JAX_COMPILATION_CACHE_DIR="${{JAX_COMPILATION_CACHE_DIR:-$PWD/.snakemake/jax/$(uname -n)}}" '
     + ("XLA_PYTHON_CLIENT_PREALLOCATE=false; " if GPU else "CUDA_VISIBLE_DEVICES= JAX_PLATFORMS=cpu; ")
 )
@@ -215,6 +216,7 @@ def judged_by(wildcards, input):
 
 # What the reward reads besides: models, where it asks for predicted figures, and tables that its terms name.
 REWARDED_PROPERTIES = PROPERTIES if PREDICTED in checked(Reward.of, CONFIG.reward).needs else []
+REWARDED_STABILITY = STABILITY if CHANCES in checked(Reward.of, CONFIG.reward).needs else []
 REWARD_TABLES = CONFIG.reward.files
 # Whose figures the reward is made of.
 REWARDING = [POTENTIAL, *([EMBEDDER] if REWARDED_PROPERTIES else [])]

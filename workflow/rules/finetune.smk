@@ -25,6 +25,7 @@ rule finetune:
         base=BASE_POLICY,
         reference=REFERENCE,
         properties=REWARDED_PROPERTIES,
+        stability=REWARDED_STABILITY,
         tables=REWARD_TABLES,
         settings="<results>/finetune/{policy}/settings.json",
         potential=POTENTIAL.file,
@@ -52,11 +53,12 @@ rule finetune:
         potential=energies_by,
         state=lambda wildcards, input: repeated("--state", input.get("state", [])),
         models=lambda wildcards, input: repeated("--models", input.properties),
+        stability=lambda wildcards, input: repeated("--stability", input.stability),
         out=subpath(output.policy, parent=True),
     message:
         "Fine-tuning of the {wildcards.policy} policy, round {wildcards.round}"
     shell:
-        "crystalformer-rl finetune {DEVICE} --policy {input.policy:q} {params.state} --base-policy {input.base:q}"
-        " --reference {input.reference:q} {params.models} --potential {params.potential:q}"
+        "crystalformer-rl finetune --policy {input.policy:q} {params.state} --base-policy {input.base:q}"
+        " --reference {input.reference:q} {params.models} {params.stability} --potential {params.potential:q}"
         " --round {wildcards.round} --seed {params.settings[seed]} --config {input.settings:q}"
         " --out {params.out:q} > {log:q} 2>&1"

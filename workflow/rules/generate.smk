@@ -23,7 +23,7 @@ rule sample:
     message:
         "Sampling {params.settings[n]} crystals from the {wildcards.policy} policy, from number {params.settings[offset]}"
     shell:
-        "crystalformer-rl sample {DEVICE} --policy {input.policy:q} --n {params.settings[n]} --offset {params.settings[offset]}"
+        "crystalformer-rl sample --policy {input.policy:q} --n {params.settings[n]} --offset {params.settings[offset]}"
         " --seed {params.settings[seed]} --temperature {params.settings[temperature]} {params.settings[space_groups]}"
         " {params.space_groups_from}"
         " --out {output:q} > {log:q} 2>&1"

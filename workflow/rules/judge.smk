@@ -38,7 +38,7 @@ rule judge_best:
     message:
         "Judging the best {params.settings[best]} candidates with {params.potential}"
     shell:
-        "crystalformer-rl judge {DEVICE} {input.crystals:q} --best {params.settings[best]} --potential {params.potential:q}"
+        "crystalformer-rl judge {input.crystals:q} --best {params.settings[best]} --potential {params.potential:q}"
         " --reference {input.reference:q} --stability {input.stability:q}"
         " --stable-below {params.settings[stable_below]} --max-evaluations {params.settings[max_evaluations]}"
         " --fmax {params.settings[fmax]} --smax {params.settings[smax]} --out {output:q} > {log:q} 2>&1"
@@ -70,7 +70,7 @@ rule judge:
     message:
         "Judging the crystals of the {wildcards.policy} policy with {params.potential}"
     shell:
-        "crystalformer-rl judge {DEVICE} {input.crystals:q} {params.samples} --potential {params.potential:q}"
+        "crystalformer-rl judge {input.crystals:q} {params.samples} --potential {params.potential:q}"
         " --reference {input.reference:q} --stability {input.stability:q}"
         " --stable-below {params.settings[stable_below]} --max-evaluations {params.settings[max_evaluations]}"
         " --fmax {params.settings[fmax]} --smax {params.settings[smax]} --out {output:q} > {log:q} 2>&1"

@@ -58,4 +58,4 @@ rule pretrain:
     message:
         "Training a base policy on {input.tokens}"
     shell:
-        "crystalformer-rl pretrain {DEVICE} {input.tokens:q} --config {input.settings:q} --out {output:q} > {log:q} 2>&1"
+        "crystalformer-rl pretrain {input.tokens:q} --config {input.settings:q} --out {output:q} > {log:q} 2>&1"

@@ -22,7 +22,7 @@ rule check_potential:
     message:
         "Checking {params.potential}"
     shell:
-        "crystalformer-rl check-potential {DEVICE} --potential {params.potential:q} --out {output:q} > {log:q} 2>&1"
+        "crystalformer-rl check-potential --potential {params.potential:q} --out {output:q} > {log:q} 2>&1"
 
 
 # The reference's energies recomputed: nothing is compared with them before.
@@ -47,7 +47,7 @@ rule check_reference:
     message:
         "Computing some energies of the reference again with {params.potential}"
     shell:
-        "crystalformer-rl check-reference {DEVICE} --reference {input.reference:q} --potential {params.potential:q}"
+        "crystalformer-rl check-reference --reference {input.reference:q} --potential {params.potential:q}"
         " --out {output:q} > {log:q} 2>&1"
 
 
@@ -75,7 +75,7 @@ rule relax:
     message:
         "Relaxing batch {wildcards.batch} of the {wildcards.policy} policy with {params.potential}"
     shell:
-        "crystalformer-rl relax {DEVICE} {input.crystals:q} --potential {params.potential:q} --fmax {params.settings[fmax]}"
+        "crystalformer-rl relax {input.crystals:q} --potential {params.potential:q} --fmax {params.settings[fmax]}"
         " --smax {params.settings[smax]} --max-evaluations {params.settings[max_evaluations]}"
         " {params.free} --stability {input.stability:q} --out {output:q} > {log:q} 2>&1"
 
@@ -125,4 +125,4 @@ rule properties:
     message:
         "Band gaps and dielectric constants for the {wildcards.policy} policy"
     shell:
-        "crystalformer-rl properties {DEVICE} {input.relaxed:q} --models {input.models:q} --out {output:q} > {log:q} 2>&1"
+        "crystalformer-rl properties {input.relaxed:q} --models {input.models:q} --out {output:q} > {log:q} 2>&1"
