@@ -46,11 +46,12 @@ from crystalformer_rl.tables.status import OK
 
 FOLDS = 5
 RESAMPLINGS = 1000
+ROUNDING = 1e-4  # eV/atom
 CENTRES = {"wbm": 6000, "known": 3000}
 PLACED = 3072
 """Known entries that are placed on the hull, for the probabilities."""
 
-LOCATION = ("constant", "error", "above", "below", "near", "extrapolation")
+LOCATION = ("constant", "error", "above", "below", "near", "shallow", "extrapolation")
 KNOWN_LOCATION = ("constant", "offset", "above", "near")
 KNOWN_SCALE = ("constant", "same", "above", "bias", "free_strains")
 SCALE = (
@@ -312,6 +313,7 @@ def main() -> None:
     placed = Placed(energies, table.take(pa.array(chosen)), edits)
     figures = placed.figures(error[chosen], applicability[chosen])
     labels, part = label[chosen] - placed.dft_hull, part[chosen]
+    labels[np.abs(labels) < ROUNDING] = 0.0  # the entry that is the hull
     groups = {"wbm": wbm[chosen], "known, as it stands": np.array([e is as_it_stands for e in edits]), "known, taken out": np.array([e is without for e in edits])}  # fmt: skip
     by_bias = {t: normal_probability(placed.height, placed.std, t) for t in (0.1, 0.0)}
     stands = groups["known, as it stands"]

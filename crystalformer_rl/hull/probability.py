@@ -42,6 +42,7 @@ LOCATION: Basis = {
     "below": lambda f: np.clip(-f["height"], 0.0, _HIGH),
     # few crystals lie on the hull, so that one which seems to lies a little above it more often than below
     "near": lambda f: np.exp(-((f["height"] / _NEAR) ** 2)),
+    "shallow": lambda f: np.clip(-f["height"], 0.0, _NEAR),
     # of two crystals of one composition a potential mistakes both alike
     "offset": lambda f: f["offset"],
     "extrapolation": lambda f: f["applicability"] - 1.0,
