@@ -26,8 +26,9 @@ from crystalformer_rl.reference.competing import POLYMORPH, Phase, competing
 from crystalformer_rl.reference.dft_completion import completed
 from crystalformer_rl.reference.dft_rows import dft_rows
 from crystalformer_rl.reference.energies import read_energies
+from crystalformer_rl.reference.foreign import for_potential
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
-from crystalformer_rl.reference.joining import for_potential, read_references
+from crystalformer_rl.reference.joining import read_references
 from crystalformer_rl.reference.phases import Phases
 from crystalformer_rl.reference.scale import MP2020_SCALE
 from crystalformer_rl.stages.evaluate import evaluate

@@ -117,9 +117,24 @@ def test_models_are_read_where_the_reward_predicts(workflow: Workflow) -> None:
         config = {"reward": {"terms": [{"term": term}]}}
         return workflow.snakemake("--dry-run", "--printshellcmds", config=config).stdout
 
-    given = "--models results/resources/properties.safetensors --potential"
+    given = "--models results/resources/properties.safetensors  --potential"
     assert given in commands("fom")
     assert given not in commands("e_above_hull")
+    learned = "--stability results/resources/stability.safetensors --potential"
+    assert learned in commands("p_stable")
+    assert learned not in commands("e_above_hull")
+
+
+def test_a_run_without_the_judges_environment_goes_on_unjudged(root: Path, tmp_path: Path) -> None:
+    """What would install it is said; one without a judge says nothing."""
+    workflow = Workflow(root, tmp_path, judged=False)
+    done = workflow.snakemake("--dry-run", config={})
+    assert done.returncode == 0
+    assert "No second potential judges this run" in done.stdout + done.stderr
+    assert "crystalformer-rl potential install sevennet-0" in done.stdout + done.stderr
+    assert workflow.plan() == {rule: n for rule, n in DEFAULT_PLAN.items() if rule not in ("shortlist", "judge_best")}
+    done = workflow.snakemake("--dry-run", config={"judge": None})
+    assert "No second potential" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -157,7 +172,7 @@ def test_plan_of_the_largest_number_of_rounds(workflow: Workflow) -> None:
 
 def test_pretraining_and_published_policies_take_one_value(workflow: Workflow) -> None:
     plan = workflow.plan(config={"policy": {"source": "pretrain"}})
-    assert plan == {**DEFAULT_PLAN, "fetch": 2, "fetch_undigested": 1, "tokenize": 1, "pretrain_settings": 1, "pretrain": 1}
+    assert plan == {**DEFAULT_PLAN, "fetch": 3, "fetch_undigested": 1, "tokenize": 1, "pretrain_settings": 1, "pretrain": 1}
     done = workflow.snakemake("--dry-run", "--printshellcmds", config={"policy": {"source": "crystalformer-alex20"}})
     assert done.returncode == 0
     assert (

@@ -20,8 +20,8 @@ from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.reference.bias import Bias
 from crystalformer_rl.reference.competing import EnergyFrom
 from crystalformer_rl.reference.energies import ReferenceEnergies
+from crystalformer_rl.reference.foreign import for_potential
 from crystalformer_rl.reference.identity import PotentialIdentity
-from crystalformer_rl.reference.joining import for_potential
 
 LEARNED, NORMAL, NONE = "learned", "normal", "none"
 """How probabilities come about: as they were learned of this potential, from its bias alone, or not at all."""

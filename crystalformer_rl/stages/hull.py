@@ -18,8 +18,9 @@ from crystalformer_rl.potential.stored_biases import stored_bias
 from crystalformer_rl.reference.bias import Bias
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.corrections import MP2020, corrected
+from crystalformer_rl.reference.foreign import for_potential
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
-from crystalformer_rl.reference.joining import for_potential, read_references
+from crystalformer_rl.reference.joining import read_references
 from crystalformer_rl.reference.scale import dft_identity, is_dft, must_add_mp2020
 from crystalformer_rl.tables.column import pick
 from crystalformer_rl.tables.energy_columns import RELAXED
