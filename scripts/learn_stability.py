@@ -7,7 +7,8 @@ Materials Project stand for what is known, half of them as the reference has the
 crystals as sampled the truth is the probability at rest. Lines of JSON: errors, reliability by tenths, Brier skill, F1 beside
 that of the distance alone, with a paired bootstrap.
 
-    python scripts/learn_stability.py --work work/stability [--out resources/embedded/stability.safetensors]
+    python scripts/learn_stability.py --work work/stability [--out resources/embedded/stability.safetensors] > lines.jsonl
+    python scripts/learn_stability.py --work work/stability --draw lines.jsonl docs/stability.svg
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.hull.chances import freedom
 from crystalformer_rl.hull.probability import Calibration, Figures, normal_probability
 from crystalformer_rl.hull.probability_fit import THRESHOLDS, brier_skill, f1, fit, reliability
+from crystalformer_rl.plotting.reliability import reliability_diagram
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.stored_biases import stored_bias
 from crystalformer_rl.properties import energy_errors
@@ -278,6 +280,17 @@ def judged(
     return both, found, identity.as_record()
 
 
+def picture(lines: Path) -> str:
+    """The reliability diagrams of WBM's crystals, by one potential and by two."""
+    panels: dict[str, dict[str, Any]] = {"at most 0.1 eV/atom above the hull": {}, "at most 0 eV/atom": {}}
+    names = {"relaxed, wbm": "CHGNet", "judged, wbm": "CHGNet and SevenNet"}
+    for line in lines.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row.get("rows") in names:
+            panels[list(panels)[row["threshold"] == 0.0]][names[row["rows"]]] = row["reliability"]
+    return reliability_diagram(panels)
+
+
 def main() -> None:
     """Learn, report, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -286,7 +299,11 @@ def main() -> None:
     parser.add_argument("--judge", default="sevennet-0")
     parser.add_argument("--reference", default=str(EMBEDDED))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--draw", type=Path, nargs=2, help="lines of JSON of a run, and the picture to make of them")
     arguments = parser.parse_args()
+    if arguments.draw:
+        arguments.draw[1].write_text(picture(arguments.draw[0]), encoding="utf-8")
+        return
     energies = read_energies(arguments.reference)
     new, identity = rows_of(arguments.work / arguments.potential)
     old, _ = rows_of(arguments.work / "known")
