@@ -521,13 +521,14 @@ def test_the_first_of_a_ranking_are_judged(judge_files: Path, tmp_path: Path) ->
     both = evaluated(judge_files).slice(0, 2)
     both = pa.concat_tables([both, both.set_column(1, EVALUATED[1].field(), pa.array(["tuned"] * 2))])
     both = both.append_column("left_out", pa.array(["contains Pb", None, None, None], pa.string()))
+    both = both.append_column("verdict", pa.array(["new", "retrieved", "new", "known_formula"]))
     write_table(tmp_path / "candidates.parquet", both, {})
     out = tmp_path / "judged.parquet"
     where = ("--potential", "chgnet-r2scan", "--reference", judge_files / "judge.parquet", "--out", out)
     run = call("judge", tmp_path / "candidates.parquet", "--best", 2, *where)
     assert run.exit_code == 0, (run.output, run.exception)
     rows = pq.read_table(out).to_pylist()
-    assert [(row["policy"], row["id"]) for row in rows] == [("base", "b"), ("tuned", "a")]
+    assert [(row["policy"], row["id"]) for row in rows] == [("tuned", "a"), ("tuned", "b")], "new ones first"
     assert all(row["judge_status"] == "ok" for row in rows)
     write_table(tmp_path / "crystals.parquet", evaluated(judge_files), {})
     run = call("judge", tmp_path / "crystals.parquet", "--best", 2, *where)

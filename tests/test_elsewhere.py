@@ -231,3 +231,23 @@ def test_sevennet_stands_on_the_embedded_hull(sevennet: Potential) -> None:
     assert found["status"].tolist() == ["ok"] * 4
     assert found["e_above_hull"].between(-0.05, 0.08).all(), found[["formula", "e_above_hull"]]
     assert found["e_above_hull_std"].between(0.001, 0.1).all()
+
+
+def test_sevennet_judges(sevennet: Potential) -> None:
+    """It relaxes what CHGNet relaxed, on the same hull; of textbook phases both say that they are stable."""
+    import crystalformer_rl as cf
+
+    if stored_bias(sevennet.identity) is None:
+        store_bias(sevennet.identity, measure_bias(sevennet, REFERENCE))
+    crystals = [primitive(s) for s in (rock_salt(), perovskite())]
+    found = cf.evaluate(crystals, judge="sevennet-0", models=None, progress=False)
+    assert found["judge"].tolist() == ["SevenNet 7net-0"] * 2
+    assert found["judge_e_above_hull"].between(-0.05, 0.08).all()
+    np.testing.assert_allclose(found["judge_disagreement"], found["judge_e_above_hull"] - found["e_above_hull"])
+    assert (found["p_stable_judged"] > 0.9).all()
+    assert found.attrs["metrics"]["confirmed_count"] == 2
+    alone = cf.evaluate(crystals, potential="sevennet-0", models=None, progress=False)
+    np.testing.assert_allclose(alone["e_above_hull"], found["judge_e_above_hull"], atol=0.003)
+    # nothing was learned of its errors, so its bias alone gives the probabilities
+    assert alone["e_above_hull_expected"].isna().all()
+    assert (alone["p_stable"] > 0.9).all()

@@ -176,7 +176,7 @@ def test_a_candidate_in_a_line():
     confirmed = line(
         candidate("SrTiO3", judge="SevenNet 7net-0", judge_e_above_hull=0.02, p_stable=0.8, p_stable_judged=0.96)
     )
-    assert "above the hull, stable by DFT with 96.0 % probability by both potentials. For" in confirmed
+    assert "above the hull, stable by DFT with 96 % probability by both potentials. For" in confirmed
     assert "SevenNet 7net-0, relaxing it again, puts it 0.020 eV/atom above" in confirmed
     assert line(candidate("SrTiO3", e_above_hull=-0.0001)).startswith("SrTiO3 (Fm-3m): on the hull (± 0.020 eV/atom). For")
 

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 @references_option
 @click.option("--samples", multiple=True, type=click.Path(),
               help="The same crystals as sampled, whose single points are wanted too; repeatable.")  # fmt: skip
-@click.option("--best", type=click.IntRange(1), help="Of a table of `rank`, judge so many of the best and no others.")
+@click.option(
+    "--best", type=click.IntRange(1), help="Of a table of `rank`, judge so many of the best and no others, new ones first."
+)
 @setting_option(RelaxSettings, "max_evaluations")
 @setting_option(RelaxSettings, "fmax")
 @setting_option(RelaxSettings, "smax")

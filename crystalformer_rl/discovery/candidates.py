@@ -51,7 +51,8 @@ def candidates(
     usable = [i for i, row in enumerate(rows) if row["status"] == OK and row["e_above_hull"] is not None]
     one_formula = len({rows[i]["formula"] for i in usable}) == 1
     usable.sort(key=lambda i: (*ranking.key(rows[i], one_formula), order[rows[i]["policy"]], rows[i]["id"]))
-    groups = _groups(usable, crystals, advance)
+    judged = {i for i in usable if rows[i]["judge"] is not None}
+    groups = _groups(usable, crystals, judged, advance)
     ranked = []
     for rank, (first, members) in enumerate(groups.items(), start=1):
         crystal = crystals[first]
@@ -74,9 +75,12 @@ def verdict(row: _Row) -> str:
 
 
 def _groups(
-    ordered: Sequence[int], crystals: Sequence[Crystal | None], advance: Callable[[int], object] | None
+    ordered: Sequence[int],
+    crystals: Sequence[Crystal | None],
+    judged: set[int],
+    advance: Callable[[int], object] | None,
 ) -> dict[int, list[int]]:
-    """The rows of each structure by the best ranked of them, in the order of the ranking."""
+    """The rows of each structure by the best ranked of them, one that was judged first, in the order of the ranking."""
     distinct: Distinct[int, Structure] = Distinct(same_either_way)
     alone = []
     for i in ordered:
@@ -89,5 +93,5 @@ def _groups(
         if advance is not None:
             advance(1)
     place = {i: k for k, i in enumerate(ordered)}
-    members = [sorted(group, key=place.__getitem__) for group in distinct.groups()]
+    members = [sorted(group, key=lambda i: (i not in judged, place[i])) for group in distinct.groups()]
     return {group[0]: group for group in sorted([*members, *alone], key=lambda group: place[group[0]])}

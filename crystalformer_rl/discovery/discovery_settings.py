@@ -42,7 +42,9 @@ class RankSettings(Section):
         description="Best crystals that fine-tuning scored, each kind once, that are relaxed and ranked beside the samples.",
     )
     judge: Integer = Field(
-        50, ge=0, description="Best candidates that the judge relaxes too, before the ranking is made; 0: none."
+        50,
+        ge=0,
+        description="Best candidates that the judge relaxes too, new ones first, before the ranking is made; 0: none.",
     )
     where: list[str] = Field(
         [], description="Conditions on columns of the evaluated crystals, such as 'band_gap between 1.2 and 1.6'."

@@ -21,6 +21,8 @@ from crystalformer_rl.report.results import Row, from_json
 UNLIKELY = 0.001
 """Probability of an exchange below which pymatgen's substitution model proposes none."""
 
+_SURE = 0.98
+
 _FEW = 2
 """Elements that may be exchanged for a known compound to speak for a crystal."""
 
@@ -75,8 +77,13 @@ def _height(height: float, error: str = "") -> str:
 def _chance(row: Row) -> str:
     """The probability of being stable, in words of its sources."""
     if row["p_stable_judged"] is not None:
-        return f", stable by DFT with {percent(row['p_stable_judged'])} probability by both potentials"
-    return "" if row["p_stable"] is None else f", stable by DFT with {percent(row['p_stable'])} probability"
+        return f", stable by DFT with {_percent(row['p_stable_judged'])} probability by both potentials"
+    return "" if row["p_stable"] is None else f", stable by DFT with {_percent(row['p_stable'])} probability"
+
+
+def _percent(probability: float) -> str:
+    """Nobody calibrates what happens once in a hundred times."""
+    return f"over {percent(_SURE, 0)}" if probability > _SURE else percent(probability, 0)
 
 
 def _second_opinion(row: Row) -> Evidence:

@@ -100,7 +100,7 @@ def second_opinions(results: Results) -> list[str]:
     first = [row for row in best_new(results.candidates, NAMED) if row["judge_e_above_hull"] is not None]
     confirmed = sum(is_stable(row["judge_e_above_hull"], bound) for row in first)
     text = (
-        f"{judged[0]['judge']}, which no reward has seen, relaxed the {len(judged)} best candidates again: of the {len(stable)} stable ones it "
+        f"{judged[0]['judge']}, which no reward has seen, relaxed {len(judged)} of the candidates again, the best new ones first: of the {len(stable)} stable ones it "
         f"confirms {sum(is_stable(row['judge_e_above_hull'], bound) for row in stable)}, of the {len(first)} best new ones {confirmed}."
     )
     if words[INCOMPLETE_HULL]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from crystalformer_rl.discovery.candidates import VERDICTS
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.chances import Chances
 from crystalformer_rl.hull.stability import STABLE_BELOW
@@ -62,7 +63,8 @@ def judge(
 ) -> pa.Table:
     """The JUDGED_CRYSTALS table of evaluated or ranked crystals, in order, by the potential that `worker` holds.
 
-    crystals: a table of `evaluate` or `rank`; with `best` only the first so many that the ranking does not leave out, and no others.
+    crystals: a table of `evaluate` or `rank`; with `best` so many and no others that the ranking does not leave out, new ones first, then
+    known formulas, each in the order of the ranking.
     reference: files, as of `stages.hull.hull`; of another potential it must hold DFT energies on the judge's scale. samples: the
     crystals as sampled, whose single points give judge_e_above_hull_initial. settings: of the judge's relaxation, which starts
     from the crystals given. corrections: those in the judge's energies, where its identity does not say. stability: what was learned of the first potential and this judge.
@@ -117,6 +119,9 @@ def _chosen(table: pa.Table, best: int | None) -> pa.Table:
         if "left_out" not in table.column_names:
             raise InputError("only a table of `rank` says which crystals are the best; give one, or judge all.")
         left_in = [k for k, why in enumerate(table.column("left_out").to_pylist()) if why is None]
+        # what nobody knows needs a second opinion most
+        verdicts = table.column("verdict").to_pylist()
+        left_in.sort(key=lambda k: VERDICTS.index(verdicts[k]))
         table = table.take(pa.array(left_in[:best], pa.int64()))
     columns = {column.name: table.column(column.name) for column in NEEDED}
     for column in _USED:
