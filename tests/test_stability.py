@@ -197,6 +197,8 @@ def test_a_reward_may_ask_for_the_probability(chgnet: object) -> None:
     [
         (0.02, 0.05, "confirmed"),
         (-0.02, 0.09, "confirmed"),
+        (0.09, 0.11, "confirmed"),
+        (-0.055, -0.044, "confirmed"),
         (0.02, 0.2, "disagreement"),
         (-0.2, 0.0, "disagreement"),
         (0.0, -0.3, "disagreement"),

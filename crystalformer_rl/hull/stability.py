@@ -22,6 +22,9 @@ ASKED_BELOW = 0.05
 CONFIRMED, INCOMPLETE_HULL, DISAGREEMENT = "confirmed", "incomplete_hull", "disagreement"
 """What a second potential's opinion comes to."""
 
+AGREED = 0.05
+"""eV/atom by which two potentials' distances may differ and still say the same."""
+
 FAR_BELOW = 0.1
 """eV/atom below the hull beyond which crystals are counted as far below."""
 
@@ -69,12 +72,13 @@ def hull_may_be_incomplete(e_above_hull: float | None, support: int | None) -> b
 def judged_word(e_above_hull: float, by_judge: float, threshold: float) -> str:
     """How a second potential's distance stands to the first's: confirmed, incomplete_hull or disagreement.
 
-    incomplete_hull: both lie far below, so the hull lacks a phase, rather than two potentials err alike; disagreement: the judge does not call stable
-    what the first one does, or only one of the two lies far below, so a potential is at fault.
+    incomplete_hull: both lie far below, so the hull lacks a phase, rather than two potentials err alike; disagreement: they differ
+    by more than `AGREED`, and only one of them calls the crystal stable or puts it far below, so a potential is at fault.
     """
     first, second = e_above_hull < -ASKED_BELOW, by_judge < -ASKED_BELOW
-    if first and second:
+    agreed = abs(e_above_hull - by_judge) <= AGREED
+    if (first and second) or (agreed and (e_above_hull + by_judge) / 2 < -ASKED_BELOW):
         return INCOMPLETE_HULL
-    if first != second or is_stable(e_above_hull, threshold) != is_stable(by_judge, threshold):
+    if not agreed and (first != second or is_stable(e_above_hull, threshold) != is_stable(by_judge, threshold)):
         return DISAGREEMENT
     return CONFIRMED
