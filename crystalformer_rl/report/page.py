@@ -98,6 +98,7 @@ def render(results: Results) -> str:
         "marks": {kind: Markup(mark(kind)) for kind in VERDICTS},
         "candidates": [_candidate(row) for row in results.candidates[:RANKED]],
         "n_candidates": len(results.candidates),
+        "rule": results.provenance.get("candidates.parquet", {}).get("parameters", {}).get("rule"),
         "shares": _share_rows(results, _SHARES),
         "protocols": _share_rows(results, _PROTOCOLS),
         "figures": _figure_rows(results),
@@ -228,12 +229,15 @@ def _candidate(row: Row) -> Row:
     from crystalformer_rl.discovery.cif import space_group_symbol
 
     name = f"{row['rank']:02d}_{row['formula']}_{row['space_group']}.cif"
+    chance = row["p_stable"] if row["p_stable_judged"] is None else row["p_stable_judged"]
     return row | {
         "symbol": space_group_symbol(row["space_group"]).replace(" ", "") if row["space_group"] else "",
         "cif_name": name,
         "cif_link": "data:chemical/x-cif;base64," + base64.b64encode((row["cif"] or "").encode()).decode(),
         "known": _what_is_known(row),
         "incomplete": hull_may_be_incomplete(row["e_above_hull"], row["hull_support"]),
+        "chance": chance,
+        "chance_words": "–" if chance is None else percent(chance, 0),
     }
 
 
