@@ -18,8 +18,9 @@ from crystalformer_rl.cli.options import device_option, json_option, potential_o
 def command(reference: str, potential_name: str, device: str, entries: int, out: str | None, as_json: bool) -> None:
     """Compute some energies of a REFERENCE again, before a run compares with them.
 
-    Ends with an error where the reference names another potential, or where an energy is more than 2 meV/atom off: then
-    it was made with another potential or version.
+    Ends with an error where an energy is more than 2 meV/atom off: then the reference was made with another version. Of a potential
+    that the reference is not of, its DFT energies compete; the error is then that scales differ, or that the potential's bias was
+    not measured (`potential install`).
 
     \b
     Example:
@@ -28,12 +29,13 @@ def command(reference: str, potential_name: str, device: str, entries: int, out:
     from crystalformer_rl.potential import load
     from crystalformer_rl.stages.check_reference import check_reference
 
-    findings = check_reference(load(potential_name, device=device), reference, entries)
+    findings = check_reference(load(potential_name, device=device), reference, entries, potential_name)
     if out:
         write_json(out, findings)
-    deviation = 1000 * findings["largest_deviation_of_entries"]
-    words = (
-        f"{findings['entries']} entries of {reference} recomputed with {findings['potential']['name']} within "
-        f"{deviation:.2f} meV/atom."
-    )
+    name = findings["potential"]["name"]
+    if "bias" in findings:
+        words = f"{reference} is of another potential: its DFT energies compete, moved by the bias of {name}."
+    else:
+        deviation = 1000 * findings["largest_deviation_of_entries"]
+        words = f"{findings['entries']} entries of {reference} recomputed with {name} within {deviation:.2f} meV/atom."
     say({**findings, "out": out}, words, as_json)

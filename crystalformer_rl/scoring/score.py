@@ -19,7 +19,8 @@ from crystalformer_rl.hull.hull_table import row_status
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.devices import CPU
-from crystalformer_rl.reference.compatibility import check_same_potential
+from crystalformer_rl.potential.foreign_hull import placed
+from crystalformer_rl.reference.corrections import MP2020, corrected
 from crystalformer_rl.reference.energies import read_energies
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.rewards.algebra import Reward
@@ -44,12 +45,14 @@ def make_score(
     known: KnownKinds,
     models: str | None = None,
     chances: Chances | None = None,
+    scheme: MP2020 | None = None,
 ) -> Score:
     """The score of a batch by the figures of the crystals as sampled.
 
     The energies must come from the potential that `hull.identity` names; whoever makes the worker checks it. Figures
     that cost more than an energy are computed for those crystals alone whose reward depends on them. models: file of the
-    property models, chances: what makes probabilities of distances, where the reward needs them.
+    property models, chances: what makes probabilities of distances, where the reward needs them;
+    scheme: of corrections to the potential's energies, where they have none and the hull has.
     """
     everywhere = FORCE if reward.needs_everywhere(FORCE) else ENERGY
     later = [group for group in (PROPERTIES, FORCE) if group in reward.needs and group != everywhere]
@@ -57,6 +60,8 @@ def make_score(
     def score(sites: Sequence[Sites | None], statuses: Sequence[str]) -> Scores:
         table = _crystals_table(sites, statuses)
         answer = figures_of(worker, table, everywhere)
+        if scheme is not None:
+            answer = _corrected(table, answer, scheme)
         batch = _judged(hull, known, sites, table, answer, chances)
         evaluations = _evaluated([status == OK for status in statuses], answer.column("status").to_pylist())
         for group in later:
@@ -124,8 +129,8 @@ def score_by(
             "whole reference, or leave novelty out of the reward."
         )
     energies = read_energies(reference)
-    hull = Hull.of(energies)
-    check_same_potential(f"the potential {worker.name}", worker.identity, reference, hull.identity)
+    where = placed(energies, worker.identity, worker.name, reference)
+    hull = Hull.of(where.energies)
     chances = None
     if STABILITY in reward.needs:
         chances = Chances.of(energies, worker.identity, stability, stable_below)
@@ -134,7 +139,21 @@ def score_by(
                 f"the reward asks for p_stable, but nothing was learned of the errors of {worker.identity} on {reference}; give a stability file "
                 "of this potential, or reward e_above_hull."
             )
-    return make_score(worker, hull, reward, known, properties if PROPERTIES in reward.needs else None, chances)
+    models = properties if PROPERTIES in reward.needs else None
+    return make_score(worker, hull, reward, known, models, chances, MP2020() if where.add_mp2020 else None)
+
+
+def _corrected(table: pa.Table, answer: pa.Table, scheme: MP2020) -> pa.Table:
+    """The answer with corrections added to its energies, by the structures as sampled."""
+    names = ("atomic_numbers", "frac_coords", "lattice")
+    wanted = pa.table(
+        {name: table.column(name) for name in names} | {name: answer.column(name) for name in (ENERGY, "status")}
+    )
+    found, _ = corrected(wanted, scheme)
+    for name in (ENERGY, "status"):
+        place = answer.column_names.index(name)
+        answer = answer.set_column(place, answer.schema.field(place), found.column(name))
+    return answer
 
 
 def _crystals_table(sites: Sequence[Sites | None], statuses: Sequence[str]) -> pa.Table:
