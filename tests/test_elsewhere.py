@@ -27,6 +27,8 @@ from crystalformer_rl.potential.protocol import Evaluation, Potential
 from crystalformer_rl.potential.stored_biases import store_bias, stored_bias
 from crystalformer_rl.reference.bias import Bias
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
+from crystalformer_rl.rewards.reward_settings import RewardSettings
+from crystalformer_rl.scoring.score import open_scoring
 
 REFERENCE = Path(__file__).resolve().parents[1] / "resources" / "embedded" / "reference.parquet"
 OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), rutile(), perovskite(), quartz()))]
@@ -251,3 +253,20 @@ def test_sevennet_judges(sevennet: Potential) -> None:
     # nothing was learned of its errors, so its bias alone gives the probabilities
     assert alone["e_above_hull_expected"].isna().all()
     assert (alone["p_stable"] > 0.9).all()
+
+
+def test_sevennet_rewards_on_the_embedded_reference(sevennet: Potential) -> None:
+    """Crystals as sampled earn by the distance that `evaluate` finds of them: corrected, and moved by the stored bias."""
+    import crystalformer_rl as cf
+
+    if stored_bias(sevennet.identity) is None:
+        store_bias(sevennet.identity, measure_bias(sevennet, REFERENCE))
+    crystals = [rock_salt(5.5), rutile(), perovskite()]
+    with open_scoring(RewardSettings(), "sevennet-0", str(REFERENCE), None, None) as (score, identity):
+        found = score(crystals, ["ok"] * 3)
+    assert identity == sevennet.identity
+    expected = cf.evaluate([primitive(s) for s in crystals], potential="sevennet-0", models=None, progress=False)
+    np.testing.assert_allclose(found.figures["e_above_hull"], expected["e_above_hull_initial"], atol=1e-4)
+    done = CliRunner().invoke(cli, ["check-reference", "--reference", str(REFERENCE), "--potential", "sevennet-0"])
+    assert done.exit_code == 0
+    assert "is of another potential: its DFT energies compete" in done.output

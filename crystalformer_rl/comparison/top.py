@@ -11,9 +11,9 @@ from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.structure_type import HALIDE_ELPASOLITE, HALIDE_PEROVSKITE, structure_type
-from crystalformer_rl.discovery.candidates import verdict
 from crystalformer_rl.discovery.distinct import Distinct
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_either_way
+from crystalformer_rl.discovery.verdicts import verdict
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.comparison_columns import TOP
 from crystalformer_rl.tables.crystal_columns import CRYSTALS

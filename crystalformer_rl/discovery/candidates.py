@@ -10,9 +10,9 @@ import pyarrow as pa
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.discovery.cif import cif_text
 from crystalformer_rl.discovery.distinct import Distinct
-from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
 from crystalformer_rl.discovery.matching import MatchError, composition_key, reduced_structure, same_either_way
 from crystalformer_rl.discovery.ranking import Ranking
+from crystalformer_rl.discovery.verdicts import verdict
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import CANDIDATES
 from crystalformer_rl.tables.status import OK
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _Row = dict[str, Any]
-
-
-VERDICTS = ("new", "known_formula", "rediscovered", "retrieved")
-"""What a crystal is, by what the reference knows of it: most to say first."""
 
 
 def candidates(
@@ -63,15 +59,6 @@ def candidates(
         name = f"{rank}_{crystal.formula}_{rows[first]['space_group']}"
         ranked.append(rows[first] | more | {"cif": cif_text(crystal, name)})
     return table_of_rows(CANDIDATES, ranked)
-
-
-def verdict(row: _Row) -> str:
-    """`retrieved` from the pretraining set, `rediscovered` from the held-out set, `known_formula` in a structure that this reference does not hold, or `new`."""
-    if not row["novel"]:
-        return "retrieved"
-    if row["rediscovered"]:
-        return "rediscovered"
-    return "known_formula" if row["known_level"] in KNOWN_COMPOUND else "new"
 
 
 def _groups(

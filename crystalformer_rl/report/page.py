@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from crystalformer_rl import __version__
-from crystalformer_rl.discovery.candidates import VERDICTS
 from crystalformer_rl.discovery.known_structures import LEVELS
+from crystalformer_rl.discovery.verdicts import VERDICTS
 from crystalformer_rl.formatting import percent, signed
 from crystalformer_rl.hull.stability import hull_may_be_incomplete
 from crystalformer_rl.plotting.page_charts import Point, curve, histogram, mark, scatter

@@ -29,7 +29,7 @@ class ResourcesSettings(Section):
         "chgnet",
         description="Interatomic potential for energies and relaxation: chgnet, chgnet-r2scan, mace:FILE, "
         "ase:package.module:Class, or the registry name of a checkpoint, such as mace-mpa-0-medium. The reference "
-        "must have been computed with the same one.",
+        "must have been computed with the same one, or hold DFT energies on the scale that it learned.",
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from crystalformer_rl.discovery.candidates import VERDICTS
+from crystalformer_rl.discovery.verdicts import VERDICTS
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.chances import Chances
 from crystalformer_rl.hull.stability import STABLE_BELOW
