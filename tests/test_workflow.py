@@ -312,6 +312,7 @@ def test_a_stage_that_has_nothing_to_do_is_one_sentence(workflow: Workflow) -> N
 
 
 TINIEST = {
+    "judge": {"potential": "chgnet-r2scan"},
     "sample": {"n": 2, "batch": 1},
     "relax": {"max_evaluations": 1},
     "finetune": {"rounds": 1, "updates": 1, "batch": 2, "inner_epochs": 1},
