@@ -235,7 +235,8 @@ def test_a_round_digests_only_files_and_before_it_begins(tmp_path: Path, monkeyp
     monkeypatch.setattr("crystalformer_rl.policy.checkpoint.load_policy", lambda path: policy)
     monkeypatch.setattr("crystalformer_rl.stages.finetune.first_state", lambda *given: None)
     monkeypatch.setattr(
-        "crystalformer_rl.scoring.score.open_scoring", lambda *given: nullcontext((None, PotentialIdentity("none", "")))
+        "crystalformer_rl.scoring.score.open_scoring",
+        lambda *given, **more: nullcontext((None, PotentialIdentity("none", ""))),
     )
     monkeypatch.setattr("crystalformer_rl.stages.finetune.run_round", begin)
     monkeypatch.setattr("crystalformer_rl.tables.provenance.provenance", record)

@@ -346,15 +346,17 @@ def test_nothing_is_done_twice(finished: tuple[Workflow, str]) -> None:
         ("hull/base.parquet", {"hull": 1, "evaluate": 1, "shortlist": 1, "judge_best": 1, "rank": 1, "report": 1}),
         (
             "relaxed/tuned/00001.parquet",
-            {"relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "rank": 1, "report": 1},
+            {"relax": 1, "hull": 1, "novelty": 1, "properties": 1, "evaluate": 1, "shortlist": 1, "judge_best": 1, "rank": 1,
+             "report": 1},
         ),
         (
             "finetune/tuned/round_1/state.safetensors",
             {"finetune": 1, "sample": 2, "relax": 2, "hull": 1, "novelty": 1, "properties": 1,
-             "evaluate": 1, "rank": 1, "report": 1},
+             "evaluate": 1, "shortlist": 1, "judge_best": 1, "rank": 1, "report": 1},
         ),
         pytest.param(
-            "evaluation/tuned/metrics.parquet", {"evaluate": 1, "rank": 1, "report": 1}, marks=pytest.mark.slow
+            "evaluation/tuned/metrics.parquet", {"evaluate": 1, "shortlist": 1, "judge_best": 1, "rank": 1, "report": 1},
+            marks=pytest.mark.slow,
         ),
         pytest.param("metrics.parquet", {"rank": 1, "report": 1}, marks=pytest.mark.slow),
         ("report/summary.txt", {"report": 1}),
@@ -377,7 +379,9 @@ def test_what_is_lost_is_made_again_and_what_depends_on_it(
 def test_settings_rerun_what_they_concern(finished: tuple[Workflow, str]) -> None:
     workflow, _ = finished
     try:
-        assert workflow.plan(config={**TINY, "rank": {"by": "fom"}}) == {"rank": 1, "report": 1}
+        assert workflow.plan(config={**TINY, "rank": {"by": "fom"}}) == {
+            "shortlist": 1, "judge_best": 1, "rank": 1, "report": 1,
+        }  # fmt: skip
         more = workflow.plan(config={**TINY, "sample": {"n": 12, "batch": 4}})
         assert (more["sample"], more["relax"]) == (2, 2)
         assert "finetune" not in more

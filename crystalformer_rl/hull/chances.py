@@ -179,7 +179,7 @@ def freedom(
         "positional": np.array([p for p, _ in known], float),
         "strains": np.array([s for _, s in known], float),
         "atoms": np.array([len(z) if z is not None else math.nan for z in numbers], float),
-        "elements": np.array([len(np.unique(z)) if z is not None else math.nan for z in numbers], float),
+        "elements": np.array([len(set(np.asarray(z).tolist())) if z is not None else math.nan for z in numbers], float),
     }
 
 
