@@ -154,7 +154,7 @@ def test_another_file_is_refused_in_a_sentence(content: bytes | str | None, word
 
 
 def test_textbook_crystals_are_stable_and_others_are_not(chgnet: object) -> None:
-    """Salts and oxides are; magnesium oxide in the structure of caesium chloride lies 1 eV above the hull at this pressure."""
+    """Salts and oxides are; magnesium oxide in the structure of caesium chloride is not."""
     import crystalformer_rl as cf
 
     known = [primitive(rock_salt()), primitive(perovskite())]

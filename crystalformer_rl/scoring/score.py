@@ -191,8 +191,9 @@ def _judged(
             figures["e_above_hull"][i] = distance.e_above_hull
             figures["hull_support"][i] = distance.support
     if chances is not None:
+        # below the hull earns what the hull earns
         figures["p_stable"] = chances.sampled(
-            figures["e_above_hull"], figures["hull_support"], numbers, [s.space_group if s else None for s in sites],
+            np.maximum(figures["e_above_hull"], 0.0), figures["hull_support"], numbers, [s.space_group if s else None for s in sites],
             [s.wyckoff if s else None for s in sites],
         )  # fmt: skip
     figures[NOVELTY] = np.array([np.nan if s is None else float(not known.has(s)) for s in sites], float)

@@ -22,6 +22,7 @@ from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.scored_batch import PROPERTIES as PREDICTED
 from crystalformer_rl.rewards.scored_batch import STABILITY as CHANCES
 from crystalformer_rl.stages.source_digest import source_digest
+from crystalformer_rl.tables.provenance import read_provenance
 
 min_version("9.19")
 
@@ -177,10 +178,13 @@ def judge_of_run():
         judging = potential("judge.potential", asked.potential)
         if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
             environment_of(asked.potential)
+        by_dft = asked.reference == "embedded" and asked.potential != "chgnet-r2scan"
+        if by_dft and Path(REFERENCE).is_file() and "bias" not in read_provenance(REFERENCE):
+            raise InputError(f"{REFERENCE} has no DFT energies on a scale, by which {asked.potential} could judge.")
     except InputError as error:
         logger.warning(f"No second potential judges this run: {error}")
         return None, []
-    if asked.reference == "embedded" and asked.potential != "chgnet-r2scan":
+    if by_dft:
         return judging, REFERENCE
     name = "embedded-judge" if asked.reference == "embedded" else asked.reference
     return judging, chosen("judge.reference", name, "reference", (".parquet",))
