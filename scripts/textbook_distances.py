@@ -1,7 +1,7 @@
 """Where compounds of textbooks lie against the embedded hull, in their known structures, relaxed with CHGNet or another potential.
 
-A line for each that lies outside −0.05 to +0.08 eV/atom; the last line is JSON, counted apart by whether the reference has
-an energy of the compound's composition in its own potential, or DFT's alone.
+A line for each that lies outside −0.05 to +0.08 eV/atom; then JSON, counted apart by whether the reference has
+an energy of the compound's composition in its own potential, or DFT's alone; then how many are probably stable.
 
     python scripts/textbook_distances.py [--reference reference.parquet] [--potential sevennet-0]
 """
@@ -55,6 +55,8 @@ def main() -> None:
         if not LOW < height < HIGH:
             print(f"{crystal.formula}, {kind}: {height:+.3f} ± {row['e_above_hull_std']:.3f} eV/atom")
     print(json.dumps(counts))
+    chances = table["p_stable"].dropna()
+    print(json.dumps({"p_stable_above_half": int((chances > 0.5).sum()), "p_stable_mean": round(float(chances.mean()), 3)}))
 
 
 if __name__ == "__main__":
