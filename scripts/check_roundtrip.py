@@ -13,9 +13,9 @@ from pymatgen.core import Structure
 from tqdm import tqdm
 
 from crystalformer_rl.crystal.encode import encode
-from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.tokens import decode, primitive
+from crystalformer_rl.reading.inputs import read_crystals
 
 
 def as_structure(crystal: Crystal) -> Structure:

@@ -21,12 +21,12 @@ from map_to_mp2020 import features, fitted, lowest, mapped, on_new_scale, reduce
 from tqdm import tqdm
 
 from crystalformer_rl.crystal.elements import parse_formula, reduced_formula
-from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.protocol import Potential
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.potential.shards import run_shards, shards_of
+from crystalformer_rl.reading.inputs import read_crystals
 from crystalformer_rl.reference.competing import EnergyFrom
 from crystalformer_rl.reference.dft_completion import completed
 from crystalformer_rl.reference.dft_rows import dft_rows

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from ase.build import bulk
 
-from crystalformer_rl.crystal.inputs import crystals_table
 from crystalformer_rl.potential.client import PotentialWorker
+from crystalformer_rl.reading.objects import crystals_table
 from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.stages.questions import RECOMPUTE, RELAX
 from crystalformer_rl.tables.energy_columns import RELAXED

@@ -430,9 +430,9 @@ def test_the_command_writes_relaxed_crystals_with_tokens_and_keeps_every_row(tmp
 def test_the_command_takes_tables_and_cifs_as_others_write_them(tmp_path: Path) -> None:
     import pyarrow as pa
 
-    from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.discovery.cif import cif_text
     from crystalformer_rl.errors import InputError
+    from crystalformer_rl.reading.inputs import read_crystals
 
     def table(name: str, **columns: Any) -> Path:
         crystal = primitive(rock_salt())

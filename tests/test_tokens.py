@@ -12,10 +12,10 @@ from pymatgen.core import Structure
 
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.encode import EncodeError, encode, symmetrize
-from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystals_from_table
 from crystalformer_rl.crystal.tokens import decode, primitive, sites_from_table
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reading.inputs import read_crystals
 from crystalformer_rl.stages.tokenize import within_limits
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, STATUS
@@ -143,10 +143,10 @@ def test_readers_agree(tmp_path):
     [
         ("none.parquet", None, "does not exist"),
         ("broken.parquet", b"PAR1 and no more", "not a readable Parquet"),
-        ("broken.cif", b"data_\nnothing", "not a CIF"),
+        ("broken.cif", b"data_\nnothing", "no valid CIF"),
         ("table.csv", b"a,b\n1,2\n", "no column 'cif'"),
         ("empty.csv", b"material_id,cif\n", "no rows"),
-        ("what.xyz", b"?", "not a file of crystals"),
+        ("what.xyz", b"?", "a file of frames that cannot be read"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, content, says):

@@ -92,9 +92,9 @@ def command(
     Example:
       crystalformer-rl evaluate samples.parquet --reference reference.parquet --out evaluation
     """
-    from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.errors import InputError
     from crystalformer_rl.potential.client import PotentialWorker
+    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.resources.registry import embedded_folder
     from crystalformer_rl.stages.evaluate import COLUMNS, evaluate
     from crystalformer_rl.tables.parquet import read_table, write_table

@@ -36,7 +36,7 @@ def command(crystals: tuple[str, ...], reference: str, out: str, as_json: bool) 
     Example:
       crystalformer-rl novelty relaxed.parquet --reference reference.parquet --out novelty.parquet
     """
-    from crystalformer_rl.crystal.readers import read_crystals
+    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.stages.novelty import novelty
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance, record_of

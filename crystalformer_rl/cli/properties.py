@@ -36,7 +36,7 @@ def command(crystals: tuple[str, ...], models: str | None, device: str, out: str
     Example:
       crystalformer-rl properties relaxed.parquet --out properties.parquet
     """
-    from crystalformer_rl.crystal.readers import read_crystals
+    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.resources.registry import embedded_folder
     from crystalformer_rl.stages.properties import properties
     from crystalformer_rl.tables.parquet import write_table

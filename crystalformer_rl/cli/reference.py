@@ -108,9 +108,9 @@ def command(
     if energies == "given":
         _given(crystals, elemental_energies, corrections, functional, out, as_json)
         return
-    from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.potential.relax_settings import RelaxSettings
     from crystalformer_rl.potential.shards import work_folder
+    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.reference.dft_rows import COLUMNS
     from crystalformer_rl.reference.file import read_elemental_energies, write_reference
     from crystalformer_rl.stages import reference as stage
@@ -179,8 +179,9 @@ def _given(
     paths: tuple[str, ...], elemental_energies: str | None, corrections: Any, functional: str | None, out: str, as_json: bool
 ) -> None:
     """The reference of DFT energies that computed entries give."""
-    from crystalformer_rl.crystal.entries import file_stem, read_entries
     from crystalformer_rl.errors import InputError
+    from crystalformer_rl.reading.entries import read_entries
+    from crystalformer_rl.reading.files import stem
     from crystalformer_rl.reference.file import read_elemental_energies, write_reference
     from crystalformer_rl.reference.given import given_reference
     from crystalformer_rl.tables.provenance import digest_json, provenance, sha256
@@ -195,7 +196,7 @@ def _given(
         built, record = given_reference(
             read_entries(paths, bar.update),
             digest=digests[0] if len(digests) == 1 else digest_json(digests),
-            source=", ".join(file_stem(path) for path in paths),
+            source=", ".join(stem(Path(path).name) for path in paths),
             corrections=corrections,
             functional=functional,
             elemental_energies=elements,

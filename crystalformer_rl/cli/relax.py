@@ -66,8 +66,8 @@ def command(
     Example:
       crystalformer-rl relax samples.parquet --potential chgnet --out relaxed.parquet
     """
-    from crystalformer_rl.crystal.readers import read_crystals
     from crystalformer_rl.potential import load
+    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.stages.relax import relax
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance

@@ -35,7 +35,7 @@ def command(
     Example:
       crystalformer-rl tokenize my_crystals/ --out tokens.parquet
     """
-    from crystalformer_rl.crystal.readers import read_crystals
+    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.stages.tokenize import tokenize, within_limits
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance

@@ -41,7 +41,7 @@ class Crystal:
 
 
 def crystal_status(crystal: Crystal) -> str:
-    """`ok`, or the status that names why this cannot be a crystal (distances aside)."""
+    """`ok`, or the status that names why this cannot be a crystal."""
     if len(crystal) == 0:
         return Status.EMPTY_CRYSTAL
     numbers = np.asarray(crystal.atomic_numbers)
@@ -51,7 +51,32 @@ def crystal_status(crystal: Crystal) -> str:
         return Status.BAD_LATTICE
     if not np.all(np.isfinite(crystal.frac_coords)):
         return Status.BAD_COORDINATES
-    return Status.OK
+    return Status.OK if overlap(crystal) is None else Status.OVERLAPPING_ATOMS
+
+
+def overlap(crystal: Crystal, limit: float = SHORTEST_DISTANCE) -> tuple[int, int] | None:
+    """Two atoms nearer to each other than `limit` (Å), periodic images among them, or an atom twice where its own image is; None for none.
+
+    Exact in any cell: a vector shorter than the limit has no component beyond limit / height along an axis, so that one
+    image is enough unless the cell is thinner than twice the limit.
+    """
+    lattice, frac = np.asarray(crystal.lattice, float), np.asarray(crystal.frac_coords, float)
+    reach = limit * np.linalg.norm(np.linalg.inv(lattice), axis=0)  # limit / height of each axis
+    spans = [
+        np.arange(-k, k + 1) if r >= 0.5 else np.zeros(1)
+        for r, k in zip(reach, np.ceil(reach + 0.5).astype(int), strict=True)
+    ]
+    images = np.stack(np.meshgrid(*spans, indexing="ij"), -1).reshape(-1, 3)
+    own = images[np.any(images != 0, axis=1)] @ lattice
+    if len(own) and np.linalg.norm(own, axis=1).min() < limit:
+        return 0, 0
+    for i in range(len(frac) - 1):
+        delta = frac[i + 1 :] - frac[i]
+        delta -= np.rint(delta)
+        near = np.linalg.norm((delta[:, None] + images) @ lattice, axis=-1).min(1) < limit
+        if near.any():
+            return i, i + 1 + int(near.argmax())
+    return None
 
 
 def crystal_columns(crystals: Sequence[Crystal | None]) -> dict[str, list[Any]]:

@@ -1,7 +1,7 @@
 """Crystals judged in a session: evaluate, relax, hull, novelty, properties, and what can be drawn of a hull.
 
 Wherever structures are asked for, pymatgen Structures, ASE Atoms, our `Crystal`s, paths of files or folders, and tables
-of ours are taken, mixed as they come (`crystal.inputs`). Every function returns a pandas DataFrame with a row a crystal;
+of ours are taken, mixed as they come (`reading.objects`). Every function returns a pandas DataFrame with a row a crystal;
 what fails keeps its row, with a `status`. Energies are eV/atom, lengths Å, gaps eV.
 """
 
@@ -17,13 +17,13 @@ from tqdm import tqdm
 
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS
 from crystalformer_rl.crystal.encode import SYMPREC
-from crystalformer_rl.crystal.inputs import crystals_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.front_door.dataframes import dataframe, structures_of
 from crystalformer_rl.front_door.places import located
 from crystalformer_rl.front_door.workers import worker
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.reading.objects import crystals_table
 from crystalformer_rl.stages.questions import PREDICT, RELAX
 from crystalformer_rl.tables.energy_columns import RELAXED
 from crystalformer_rl.tables.property_columns import PROPERTIES

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from crystalformer_rl.crystal.inputs import table_of_frame
 from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reading.objects import table_of_frame
 from crystalformer_rl.tables.provenance import record_of
 from crystalformer_rl.tables.status import OK
 

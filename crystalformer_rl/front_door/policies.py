@@ -15,7 +15,6 @@ from tqdm import tqdm
 from crystalformer_rl.config.loading import POLICY_SUFFIXES
 from crystalformer_rl.config.messages import validate
 from crystalformer_rl.crystal.elements import atomic_number
-from crystalformer_rl.crystal.inputs import crystals_table, given_table
 from crystalformer_rl.crystal.wyckoff import LETTERS
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
@@ -27,6 +26,7 @@ from crystalformer_rl.policy import checkpoint
 from crystalformer_rl.policy.request import MAX_ATOMS, Request
 from crystalformer_rl.policy.space_group_weights import space_group_weights
 from crystalformer_rl.policy.transformer import Policy as Network
+from crystalformer_rl.reading.objects import crystals_table, given_table
 from crystalformer_rl.rewards.reward_settings import RewardSettings
 from crystalformer_rl.scoring.score import score_by
 from crystalformer_rl.settings import Integer, Number, Positive, Section, Seed

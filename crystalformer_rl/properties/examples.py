@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from crystalformer_rl.crystal.readers import read_crystals
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.properties.features import Elements, feature_matrix, feature_names
 from crystalformer_rl.properties.prediction import Embedder, embed
+from crystalformer_rl.reading.inputs import read_crystals
 from crystalformer_rl.tables.parquet import atomic_path
 from crystalformer_rl.tables.provenance import digest_json, sha256
 from crystalformer_rl.tables.status import OK

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from crystalformer_rl.crystal.entries import MP2020 as MP2020_NAME
-from crystalformer_rl.crystal.entries import DftEntry
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reading.entries import MP2020 as MP2020_NAME
+from crystalformer_rl.reading.entries import DftEntry
 from crystalformer_rl.reference.corrections import MP2020, NoCorrectionError
 from crystalformer_rl.reference.formation_energy import by_number, formation_energy, lowest_elemental_energies
 from crystalformer_rl.reference.identity import Corrections, Functional

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crystalformer_rl.crystal.elements import reduced_formula
-from crystalformer_rl.crystal.entries import file_stem, read_entries
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reading.entries import read_entries
+from crystalformer_rl.reading.files import stem
 from crystalformer_rl.reference.competing import EnergyFrom
 from crystalformer_rl.reference.energies import ReferenceEnergies, read_energies
 from crystalformer_rl.reference.formation_energy import by_number
@@ -104,7 +105,10 @@ def _computed(path: str | Path, energies: ReferenceEnergies, first: str) -> pa.T
             "hull; build it with DFT energies, or relax the structures and give that table."
         )
     built, record = given_reference(
-        read_entries([path]), digest=sha256(path), source=file_stem(path), elemental_energies=energies.elemental_energies
+        read_entries([path]),
+        digest=sha256(path),
+        source=stem(Path(path).name),
+        elemental_energies=energies.elemental_energies,
     )
     identity = PotentialIdentity.from_record(record["potential"])
     assert identity is not None  # it was just made
@@ -152,7 +156,7 @@ def _renamed(table: pa.Table, before: Sequence[pa.Table], path: str | Path) -> p
     taken = pa.chunked_array([chunk for part in before for chunk in part.column("id").chunks] or [pa.array([], pa.string())])
     if not pc.any(pc.is_in(table.column("id"), value_set=taken)).as_py():
         return table
-    ids = [f"{file_stem(path)}:{name}" for name in table.column("id").to_pylist()]
+    ids = [f"{stem(Path(path).name)}:{name}" for name in table.column("id").to_pylist()]
     return table.set_column(table.column_names.index("id"), "id", pa.array(ids, pa.string()))
 
 

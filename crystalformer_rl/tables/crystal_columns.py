@@ -12,6 +12,11 @@ ID = Column("id", pa.string(), "", "name of the crystal, unique in its table")
 STATUS = Column("status", pa.string(), "", "ok, or the named reason why this row has no result")
 
 
+NOTE = Column(
+    "note", pa.string(), "", "what the status leaves unsaid: the site, the file's words; null where nothing is to say"
+)
+
+
 CRYSTALS = (
     ID,
     Column("formula", pa.string(), "", "reduced formula"),

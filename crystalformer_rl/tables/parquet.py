@@ -123,3 +123,13 @@ def with_types(table: pa.Table, columns: Iterable[Column], source: str | Path) -
                     f"{source}, column '{column.name}': expected {column.type}, found {found}; convert it or leave it out."
                 ) from error
     return table
+
+
+def joined(tables: Sequence[pa.Table], source: str) -> pa.Table:
+    """The rows of several tables; a column that one lacks is null there. Raises InputError for types that do not fit."""
+    try:
+        return pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise InputError(
+            f"{source} do not make one table ({first_line(error)}); convert the column or leave it out."
+        ) from error

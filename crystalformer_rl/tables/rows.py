@@ -13,11 +13,20 @@ from crystalformer_rl.errors import InputError
 def unique_ids(table: pa.Table, what: str) -> list[str]:
     """The ids of a table; InputError where one occurs twice."""
     ids: list[str] = table.column("id").to_pylist()
-    if len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    twice = repeated_id(ids)
+    if twice is not None:
         raise InputError(f"The id '{twice}' occurs twice among {what}; give each crystal an id of its own over all files.")
     return ids
+
+
+def repeated_id(ids: Sequence[str]) -> str | None:
+    """The first id that was there before; None where each is the only one."""
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def rows_in_order(table: pa.Table, ids: Sequence[str], what: str) -> list[dict[str, Any]]:

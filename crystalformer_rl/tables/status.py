@@ -18,6 +18,13 @@ class Status(StrEnum):
 
     OK = "ok", "the stage succeeded for this crystal"
     UNREADABLE = "unreadable", "the input could not be read as a crystal"
+    DISORDERED = "disordered", "sites that are partly occupied or shared by elements, so no single arrangement of atoms"
+    FORMULA_MISMATCH = "formula_mismatch", "the atoms read are not those that the file's own formula states"
+    SYMMETRY_UNCLEAR = (
+        "symmetry_unclear",
+        "the file's symmetry does not say which atoms the cell holds, or contradicts its cell or its own statements",
+    )
+    NOT_PERIODIC = "not_periodic", "the input says that it is not periodic in three directions"
     UNKNOWN_ELEMENT = "unknown_element", "an element outside the supported range (Z = 1 to 118)"
     EMPTY_CRYSTAL = "empty_crystal", "no atoms"
     BAD_LATTICE = "bad_lattice", "a lattice that is not finite, has no volume or angles no cell can have"

@@ -9,19 +9,19 @@ entry at a time is decoded, and what is kept of it is small.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import numpy as np
-
-from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, composition, reduced_formula
-from crystalformer_rl.crystal.json_stream import members
-from crystalformer_rl.crystal.structure import Crystal, crystal_status
+from crystalformer_rl.crystal.elements import composition, reduced_formula
+from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reading.files import stem
+from crystalformer_rl.reading.found import NotRead, found
+from crystalformer_rl.reading.json_stream import members
+from crystalformer_rl.reading.structure_dict import atomic_number, crystal_of, is_structure
 from crystalformer_rl.tables.status import Status
 
 MP2020 = "MP2020"
@@ -29,8 +29,6 @@ MP2020 = "MP2020"
 
 OTHER_SCHEME = "other"
 """Corrections that are carried without a name, or under another scheme's."""
-
-SUFFIXES = (".json", ".json.gz", ".json.bz2")
 
 _ID_KEYS = ("mat_id", "material_id")
 #: Column of a crystals table → names in an entry's `data` that mean this and nothing else, eV/atom or eV.
@@ -43,7 +41,6 @@ LABELS = tuple(_LABEL_KEYS)
 """Columns of DFT labels that an entry may bring."""
 
 _HINT_KEYS = ("oxide_type", "sulfide_type", "oxidation_states")  # what pymatgen's corrections look for in `data`
-_HYDROGEN = {"D": "H", "T": "H"}
 _SAME_ENERGY = 1e-3  # eV a cell
 
 
@@ -54,7 +51,7 @@ class DftEntry:
     status: `ok`, or why the entry has no composition or no energy. counts: {atomic number: atoms} of its cell.
     energy: uncorrected, eV/atom. correction: eV/atom that the file carries, None where it carries none;
     scheme: `MP2020`, `other`, or None with no correction. run_type, hubbards ({symbol: eV}): None where not given.
-    crystal: None where there is no ordered structure; `crystal_status` says why. hints: oxide_type,
+    crystal: None where there is no ordered structure; `crystal_status` says why, and `note` what it leaves unsaid. hints: oxide_type,
     sulfide_type and oxidation_states as far as given. labels: `LABELS` as far as given.
     """
 
@@ -68,6 +65,7 @@ class DftEntry:
     hubbards: Mapping[str, float] | None = None
     crystal: Crystal | None = None
     crystal_status: str = Status.UNREADABLE
+    note: str | None = None
     hints: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, float] = field(default_factory=dict)
 
@@ -102,21 +100,14 @@ def read_entries(
     for path in [paths] if isinstance(paths, str | Path) else paths:
         recognized = 0
         for index, item in enumerate(members(Path(path), advance)):
-            recognized += _looks_like_an_entry(item)
-            entry = _entry(item, f"{file_stem(path)}-{index}")
+            recognized += looks_like_an_entry(item)
+            entry = entry_of(item, f"{stem(Path(path).name)}-{index}")
             yield replace(entry, id=_unique(entry.id, seen))
         if not recognized:
             raise InputError(
                 f"{path} holds no computed entries; give a list of pymatgen's ComputedEntry or ComputedStructureEntry "
                 "dictionaries, or a dictionary with such a list under 'entries'."
             )
-
-
-def file_stem(path: str | Path) -> str:
-    """The file's name without `.json`, `.json.gz` or `.json.bz2`."""
-    name = Path(path).name
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
 
 
 def _unique(name: str, seen: dict[str, int]) -> str:
@@ -129,15 +120,17 @@ def _unique(name: str, seen: dict[str, int]) -> str:
 # --- one entry ----------------------------------------------------------------
 
 
-def _looks_like_an_entry(item: Any) -> bool:
+def looks_like_an_entry(item: Any) -> bool:
+    """Whether a value is a dictionary with an energy and a composition or structure."""
     return isinstance(item, dict) and "energy" in item and ("composition" in item or "structure" in item)
 
 
-def _entry(item: Any, name: str) -> DftEntry:
+def entry_of(item: Any, name: str) -> DftEntry:
+    """One entry of its dictionary; `name` is its id where it has none of its own."""
     if not isinstance(item, dict):
         return DftEntry(name, Status.UNREADABLE)
     data, parameters = _dict(item.get("data")), _dict(item.get("parameters"))
-    crystal, crystal_found = _crystal(item.get("structure"))
+    crystal, crystal_found, note = _crystal(item.get("structure"))
     entry = DftEntry(
         _id(item, data) or name,
         Status.OK,
@@ -145,6 +138,7 @@ def _entry(item: Any, name: str) -> DftEntry:
         hubbards=_hubbards(parameters.get("hubbards")),
         crystal=crystal,
         crystal_status=crystal_found,
+        note=note,
         hints={key: data[key] for key in _HINT_KEYS if data.get(key) is not None},
         labels=_labels(data),
     )
@@ -177,7 +171,7 @@ def _amounts(given: Any, crystal: Crystal | None) -> tuple[dict[int, float] | No
     for species, amount in given.items():
         if not _finite(amount) or amount < 0:
             return None, Status.UNREADABLE
-        z = _atomic_number(species)
+        z = atomic_number(species)
         if z is None:
             return None, Status.UNKNOWN_ELEMENT
         if amount > 0:
@@ -199,32 +193,17 @@ def _reduced(counts: Mapping[int, int]) -> dict[int, int]:
     return {z: n // divisor for z, n in sorted(counts.items())}
 
 
-def _atomic_number(species: Any) -> int | None:
-    """Of `Fe`, `Fe3+` or `Fe2+,spin=5`; deuterium and tritium are hydrogen."""
-    match = re.match(r"([A-Z][a-z]?)(?![a-z])", species) if isinstance(species, str) else None
-    return ATOMIC_NUMBERS.get(_HYDROGEN.get(match[1], match[1])) if match else None
-
-
-def _crystal(structure: Any) -> tuple[Crystal | None, str]:
+def _crystal(structure: Any) -> tuple[Crystal | None, str, str | None]:
+    """The crystal, its status, and what the status leaves unsaid."""
     if structure is None:
-        return None, Status.NO_STRUCTURE
+        return None, Status.NO_STRUCTURE, None
+    if not is_structure(structure):
+        return None, Status.UNREADABLE, "its structure is no dictionary with lattice and sites"
     try:
-        matrix = np.array(structure["lattice"]["matrix"], float)
-        sites = structure["sites"]
-        # several species on a site, or one that is there only in part: disordered, like such a CIF
-        if any(len(site["species"]) != 1 or abs(site["species"][0]["occu"] - 1) > 1e-6 for site in sites):
-            return None, Status.UNREADABLE
-        numbers = [_atomic_number(site["species"][0]["element"]) for site in sites]
-        coords = np.array([site["abc"] for site in sites], float).reshape(-1, 3)
-    except (KeyError, TypeError, ValueError, IndexError):
-        return None, Status.UNREADABLE
-    if any(z is None for z in numbers):
-        return None, Status.UNKNOWN_ELEMENT
-    if matrix.shape != (3, 3):
-        return None, Status.BAD_LATTICE
-    crystal = Crystal(np.array(numbers, int), coords, matrix)
-    status = crystal_status(crystal)
-    return (crystal, status) if status == Status.OK else (None, status)
+        row = found("", crystal_of(structure))
+    except NotRead as error:
+        return None, error.status, error.note
+    return row.crystal, row.status, row.note
 
 
 def _energies(item: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[float | None, float | None, str | None]:

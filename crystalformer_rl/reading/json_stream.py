@@ -2,74 +2,53 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reading.files import DAMAGE, Kind, kind_of_file, opened
 
 _CHUNK = 1 << 20  # characters
 _HEAD = 1 << 16
 
 
-def holds_entries(path: str | Path) -> bool:
-    """Whether a JSON file begins like one of entries: with a list, or a dictionary with a list under `entries`."""
-    with _opened(Path(path)) as (stream, _):
+def may_be_list(path: str | Path) -> bool:
+    """Whether a JSON file begins with a list, or a dictionary with a list under `entries`, or holds a value a line."""
+    with opened(Path(path)) as (stream, _):
         try:
             head = stream.read(_HEAD).decode("utf-8", errors="replace").lstrip()
-        except (OSError, EOFError, zlib.error) as error:
+        except DAMAGE as error:
             raise _unreadable(Path(path), error) from error
     return head.startswith("[") or (head.startswith("{") and re.search(r'"entries"\s*:\s*\[', head) is not None)
 
 
-class _opened:
-    """The unpacked bytes of a file, and the file below them, whose position measures progress."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> tuple[IO[bytes], IO[bytes]]:
-        try:
-            self._file = self._path.open("rb")
-            magic = self._file.read(3)
-            self._file.seek(0)
-        except FileNotFoundError as error:
-            raise InputError(f"{self._path} does not exist; check the path.") from error
-        except OSError as error:
-            raise _unreadable(self._path, error) from error
-        # by content: a downloaded file may bear any name
-        if magic == b"BZh":
-            return bz2.BZ2File(self._file), self._file
-        if magic[:2] == b"\x1f\x8b":
-            return gzip.GzipFile(fileobj=self._file), self._file  # type: ignore[return-value]
-        return self._file, self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
 def _unreadable(path: Path, error: BaseException) -> InputError:
     reason = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
-    return InputError(f"{path} cannot be read ({reason}); give whole JSON of computed entries, plain, gzip or bzip2.")
+    return InputError(
+        f"{path} cannot be read ({reason}); give whole JSON of computed entries, plain or packed by gzip, bzip2 or xz."
+    )
 
 
 def members(path: Path, advance: Callable[[int], object] | None) -> Iterator[Any]:
-    """The members of the list that a JSON file is, or that it has under `entries`; plain, gzip or bzip2.
+    """The members of the list that a JSON file is, or that it has under `entries`, or its lines; plain or packed.
 
     `advance` is called with the number of bytes of the file just read. Raises InputError for what is not a whole JSON.
     """
-    with _opened(path) as (unpacked, file):
+    with opened(path) as (unpacked, file):
         text = _JsonText(unpacked, file, advance)
         try:
-            yield from _members(text)
-        except (OSError, EOFError, zlib.error, ValueError) as error:
+            yield from _values(text) if kind_of_file(path) is Kind.JSON_LINES else _members(text)
+        except DAMAGE as error:
             raise _unreadable(path, error) from error
+
+
+def _values(text: _JsonText) -> Iterator[Any]:
+    while text.peek():
+        yield text.value()
 
 
 def _members(text: _JsonText) -> Iterator[Any]:

@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.crystal.readers import checked_crystals, joined, read_crystals
-from crystalformer_rl.crystal.structure import Crystal, crystal_columns, crystal_status
+from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.tables.column import make_table
-from crystalformer_rl.tables.crystal_columns import CRYSTALS, CRYSTALS_AND_TOKENS, STATUS
-from crystalformer_rl.tables.parquet import with_types
+from crystalformer_rl.reading.ase_frames import crystal_of_atoms
+from crystalformer_rl.reading.found import Found, NotRead, found, not_read, table_of
+from crystalformer_rl.reading.inputs import read_crystals
+from crystalformer_rl.reading.structure_dict import check_periodic, one_element
+from crystalformer_rl.reading.tables import checked_crystals
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, CRYSTALS_AND_TOKENS
+from crystalformer_rl.tables.parquet import joined, with_types
 from crystalformer_rl.tables.provenance import record_of, with_record
 from crystalformer_rl.tables.status import OK, STATUSES, Status
 
-_COLUMNS = (*CRYSTALS, STATUS)
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 
 
@@ -33,19 +35,17 @@ def crystals_table(structures: Any) -> pa.Table:
     or several by name in a mapping. What is not a crystal keeps its place as a row of status `unreadable`, and a warning says
     why. Tables and Parquet files keep further columns, such as tokens and energies, which all of them have. Ids are
     those of tables, names of files, or `structure-<place>`; one that comes again in a list gets `#2` after it. Raises
-    InputError where nothing is given, and for a table that has no crystals.
+    InputError where nothing is given, for a lone path of which nothing can be read, and for a table that has no crystals.
     """
     alone = given_table(structures)
     if alone is not None:
         return checked_crystals(alone, "the table")
     if isinstance(structures, Mapping):
         return _together([_named(str(name), _rows(item, place)) for place, (name, item) in enumerate(structures.items())])
+    if isinstance(structures, str | os.PathLike):
+        return _from_path(Path(structures).expanduser())
     # a Structure and Atoms are iterable too: over their sites
-    one = (
-        isinstance(structures, str | os.PathLike | Crystal)
-        or hasattr(structures, "is_ordered")
-        or hasattr(structures, "cell")
-    )
+    one = isinstance(structures, Crystal) or hasattr(structures, "is_ordered") or hasattr(structures, "cell")
     items = [structures] if one or not isinstance(structures, Iterable) else list(structures)
     return _together([_rows(item, place) for place, item in enumerate(items)])
 
@@ -114,56 +114,70 @@ def _rows(item: Any, place: int) -> pa.Table:
     if isinstance(item, str | os.PathLike):
         path = Path(item).expanduser()
         try:
-            table = read_crystals([path])
+            return _from_path(path)
         except InputError as error:
             return _unreadable(path.name, str(error))
-        if path.suffix.lower() != ".parquet":  # where a status says how reading went, not what a stage found
-            _warn_of_failures(table, f"{path}: ")
-        return table
-    crystal = _crystal(item)
-    if crystal is None:
+    row = _found(item, name)
+    if row is None:
         return _unreadable(name, f"structure {place} is {_described(item)}.")
-    table = _table([name], [crystal], [crystal_status(crystal)])
+    table = table_of([row])
     _warn_of_failures(table)
     return table
 
 
-def _crystal(item: Any) -> Crystal | None:
-    """An object as a crystal; None for what is not one, or not an ordered one."""
+def _from_path(path: Path) -> pa.Table:
+    """The rows of a file or folder, with a warning for those that could not be read. Raises InputError where none could."""
+    table = read_crystals([path])
+    if path.suffix.lower() != ".parquet":  # where a status says how reading went, not what a stage found
+        _warn_of_failures(table, f"{path}: ")
+    return table
+
+
+def _found(item: Any, name: str) -> Found | None:
+    """An object as a row; None for what is no crystal."""
     if isinstance(item, Crystal):
-        return item
+        return found(name, item)
     if hasattr(item, "get_scaled_positions") and hasattr(item, "cell"):
-        cell = np.array(item.cell, float)
-        coords = (
-            item.get_scaled_positions(wrap=False) if np.linalg.matrix_rank(cell) == 3 else np.full((len(item), 3), np.nan)
-        )
-        return Crystal(np.array(item.numbers, int), np.array(coords, float), cell)
-    if hasattr(item, "lattice") and hasattr(item, "is_ordered") and item.is_ordered:
-        numbers = np.array([site.specie.Z for site in item], int)
-        return Crystal(numbers, np.array(item.frac_coords, float), np.array(item.lattice.matrix, float))
+        return crystal_of_atoms(item, name)
+    if hasattr(item, "lattice") and hasattr(item, "is_ordered"):
+        try:
+            return found(name, _of_structure(item))
+        except NotRead as error:
+            return not_read(name, error)
     return None
 
 
+def _of_structure(structure: Any) -> Crystal:
+    """A Structure of pymatgen's. Raises NotRead, naming the site, where it is disordered, and where it is not periodic."""
+    check_periodic(structure.lattice.pbc)
+    numbers = [
+        one_element(
+            [(kind.symbol, amount) for kind, amount in site.species.items()], f"site {k + 1} ({site.species_string})"
+        )
+        for k, site in enumerate(structure)
+    ]
+    return Crystal(np.array(numbers, int), np.array(structure.frac_coords, float), np.array(structure.lattice.matrix, float))
+
+
 def _described(item: Any) -> str:
-    if hasattr(item, "lattice") and hasattr(item, "is_ordered"):
-        return "disordered, with sites that several elements share or that are only partly occupied; give an ordered one"
     return f"a {type(item).__name__}, not a crystal; give a Structure, Atoms or a path"
 
 
 def _unreadable(name: str, why: str) -> pa.Table:
     _warn(why)
-    return _table([name], [None], [Status.UNREADABLE])
+    return table_of([Found(name, None, Status.UNREADABLE, why)])
 
 
 def _warn_of_failures(table: pa.Table, source: str = "") -> None:
     """One warning for each status other than ok that rows have which were just read."""
-    failed: dict[str, list[str]] = {}
-    for name, status in zip(table.column("id").to_pylist(), table.column("status").to_pylist(), strict=True):
+    failed: dict[str, list[tuple[str, str | None]]] = {}
+    for name, status, note in zip(*(table.column(c).to_pylist() for c in ("id", "status", "note")), strict=True):
         if status != OK:
-            failed.setdefault(status, []).append(name)
-    for status, names in failed.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        _warn(f"{source}{', '.join(names[:3])}{more}: {STATUSES.get(status, status)} ({status}).")
+            failed.setdefault(status, []).append((name, note))
+    for status, rows in failed.items():
+        names = ", ".join(name for name, _ in rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
+        about = f": {rows[0][1]}" if rows[0][1] else ""
+        _warn(f"{source}{names}: {STATUSES.get(status, status)} ({status}{about}).")
 
 
 def _warn(sentence: str) -> None:
@@ -172,11 +186,6 @@ def _warn(sentence: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
     warnings.warn(sentence, stacklevel=level)
-
-
-def _table(ids: Sequence[str], crystals: Sequence[Crystal | None], statuses: Sequence[str]) -> pa.Table:
-    kept = [c if s == OK else None for c, s in zip(crystals, statuses, strict=True)]
-    return make_table(_COLUMNS, {"id": list(ids), **crystal_columns(kept), "status": list(statuses)})
 
 
 def _unique(names: Sequence[str]) -> list[str]:

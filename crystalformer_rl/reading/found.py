@@ -1,0 +1,74 @@
+"""What reading found: a crystal, or the status and the words that say why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from crystalformer_rl.crystal.elements import symbol
+from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_columns, crystal_status, overlap
+from crystalformer_rl.crystal.vacuum import vacuum_words
+from crystalformer_rl.tables.column import Column, make_table
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, NOTE, STATUS
+from crystalformer_rl.tables.status import OK, Status
+
+
+class NotRead(Exception):
+    """A file, block or row is no crystal that can be used; `status` and `note` say why."""
+
+    def __init__(self, status: str, note: str) -> None:
+        super().__init__(note)
+        self.status, self.note = status, note
+
+
+@dataclass(frozen=True)
+class Found:
+    """One crystal of a file, or what stands in its place.
+
+    crystal: None unless `status` is ok. note: what the status leaves unsaid. labels: further columns of the row.
+    """
+
+    id: str
+    crystal: Crystal | None
+    status: str = Status.OK
+    note: str | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+
+    def named(self, name: str) -> Found:
+        """The same under another id."""
+        return replace(self, id=name)
+
+
+def found(name: str, crystal: Crystal, note: str | None = None, labels: Mapping[str, Any] | None = None) -> Found:
+    """A crystal that was read, checked: elements, lattice, coordinates, distances; with a note on vacuum in it."""
+    status = crystal_status(crystal)
+    about = vacuum_words(crystal) if status == OK else overlap_words(crystal) if status == Status.OVERLAPPING_ATOMS else None
+    words = "; ".join(part for part in (note, about) if part) or None
+    return Found(name, crystal if status == OK else None, status, words, labels or {})
+
+
+def overlap_words(crystal: Crystal) -> str:
+    """Which two atoms of a crystal lie on one place."""
+    pair = overlap(crystal) or (0, 0)
+    first, second = (f"atom {k + 1} ({symbol(int(crystal.atomic_numbers[k]))})" for k in pair)
+    return f"{first} and {second if pair[0] != pair[1] else 'its own image'} are nearer than {SHORTEST_DISTANCE} Å"
+
+
+def not_read(name: str, error: NotRead) -> Found:
+    """The row of what could not be read."""
+    return Found(name, None, error.status, error.note)
+
+
+def table_of(rows: Sequence[Found], labels: Iterable[Column] = ()) -> pa.Table:
+    """The crystals table of what was found, with `note` and `status`, and the columns of labels asked for."""
+    labels = tuple(labels)
+    data = crystal_columns([row.crystal for row in rows]) | {
+        "id": [row.id for row in rows],
+        "note": [row.note for row in rows],
+        "status": [row.status for row in rows],
+        **{column.name: [row.labels.get(column.name) for row in rows] for column in labels},
+    }
+    return make_table((*CRYSTALS, *labels, NOTE, STATUS), data)

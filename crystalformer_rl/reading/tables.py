@@ -1,0 +1,174 @@
+"""Crystals in tables of others: Parquet, CSV, data frames; by our columns, or by a column of CIFs or structures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from crystalformer_rl.crystal.structure import crystals_from_table
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.reading.documents import ID_KEYS, crystals_of_value
+from crystalformer_rl.reading.entries import LABELS
+from crystalformer_rl.reading.files import Content
+from crystalformer_rl.reading.found import Found, found, table_of
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, CRYSTALS_AND_TOKENS, NOTE, STATUS
+from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.parquet import read_table, with_required, with_types
+from crystalformer_rl.tables.status import OK
+
+LABEL_COLUMNS = tuple(column for column in REFERENCE if column.name in ("source", *LABELS))
+_KNOWN_COLUMNS = (*CRYSTALS_AND_TOKENS, *LABEL_COLUMNS, NOTE, STATUS)
+_NESTED = ("frac_coords", "lattice")
+_DOCUMENT_COLUMNS = ("cif", "structure", "atoms", "computed_structure_entry")
+_OPTIMADE = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
+_RAW_SAMPLES = {"L", "X", "A", "W", "M"}
+"""Columns of the table of tokens that the published CrystalFormer writes."""
+
+
+def from_parquet(path: Path, allow_empty: bool) -> pa.Table:
+    """The crystals table of a Parquet file. Raises InputError where its columns hold no crystals."""
+    return checked_crystals(read_table(path, allow_empty=allow_empty), path)
+
+
+def checked_crystals(table: pa.Table, source: str | Path) -> pa.Table:
+    """A table that holds crystals, from a file or from memory, as `read_crystals` gives it.
+
+    It must have names (id, material_id, …) and atomic_numbers, frac_coords (3N, or N lists of 3) and lattice (9, or 3 lists of 3;
+    Å, rows), or a column of CIFs or structures, or those of OPTIMADE. Columns that we know get their types; formula, note and status
+    are added. `source` names the table in the InputError that is raised otherwise.
+    """
+    table = _with_id(table, source)
+    if "atomic_numbers" not in table.column_names:
+        documents = _document_columns(table.column_names)
+        if documents:
+            return _of_documents(table, documents)
+    table = with_required(_flat(table), [column for column in CRYSTALS if column.name != "formula"], source)
+    if table.column("id").null_count:
+        raise InputError(f"{source}, column 'id': {table.column('id').null_count} rows have none; name every crystal.")
+    table = with_types(table, _KNOWN_COLUMNS, source)
+    crystals, statuses = crystals_from_table(table)
+    given = _column(table, "status")
+    rows = [
+        Found("", None, status) if crystal is None or status != OK else found("", crystal)
+        for crystal, status in zip(crystals, statuses, strict=True)
+    ]
+    notes = [
+        old if own not in (None, OK) else new.note for old, own, new in zip(_column(table, "note"), given, rows, strict=True)
+    ]
+    if "formula" not in table.column_names:
+        table = table.append_column(
+            CRYSTALS[1].field(), pa.array([row.crystal.formula if row.crystal else None for row in rows], pa.string())
+        )
+    return _with_column(_with_column(table, NOTE.field(), notes), STATUS.field(), statuses)
+
+
+def from_csv(content: Content, source: str) -> list[Found]:
+    """A row for each crystal of a CSV: a cell of several CIF blocks holds several. Raises InputError where no column holds crystals."""
+    csv.field_size_limit(sys.maxsize)
+    text = content.text
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text)))
+    except csv.Error as error:
+        raise InputError(f"{source} is not a readable CSV ({error}); save it as UTF-8 with commas.") from error
+    if not rows:
+        raise InputError(f"{source} holds no rows; give a table with at least one crystal.")
+    names = [str(name) for name in rows[0] if name is not None]
+    documents = _document_columns(names)
+    if not documents:
+        raise InputError(f"{source} has no column 'cif' or 'structure'; it has {', '.join(names)}{_hint(names)}.")
+    key = next((name for name in ID_KEYS if name in names), None)
+    found_all: list[Found] = []
+    for i, row in enumerate(rows):
+        name = (row[key] or "").strip() if key else f"{content.stem}-{i}"
+        if not name:
+            raise InputError(f"{source}, row {i + 1}: column '{key}' is empty; name every crystal.")
+        found_all += crystals_of_value(_document(row, documents), name)
+    return found_all
+
+
+def _hint(names: Sequence[str]) -> str:
+    if set(names) >= _RAW_SAMPLES:
+        return ", the raw samples of CrystalFormer; give its table of structures (output_…_struct.csv)"
+    return ""
+
+
+def _delimiter(text: str) -> str:
+    """Comma, semicolon or tab: whichever separates the names of the columns."""
+    header = text.lstrip().split("\n", 1)[0]
+    return max(",;\t", key=header.count)
+
+
+def _document_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns that hold a crystal: one of documents, or several that make one; empty for none."""
+    one = next((name for name in _DOCUMENT_COLUMNS if name in names), None)
+    if one is not None:
+        return (one,)
+    return _OPTIMADE if set(_OPTIMADE) <= set(names) else ()
+
+
+def _document(row: dict[str, Any], columns: Sequence[str]) -> Any:
+    return row[columns[0]] if len(columns) == 1 else {name: row[name] for name in columns}
+
+
+def _of_documents(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The crystals of a table of documents, with its further columns; a cell of several crystals repeats its row."""
+    ids = table.column("id").to_pylist()
+    values = [_document(row, columns) for row in table.select(columns).to_pylist()]
+    parts = [crystals_of_value(value, str(name)) for value, name in zip(values, ids, strict=True)]
+    crystals = table_of([row for part in parts for row in part])
+    places = pa.array([place for place, part in enumerate(parts) for _ in part], pa.int64())
+    for name in table.column_names:
+        if name not in crystals.column_names and name not in columns:
+            crystals = crystals.append_column(table.schema.field(name), pc.take(table.column(name), places))
+    return crystals
+
+
+def _with_id(table: pa.Table, source: str | Path) -> pa.Table:
+    """The table with the column of names called `id`, as text; as it is where there is none."""
+    key = next((name for name in ID_KEYS if name in table.column_names), None)
+    if key is None:
+        return table
+    if key != "id":
+        names = ["id" if name == key else name for name in table.column_names]
+        table = table.rename_columns(names).replace_schema_metadata(table.schema.metadata)
+    try:
+        return with_types(table, [CRYSTALS[0]], source)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{source}, column '{key}' holds no names ({error}); name every crystal.") from error
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """The table with coordinates and lattice in one list a row, where they lie in lists of lists."""
+    for name in _NESTED:
+        if name not in table.column_names:
+            continue
+        index, column = table.column_names.index(name), table.column(name).combine_chunks()
+        kind = column.type
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            inner = kind.value_type
+            if pa.types.is_list(inner) or pa.types.is_large_list(inner) or pa.types.is_fixed_size_list(inner):
+                rows = [None if row is None else _joined(row) for row in column.to_pylist()]
+                table = table.set_column(index, name, pa.array(rows, pa.list_(pa.float64())))
+    return table
+
+
+def _joined(row: list[Any]) -> list[Any]:
+    return [x for part in row for x in (part if part is not None else [None])]
+
+
+def _column(table: pa.Table, name: str) -> list[Any]:
+    return table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
+
+
+def _with_column(table: pa.Table, field: pa.Field, values: list[Any]) -> pa.Table:
+    array = pa.array(values, field.type)
+    if field.name in table.column_names:
+        return table.set_column(table.column_names.index(field.name), field, array)
+    return table.append_column(field, array)
