@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import StageProgress, count_words, say, summarize
+from crystalformer_rl.cli.crystals_argument import read_told
 from crystalformer_rl.cli.options import (
     device_option,
     given_stability,
@@ -84,7 +85,8 @@ def command(
     --max-evaluations has `converged` false, and is judged by the energy that it has reached.
 
     Writes crystals.parquet, a row a crystal with all figures (none is dropped: what failed has its
-    status), and metrics.parquet, one row: counts, fractions of all rows, and their 95 % intervals.
+    status), the same as crystals.csv for spreadsheets, and metrics.parquet, one row: counts, fractions of all rows, and
+    their 95 % intervals. Prints a line a crystal.
     S.U.N.: stable after relaxation, unique among these crystals, novel against the pretraining set. p_stable, p_on_hull:
     the probabilities that DFT calls the crystal stable, or on the hull; with --judge by both potentials (p_stable_judged).
 
@@ -94,17 +96,17 @@ def command(
     """
     from crystalformer_rl.errors import InputError
     from crystalformer_rl.potential.client import PotentialWorker
-    from crystalformer_rl.reading.inputs import read_crystals
+    from crystalformer_rl.report.crystal_lines import crystal_lines, spreadsheet
     from crystalformer_rl.resources.registry import embedded_folder
     from crystalformer_rl.stages.evaluate import COLUMNS, evaluate
-    from crystalformer_rl.tables.parquet import read_table, write_table
+    from crystalformer_rl.tables.parquet import atomic_path, read_table, write_table
     from crystalformer_rl.tables.provenance import provenance, record_of
 
     if properties and skip_properties:
         raise InputError("--properties and --skip-properties exclude each other; give one of them.")
     settings = RelaxSettings(max_evaluations=max_evaluations, fmax=fmax, smax=smax, free=free)
     reference, *phases = references
-    sampled = read_crystals(crystals)
+    sampled = read_told(crystals)
     options = {"relaxed": relaxed, "hull": (hull,), "novelty": (novelty,), "properties": (properties,)}
     paths = {stage: [path for path in found if path] for stage, found in options.items()}
     given = {stage: {path: read_table(path, COLUMNS[stage]) for path in found} for stage, found in paths.items()}
@@ -153,10 +155,13 @@ def command(
     made_by = provenance("evaluate", {"name": name, "stable_below": stable_below}, inputs, potential=energies)
     write_table(folder / "crystals.parquet", result.crystals, made_by)
     write_table(folder / "metrics.parquet", result.metrics, made_by)
+    with atomic_path(folder / "crystals.csv") as path:
+        path.write_text(spreadsheet(result.crystals), encoding="utf-8-sig")
     statuses = result.crystals.column("status").to_pylist()
     row = result.metrics.to_pylist()[0]
     summary = summarize(statuses, str(folder), policy=row["policy"], **{name: row[f"{name}_count"] for name in _COUNTS})
-    say(summary, _words(summary, statuses), as_json)
+    lines = crystal_lines(result.crystals.to_pylist())
+    say(summary, "\n".join([*lines, "", _words(summary, statuses)]), as_json)
 
 
 _COMMANDS = {"relaxed": "relax", "judged": "judge"}

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.crystals_argument import read_told
 from crystalformer_rl.cli.options import json_option, out_option, reference_option
 
 
@@ -36,12 +37,11 @@ def command(crystals: tuple[str, ...], reference: str, out: str, as_json: bool) 
     Example:
       crystalformer-rl novelty relaxed.parquet --reference reference.parquet --out novelty.parquet
     """
-    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.stages.novelty import novelty
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance, record_of
 
-    table = read_crystals(crystals)
+    table = read_told(crystals)
     with progress(table.num_rows, "novelty") as bar:
         result = novelty(table, reference, advance=bar.update)
     unreadable = record_of(result).get("unreadable_entries")

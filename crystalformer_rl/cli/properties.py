@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.crystals_argument import read_told
 from crystalformer_rl.cli.options import device_option, json_option, models_option, out_option
 
 
@@ -36,14 +37,13 @@ def command(crystals: tuple[str, ...], models: str | None, device: str, out: str
     Example:
       crystalformer-rl properties relaxed.parquet --out properties.parquet
     """
-    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.resources.registry import embedded_folder
     from crystalformer_rl.stages.properties import properties
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance, record_of
 
     models_path = models or str(embedded_folder() / "properties.safetensors")
-    crystals_table = read_crystals(crystals)
+    crystals_table = read_told(crystals)
     with progress(crystals_table.num_rows, "properties") as bar:
         table = properties(crystals_table, models_path, device=device, advance=bar.update)
     embedding = record_of(table)["embedding"]

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from crystalformer_rl.cli.console import count_words, progress, say, status_counts
+from crystalformer_rl.cli.crystals_argument import read_told
 from crystalformer_rl.cli.options import device_option, json_option, out_option
 from crystalformer_rl.reference.identity import FUNCTIONALS
 
@@ -110,7 +111,6 @@ def command(
         return
     from crystalformer_rl.potential.relax_settings import RelaxSettings
     from crystalformer_rl.potential.shards import work_folder
-    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.reference.dft_rows import COLUMNS
     from crystalformer_rl.reference.file import read_elemental_energies, write_reference
     from crystalformer_rl.stages import reference as stage
@@ -121,7 +121,7 @@ def command(
     lowest = elemental_energies == _LOWEST
     elements = None if lowest else read_elemental_energies(elemental_energies)
     points = _single_points(single_points) if single_points else None
-    table = read_crystals(crystals)
+    table = read_told(crystals)
     settings = RelaxSettings(fmax=fmax, smax=smax, max_evaluations=max_evaluations)
     selection = stage.Selection(pretraining_max_atoms, pretraining_max_e_above_hull, hull_only)
     with work_folder(work) as folder, progress(table.num_rows, "reference") as bar:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.crystals_argument import read_told
 from crystalformer_rl.cli.options import (
     device_option,
     given_stability,
@@ -67,12 +68,11 @@ def command(
       crystalformer-rl relax samples.parquet --potential chgnet --out relaxed.parquet
     """
     from crystalformer_rl.potential import load
-    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.stages.relax import relax
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance
 
-    table, batch_size = read_crystals(crystals), batch_size or (BATCH_SIZE if device == "cpu" else BATCH_SIZE_GPU)
+    table, batch_size = read_told(crystals), batch_size or (BATCH_SIZE if device == "cpu" else BATCH_SIZE_GPU)
     potential = load(potential_name, device=device)
     settings = RelaxSettings(fmax=fmax, smax=smax, max_evaluations=max_evaluations, free=free)
     source, learned = ", ".join(crystals), given_stability(stability)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.crystals_argument import read_told
 from crystalformer_rl.cli.options import json_option, out_option
 from crystalformer_rl.crystal.encode import SYMPREC
 
@@ -35,12 +36,11 @@ def command(
     Example:
       crystalformer-rl tokenize my_crystals/ --out tokens.parquet
     """
-    from crystalformer_rl.reading.inputs import read_crystals
     from crystalformer_rl.stages.tokenize import tokenize, within_limits
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance
 
-    table = read_crystals(crystals)
+    table = read_told(crystals)
     read = table.num_rows
     table = within_limits(table, max_atoms, max_e_above_hull, ", ".join(crystals))
     with progress(table.num_rows, "tokenize") as bar:

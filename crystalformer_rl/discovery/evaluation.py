@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from crystalformer_rl.crystal.distances import shortest_distance
-from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystals_from_table
+from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_status, crystals_from_table
+from crystalformer_rl.crystal.vacuum import is_low_dimensional
 from crystalformer_rl.discovery.charge import charge_balanced
 from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
 from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
@@ -46,12 +47,14 @@ def evaluated(crystals: pa.Table, stages: StageTables, policy: str, stable_below
     properties = rows_in_order(stages.properties, ids, "properties") if stages.properties is not None else [{} for _ in ids]
     given = crystals.select([name for name in crystals.column_names if name in _FROM_SAMPLE]).to_pylist()
     found, statuses = crystals_from_table(crystals)
+    at_rest, _ = crystals_from_table(stages.relaxed)
     rows = []
     for i, name in enumerate(ids):
         row: _Row = {"id": name, "policy": policy} | _as_sampled(given[i], found[i], statuses[i])
         row |= _taken(properties[i]) | _taken(hull[i]) | _taken(novelty[i]) | _taken(relaxed[i])
         row |= _first_failure([statuses[i], *(table[i].get("status", OK) for table in (relaxed, hull, novelty))])
         row["properties_status"] = properties[i].get("status")
+        row["low_dimensional"] = _low_dimensional(at_rest[i] or (found[i] if statuses[i] == OK else None))
         rows.append(row | _judgement(row, stable_below))
     return table_of_rows(EVALUATED, rows)
 
@@ -71,7 +74,7 @@ def with_judged(table: pa.Table, judged: pa.Table) -> pa.Table:
 
 
 _KEYS = 3  # id, policy and formula, which both tables have
-_FROM_SAMPLE = ("formula", "space_group", "log_prob")
+_FROM_SAMPLE = ("formula", "space_group", "log_prob", "note")
 _STAGES = ("sample", "relax", "hull", "novelty")
 
 
@@ -88,6 +91,10 @@ def _as_sampled(given: _Row, crystal: Crystal | None, status: str) -> _Row:
         row["charge_balanced"] = charge_balanced(crystal.atomic_numbers)
     row["valid"] = status == OK and row["shortest_distance"] > SHORTEST_DISTANCE
     return row
+
+
+def _low_dimensional(crystal: Crystal | None) -> bool | None:
+    return None if crystal is None or crystal_status(crystal) != OK else is_low_dimensional(crystal)
 
 
 def _first_failure(statuses: Sequence[str | None]) -> _Row:

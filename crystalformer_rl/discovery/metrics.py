@@ -42,6 +42,7 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
     """How many rows each share counts; a null counts as no."""
     plain = (
         "valid",
+        "low_dimensional",
         "charge_balanced",
         "converged",
         "stable_initial",

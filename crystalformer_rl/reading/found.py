@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.crystal.elements import symbol
+from crystalformer_rl.crystal.elements import SYMBOLS, symbol
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_columns, crystal_status, overlap
 from crystalformer_rl.crystal.vacuum import vacuum_words
 from crystalformer_rl.tables.column import Column, make_table
@@ -45,9 +46,23 @@ class Found:
 def found(name: str, crystal: Crystal, note: str | None = None, labels: Mapping[str, Any] | None = None) -> Found:
     """A crystal that was read, checked: elements, lattice, coordinates, distances; with a note on vacuum in it."""
     status = crystal_status(crystal)
-    about = vacuum_words(crystal) if status == OK else overlap_words(crystal) if status == Status.OVERLAPPING_ATOMS else None
+    about = vacuum_words(crystal) if status == OK else fault_words(crystal, status)
     words = "; ".join(part for part in (note, about) if part) or None
     return Found(name, crystal if status == OK else None, status, words, labels or {})
+
+
+def fault_words(crystal: Crystal, status: str) -> str | None:
+    """Where a crystal has the fault that its status names."""
+    numbers = np.asarray(crystal.atomic_numbers)
+    if status == Status.UNKNOWN_ELEMENT:
+        k = int(np.argmax((numbers < 1) | (numbers > len(SYMBOLS))))
+        return f"atom {k + 1} has atomic number {numbers[k]}"
+    if status == Status.BAD_LATTICE:
+        return f"the cell encloses {crystal.volume:.2g} Å³ for {len(crystal)} atoms"
+    if status == Status.BAD_COORDINATES:
+        k = int(np.argmin(np.isfinite(np.asarray(crystal.frac_coords, float)).all(1)))
+        return f"atom {k + 1} ({symbol(int(numbers[k]))}) has coordinates that are not finite"
+    return overlap_words(crystal) if status == Status.OVERLAPPING_ATOMS else None
 
 
 def overlap_words(crystal: Crystal) -> str:

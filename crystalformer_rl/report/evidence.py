@@ -154,6 +154,8 @@ def _competition(row: Row) -> Evidence:
 def _state(row: Row) -> Evidence:
     """What the crystal itself says."""
     against: list[str] = []
+    if row["low_dimensional"]:
+        against.append("a layer, chain or molecule with vacuum around it, no bulk crystal")
     if row["charge_balanced"] is False:
         against.append("no oxidation states that are seen in the ICSD sum to zero")
     mixed = mixing(frozenset(row["atomic_numbers"]))
@@ -168,5 +170,6 @@ def _state(row: Row) -> Evidence:
 
 
 def best_new(candidates: list[Row], n: int) -> list[Row]:
-    """The first stable new ones of ranked candidates, without those that the ranking leaves out."""
-    return [row for row in candidates if row["verdict"] == "new" and row["stable"] and row["left_out"] is None][:n]
+    """The first stable new bulk crystals of ranked candidates, without those that the ranking leaves out."""
+    new = [row for row in candidates if row["verdict"] == "new" and row["stable"] and not row["low_dimensional"]]
+    return [row for row in new if row["left_out"] is None][:n]

@@ -12,13 +12,13 @@ from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.crystal.tokens import token_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.column import make_table
-from crystalformer_rl.tables.crystal_columns import STATUS, TOKENS
+from crystalformer_rl.tables.crystal_columns import NOTE, STATUS, TOKENS
 from crystalformer_rl.tables.provenance import with_record
 from crystalformer_rl.tables.status import OK
 
 
 def tokenize(crystals: pa.Table, symprec: float = SYMPREC, *, advance: Callable[[int], object] | None = None) -> pa.Table:
-    """The TOKENS table, with status, of a crystals table, row for row.
+    """The TOKENS table, with note and status, of a crystals table, row for row.
 
     symprec: Å, how far atoms may be from their symmetric places. A crystal that cannot be described in 20 sites keeps its
     row, with the reason in `status`.
@@ -27,7 +27,9 @@ def tokenize(crystals: pa.Table, symprec: float = SYMPREC, *, advance: Callable[
     encoded = encode([c if s == OK else None for c, s in zip(parsed, given, strict=True)], symprec, advance)
     statuses = [own if own != OK else found for own, (_, found) in zip(given, encoded, strict=True)]
     columns = {"id": crystals.column("id").to_pylist(), **token_columns([s for s, _ in encoded]), "status": statuses}
-    return with_record(make_table((*TOKENS, STATUS), columns), {"stage": "tokenize"})
+    if "note" in crystals.column_names:
+        columns["note"] = crystals.column("note").to_pylist()
+    return with_record(make_table((*TOKENS, NOTE, STATUS), columns), {"stage": "tokenize"})
 
 
 def within_limits(

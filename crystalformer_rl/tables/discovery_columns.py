@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from crystalformer_rl.tables.column import FLOAT, Column, pick
-from crystalformer_rl.tables.crystal_columns import CRYSTALS, ID, SPACE_GROUP, STATUS
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, ID, NOTE, SPACE_GROUP, STATUS
 from crystalformer_rl.tables.energy_columns import HULL, JUDGED, PROBABILITIES, RELAXED
 from crystalformer_rl.tables.property_columns import PREDICTED, SOFT_MODE
 
@@ -75,6 +75,12 @@ EVALUATED = (
     Column("shortest_distance", FLOAT, "Å", "shortest distance of two atoms before relaxation"),
     Column("charge_balanced", pa.bool_(), "", "known oxidation states can sum to zero, or all elements are metals"),
     Column("valid", pa.bool_(), "", "a readable crystal whose atoms are more than 0.5 Å apart, before relaxation"),
+    Column(
+        "low_dimensional",
+        pa.bool_(),
+        "",
+        "7 Å of vacuum or more, relaxed where that succeeded: a layer, chain or molecule, which the hull takes for a bulk crystal",
+    ),
     *pick(RELAXED, "energy", "energy_initial", "energy_error", "energy_error_applicability", "evaluations", "converged"),
     *pick(HULL, "formation_energy", "e_above_hull", "e_above_hull_std", "below_hull"),
     *_CHANCES,
@@ -92,12 +98,14 @@ EVALUATED = (
     Column("sun_new_formula", pa.bool_(), "", "the same, and of a formula that the reference does not know"),
     Column("failed_stage", pa.string(), "", "the stage that failed first: sample, relax, hull or novelty"),
     Column("properties_status", pa.string(), "", "status of the property models, apart: stability does not need them"),
+    NOTE,
     STATUS,
 )
 
 
 _SHARES = {
     "valid": "readable crystals whose atoms are more than 0.5 Å apart, before relaxation",
+    "low_dimensional": "layers, chains and molecules with 7 Å of vacuum or more",
     "charge_balanced": "crystals whose known oxidation states can sum to zero, or of metals alone",
     "completed": "crystals that passed relaxation, hull and novelty",
     "converged": "crystals whose relaxation converged",
@@ -195,7 +203,7 @@ CANDIDATES = (
     *_JUDGED,
     *pick(RELAXED, "energy_error", "energy_error_applicability"),
     *pick(HULL, "decomposition_formulas", "energy_from", "hull_support"),
-    *pick(EVALUATED, "stable", "charge_balanced"),
+    *pick(EVALUATED, "stable", "charge_balanced", "low_dimensional"),
     Column("reward", FLOAT, "", "what it earns at rest by the run's reward; null where the ranking is not by reward"),
     *PREDICTED,
     SOFT_MODE,

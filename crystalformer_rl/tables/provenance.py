@@ -74,9 +74,9 @@ def _label(path: Path, others: list[Path]) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Of a file; of a folder, over the names and digests of the CIF files in it."""
+    """Of a file; of a folder, over the names and digests of the files in it."""
     if path.is_dir():
-        return digest_json({file.name: sha256(file) for file in path.glob("*.cif")})
+        return digest_json({file.name: sha256(file) for file in path.iterdir() if file.is_file()})
     return sha256(path)
 
 
