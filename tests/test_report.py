@@ -160,7 +160,7 @@ def candidate(formula: str, **other) -> dict:
     plain = {
         "formula": formula, "space_group": 225, "space_group_01": 225, "e_above_hull": 0.01, "e_above_hull_std": 0.02,
         "hull_support": 12, "energy_from": '{"mp-1": "relaxed", "dft-X": "dft"}', "known_level": "substitution",
-        "known_partner": "mp-7", "known_exchange": "Ba → Sr", "known_exchange_likelihood": 0.14, "known_exchange_matches": True, "charge_balanced": True, "p_stable": None,
+        "known_partner": "mp-7", "known_exchange": "Ba → Sr", "known_exchange_likelihood": 0.14, "known_exchange_matches": True, "charge_balanced": True, "low_dimensional": False, "p_stable": None,
         "p_stable_judged": None, "judge": None, "judge_e_above_hull": None, "judge_status": None,
         "converged": True, "found_by": ["base"], "found_count": 1,
         "atomic_numbers": [z for z, n in parse_formula(formula).items() for _ in range(n)],
@@ -202,6 +202,7 @@ def test_a_candidate_in_a_line():
             {"e_above_hull": -0.2, "judge": "SevenNet 7net-0", "judge_e_above_hull": -0.15},
             "SevenNet 7net-0 puts it 0.150 eV/atom below, too: the hull lacks a phase here",
         ),
+        ({"low_dimensional": True}, "a layer, chain or molecule with vacuum around it"),
         ({"charge_balanced": False}, "no oxidation states that are seen in the ICSD sum to zero"),
         ({"converged": False}, "not at rest"),
         ({"space_group_01": 221}, "at 0.1 Å its symmetry is Pm-3m"),

@@ -12,8 +12,13 @@ import pyarrow as pa
 from crystalformer_rl.crystal.elements import reduced_formula
 from crystalformer_rl.tables.status import Status
 
+MOST_ATOMS = 10_000
+"""In the cell given. A file with more is no crystal of this kind, and its distances would take minutes."""
+
 SHORTEST_DISTANCE = 0.5
 """Å; two atoms nearer than this are one mistake, not a bond."""
+
+_PAIRS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ def crystal_status(crystal: Crystal) -> str:
     """`ok`, or the status that names why this cannot be a crystal."""
     if len(crystal) == 0:
         return Status.EMPTY_CRYSTAL
+    if len(crystal) > MOST_ATOMS:
+        return Status.TOO_LARGE
     numbers = np.asarray(crystal.atomic_numbers)
     if numbers.min() < 1 or numbers.max() > 118:
         return Status.UNKNOWN_ELEMENT
@@ -70,12 +77,15 @@ def overlap(crystal: Crystal, limit: float = SHORTEST_DISTANCE) -> tuple[int, in
     own = images[np.any(images != 0, axis=1)] @ lattice
     if len(own) and np.linalg.norm(own, axis=1).min() < limit:
         return 0, 0
-    for i in range(len(frac) - 1):
-        delta = frac[i + 1 :] - frac[i]
+    step = max(1, _PAIRS_AT_ONCE // (len(frac) * len(images)))
+    for start in range(0, len(frac), step):
+        delta = frac[start : start + step, None] - frac
         delta -= np.rint(delta)
-        near = np.linalg.norm((delta[:, None] + images) @ lattice, axis=-1).min(1) < limit
+        near = (np.linalg.norm((delta[:, :, None] + images) @ lattice, axis=-1) < limit).any(-1)
+        near &= np.arange(len(frac)) > np.arange(start, start + len(near))[:, None]
         if near.any():
-            return i, i + 1 + int(near.argmax())
+            first, second = np.argwhere(near)[0]
+            return start + int(first), int(second)
     return None
 
 

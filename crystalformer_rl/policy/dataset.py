@@ -12,7 +12,8 @@ from jaxtyping import Float
 from crystalformer_rl.crystal.descriptions import descriptions
 from crystalformer_rl.crystal.elements import reduced_formula
 from crystalformer_rl.crystal.split import held_out
-from crystalformer_rl.crystal.tokens import Sites, sites_from_table
+from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, overlap
+from crystalformer_rl.crystal.tokens import Sites, decode, sites_from_table
 from crystalformer_rl.crystal.wyckoff import wyckoff_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.batch import TokenBatch, make_batch
@@ -37,11 +38,20 @@ class Minibatch(NamedTuple):
 
 
 def load_dataset(path: str | Path, n_max: int) -> Dataset:
-    """Read a tokens table, split by reduced formula. Crystals of more than n_max − 1 sites are an InputError."""
+    """Read a tokens table, split by reduced formula.
+
+    Raises InputError for crystals of more than n_max − 1 sites, and for those whose atoms lie on one place.
+    """
     crystals = [s for s in sites_from_table(read_table(path), str(path)) if s is not None]
     too_long = sum(len(s) >= n_max for s in crystals)
     if too_long:
         raise InputError(f"{path}: {too_long} crystals have more than {n_max - 1} sites; leave them out or raise n_max.")
+    overlapping = sum(overlap(decode(s)) is not None for s in crystals)
+    if overlapping:
+        raise InputError(
+            f"{path}: {overlapping} crystals have atoms nearer than {SHORTEST_DISTANCE} Å, which no policy should learn; tokenize "
+            "the crystals again, which leaves them out by name."
+        )
     parts: dict[bool, list[Sites]] = {False: [], True: []}
     for sites in crystals:
         parts[held_out(sites_formula(sites))].append(sites)

@@ -58,23 +58,33 @@ def cif_blocks(text: str) -> list[CifBlock]:
     from gemmi import cif
 
     try:
-        document = cif.read_string(text)
-    # the parser raises ValueError for syntax and RuntimeError for names that come twice
+        document = cif.read_string(text, check_level=0)  # several blocks of one name are several crystals
+    # the parser raises ValueError for syntax, RuntimeError for what it cannot hold
     except (ValueError, RuntimeError) as error:
         raise CifSyntaxError(str(error).removeprefix("string:").strip().rstrip(".")) from error
-    blocks = []
-    for found in document:
-        block = CifBlock(found.name)
-        item: Any
-        for item in found:
-            if item.pair is not None:
-                block.values.setdefault(_spelling(item.pair[0]), _plain(item.pair[1]))
-            elif item.loop is not None:
-                tags, cells = list(item.loop.tags), list(item.loop.values)
-                for k, tag in enumerate(tags):
-                    block.columns.setdefault(_spelling(tag), [_plain(cell) for cell in cells[k :: len(tags)]])
-        blocks.append(block)
-    return blocks
+    return [_block(found) for found in document]
+
+
+def _block(found: Any) -> CifBlock:
+    block = CifBlock(found.name)
+    for item in found:
+        if item.pair is not None:
+            name, value = _spelling(item.pair[0]), _plain(item.pair[1])
+            _once(block, name, block.values.get(name, value) == value)
+            block.values[name] = value
+        elif item.loop is not None:
+            tags, cells = list(item.loop.tags), list(item.loop.values)
+            for k, tag in enumerate(tags):
+                name, column = _spelling(tag), [_plain(cell) for cell in cells[k :: len(tags)]]
+                _once(block, name, block.columns.get(name, column) == column)
+                block.columns[name] = column
+    return block
+
+
+def _once(block: CifBlock, name: str, same: bool) -> None:
+    """A name that comes twice with other content leaves open which is meant."""
+    if not same:
+        raise CifSyntaxError(f"{name} comes twice in data_{block.name}, with different content")
 
 
 def number(text: str | None) -> float | None:

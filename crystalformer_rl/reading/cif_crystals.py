@@ -20,7 +20,7 @@ from crystalformer_rl.crystal.structure import Crystal, crystal_status
 from crystalformer_rl.reading.cif_block import CifBlock, CifSyntaxError, cif_blocks
 from crystalformer_rl.reading.cif_sites import Site, sites_of
 from crystalformer_rl.reading.cif_species import stated_formula
-from crystalformer_rl.reading.cif_symmetry import Symmetry, group_order, symmetries
+from crystalformer_rl.reading.cif_symmetry import Symmetry, contradicts_symbol, symmetries
 from crystalformer_rl.reading.found import Found, NotRead, found, not_read
 from crystalformer_rl.tables.status import OK, Status
 
@@ -150,7 +150,7 @@ def _in_one_way(way: Symmetry, sites: list[Site], cell: np.ndarray, statements: 
     if denied is not None:
         raise NotRead(Status.FORMULA_MISMATCH, f"{denied} ({way.words})")
     _check_multiplicities(sites, way, cell)
-    if way.listed and way.number is not None and len(way.rotations) not in group_order(way.number):
+    if way.listed and contradicts_symbol(way):
         return _against_its_symbol(crystal, way, statements)
     return crystal, None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crystalformer_rl.crystal.elements import symbol
+from crystalformer_rl.crystal.structure import MOST_ATOMS
 from crystalformer_rl.reading.cif_block import CifBlock, first_numbers
 from crystalformer_rl.reading.cif_species import element_of, is_mixture
 from crystalformer_rl.reading.found import NotRead
@@ -38,6 +39,8 @@ def sites_of(block: CifBlock, formula: Collection[int]) -> list[Site]:
     """
     coordinates = _coordinates(block)
     n = len(coordinates[0])
+    if n > MOST_ATOMS:
+        raise NotRead(Status.TOO_LARGE, f"{n} sites, more than {MOST_ATOMS}")
     labels = _column(block, n, "_atom_site_label")
     symbols = _column(block, n, "_atom_site_type_symbol")
     occupancies = _column(block, n, "_atom_site_occupancy")
@@ -122,7 +125,8 @@ def _shared(sites: list[Site]) -> list[Site]:
     """Sites of one element on one place, as deuterium beside hydrogen and Fe2+ beside Fe3+, made one site."""
     kept: list[Site] = []
     for site in sites:
-        same = next((k for k, other in enumerate(kept) if site.occupancy < 1 and _on_one_place(site, other)), None)
+        others = enumerate(kept) if site.occupancy < 1 else ()
+        same = next((k for k, other in others if _on_one_place(site, other)), None)
         if same is None:
             kept.append(site)
         else:

@@ -10,7 +10,7 @@ from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 #: Isotopes with symbols of their own.
 HYDROGEN = {"D": "H", "T": "H"}
 _MIXTURE = re.compile(r"[,+/;]\s*\d*\.?\d*\s*[A-Z]")
-_SYMBOL = re.compile(r"([A-Za-z]{1,2})(?![A-Za-z])\s*(?:\(?[0-9.]*[+-]?[0-9.]*\)?|[0-9IVX]+[+-]?)[a-z'*]*")
+_SYMBOL = re.compile(r"([A-Za-z]{1,2})(?![A-Za-z])\s*(\(?[0-9.]*[+-]?[0-9.]*\)?|\([IVX]+\))")
 
 
 def is_mixture(text: str) -> bool:
@@ -26,7 +26,11 @@ def element_of(symbol: str | None, label: str | None, formula: Collection[int] =
     """
     if symbol is not None:
         match = _SYMBOL.fullmatch(symbol.strip())
-        return _atomic_number(match[1]) if match else None
+        if match is None:
+            return None
+        # `CL1-` is chlorine, but `NH4` is ammonium and no nihonium
+        group = match[1].isupper() and len(match[1]) == 2 and match[2].isdigit()
+        return None if group else _atomic_number(match[1])
     match = re.match(r"[A-Za-z]{1,2}", (label or "").strip())
     if match is None:
         return None

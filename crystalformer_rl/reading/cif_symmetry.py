@@ -55,26 +55,47 @@ def symmetries(block: CifBlock, cell: np.ndarray) -> list[Symmetry]:
     fit the suffix and the cell. Empty where a block says nothing of symmetry. Raises NotRead where it says what cannot be.
     """
     named = _named_settings(block, cell)
+    numbers = {setting.number for setting in named}
+    stated = numbers.pop() if len(numbers) == 1 else None
     listed = _listed(block)
     if listed is not None:
-        numbers = {setting.number for setting in named}
         words = "P 1" if len(listed[0]) == 1 else f"{len(listed[0])} operations"
-        found = Symmetry(*listed, words, numbers.pop() if len(numbers) == 1 else None, True)
-        return [_fitting(found, cell)]
+        return [_fitting(Symmetry(*listed, words, stated, True), cell)]
     hall = block.value(*_HALL)
     if hall is not None:
         operations = _of_hall(hall)
         if operations is not None:
-            return [_fitting(Symmetry(*operations, f"Hall symbol {hall}", None, False), cell)]
+            return [_fitting(_agreeing(Symmetry(*operations, f"Hall symbol {hall}", stated, False)), cell)]
         if not named:
             raise NotRead(Status.SYMMETRY_UNCLEAR, f"the Hall symbol '{hall}' is not known, and no operations are listed")
-    found_all = [Symmetry(*_arrays(setting.operations()), f"{setting.xhm()}", setting.number, False) for setting in named]
-    fitting = [found for found in found_all if fits_cell(found.rotations, cell)]
-    if found_all and not fitting:
-        raise NotRead(Status.SYMMETRY_UNCLEAR, f"the cell has not the shape that {found_all[0].words} demands")
-    # a short monoclinic symbol means the axis b, where the cell leaves it open
-    usual = [found for found in fitting if re.search(r" 1 \S+ 1$", found.words)]
-    return usual if len(usual) == 1 and block.value(*_HERMANN_MAUGUIN) is not None else fitting
+    return _fitting_settings(named, cell, by_symbol=block.value(*_HERMANN_MAUGUIN) is not None)
+
+
+def contradicts_symbol(symmetry: Symmetry) -> bool:
+    """Whether the operations are those of another space group than the one that the block states besides."""
+    if symmetry.number is None:
+        return False
+    own = _number_of(symmetry.rotations, symmetry.translations)
+    return own != symmetry.number if own is not None else len(symmetry.rotations) not in _orders(symmetry.number)
+
+
+def _fitting_settings(settings: list[Any], cell: np.ndarray, by_symbol: bool) -> list[Symmetry]:
+    """Of the settings that a symbol or a number allows, those whose demands the cell meets."""
+    ways = [Symmetry(*_arrays(s.operations()), s.xhm(), s.number, False) for s in settings]
+    fitting = [way for way in ways if fits_cell(way.rotations, cell)]
+    if ways and not fitting:
+        raise NotRead(Status.SYMMETRY_UNCLEAR, f"the cell has not the shape that {ways[0].words} demands")
+    if by_symbol:
+        # a short monoclinic symbol means the axis b, where the cell leaves it open
+        usual = [way for way in fitting if re.search(r" 1 \S+ 1$", way.words)]
+        return usual if len(usual) == 1 else fitting
+    if len({way.words.split(":")[0] for way in fitting}) > 1:
+        raise NotRead(
+            Status.SYMMETRY_UNCLEAR,
+            f"no operations are listed, and the number {fitting[0].number} alone may mean {', '.join(w.words for w in fitting)}; "
+            "add the operations or the symbol",
+        )
+    return fitting
 
 
 def fits_cell(rotations: np.ndarray, cell: np.ndarray) -> bool:
@@ -87,11 +108,33 @@ def fits_cell(rotations: np.ndarray, cell: np.ndarray) -> bool:
     return bool((np.abs(turned - metric) <= tolerance * scale).all())
 
 
-def group_order(number: int) -> set[int]:
+def _orders(number: int) -> set[int]:
     """Numbers of operations in a cell of a space group, centrings included, in all of its settings."""
     import gemmi
 
     return {len(s.operations()) for s in gemmi.spacegroup_table() if s.number == number}
+
+
+def _number_of(rotations: np.ndarray, translations: np.ndarray) -> int | None:
+    """The space group that operations make in one of the tabulated settings; None in another."""
+    import gemmi
+
+    operations = []
+    for rotation, translation in zip(rotations, translations, strict=True):
+        operation = gemmi.Op()
+        operation.rot, operation.tran = (np.rint(24 * x).astype(int).tolist() for x in (rotation, translation))
+        operations.append(operation)
+    found = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(operations))
+    return None if found is None else int(found.number)
+
+
+def _agreeing(found: Symmetry) -> Symmetry:
+    if contradicts_symbol(found):
+        raise NotRead(
+            Status.SYMMETRY_UNCLEAR,
+            f"{found.words} is of another space group than {found.number}, which the file states too",
+        )
+    return found
 
 
 def _fitting(found: Symmetry, cell: np.ndarray) -> Symmetry:

@@ -10,7 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.crystal.elements import SYMBOLS, symbol
-from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_columns, crystal_status, overlap
+from crystalformer_rl.crystal.structure import (
+    MOST_ATOMS,
+    SHORTEST_DISTANCE,
+    Crystal,
+    crystal_columns,
+    crystal_status,
+    overlap,
+)
 from crystalformer_rl.crystal.vacuum import vacuum_words
 from crystalformer_rl.tables.column import Column, make_table
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, NOTE, STATUS
@@ -57,6 +64,8 @@ def fault_words(crystal: Crystal, status: str) -> str | None:
     if status == Status.UNKNOWN_ELEMENT:
         k = int(np.argmax((numbers < 1) | (numbers > len(SYMBOLS))))
         return f"atom {k + 1} has atomic number {numbers[k]}"
+    if status == Status.TOO_LARGE:
+        return f"{len(crystal)} atoms in the cell, more than {MOST_ATOMS}"
     if status == Status.BAD_LATTICE:
         return f"the cell encloses {crystal.volume:.2g} Å³ for {len(crystal)} atoms"
     if status == Status.BAD_COORDINATES:

@@ -38,7 +38,7 @@ class Status(StrEnum):
     NOT_REPRODUCED = "not_reproduced", "decoding the tokens does not give the crystal back"
     NO_CRYSTAL = "no_crystal", "the sampled tokens decode to no crystal: no sites, or no room for the lattice"
     OVERLAPPING_ATOMS = "overlapping_atoms", "two atoms closer than 0.5 Å"
-    TOO_LARGE = "too_large", "more atoms in the primitive cell than the limit of the stage"
+    TOO_LARGE = "too_large", "more atoms than the limit of reading or of the stage"
     ISOLATED_ATOMS = "isolated_atoms", "an atom with no neighbour within the potential's cutoff"
     UNSUPPORTED_ELEMENT = "unsupported_element", "the potential was not made for one of the elements"
     POTENTIAL_FAILED = "potential_failed", "the potential gave no finite energy"
