@@ -40,6 +40,10 @@ _RUN_TYPES = {
 }
 
 
+class SeveralFunctionalsError(InputError):
+    """Entries of several functionals, of which one must be chosen."""
+
+
 @dataclass
 class _Row:
     """What is kept of an entry: little, for there may be several 100,000."""
@@ -86,7 +90,7 @@ def given_reference(
     Project's input set, is `other_functional`; one that the scheme does not cover `no_correction`; one with an
     element that has no elemental energy `no_reference_energy`; one whose formation energy no compound has
     `implausible_energy`, which keeps it off every hull. Raises InputError where entries
-    of several functionals come without a choice, where MP2020 is asked for another functional
+    of several functionals come without a choice (SeveralFunctionalsError), where MP2020 is asked for another functional
     than PBE, where no elemental energy is known, and where elements and compounds are not on one scale.
     """
     _check_scheme(source, corrections, functional)
@@ -138,7 +142,7 @@ def _check_scheme(source: str, corrections: Treatment, functional: str | None) -
     if corrections == "mp2020" and functional not in (None, "PBE"):
         raise InputError(
             f"{source}: MP2020 corrections are made for PBE and PBE+U, not for {functional} energies; take "
-            "them without corrections, or as given (`--corrections none` or `as-given`)."
+            "them without corrections, or as given."
         )
 
 
@@ -152,9 +156,9 @@ def _count_functional(entry: DftEntry, source: str, corrections: Treatment, chos
     if chosen is not None:
         return
     if len(counted.functionals) > 1:
-        raise InputError(
+        raise SeveralFunctionalsError(
             f"{source}, entry '{entry.id}': energies of {' and '.join(sorted(counted.functionals))} do not make one hull; "
-            "choose the functional to take (`--functional`)."
+            "choose the functional to take."
         )
     _check_scheme(source, corrections, found)
 

@@ -47,7 +47,7 @@ def must_add_mp2020(
     if expected.corrections not in _KNOWN:
         raise InputError(
             f"{reference} holds DFT energies with corrections of no known name, so no potential's energies can be brought "
-            "to its scale; build it again with MP2020 corrections, or with none (`--corrections mp2020` or `none`)."
+            "to its scale; build it again with MP2020 corrections, or with none."
         )
     corrections = _corrections(crystals, found, said)
     functionals = {found.functional if found else Functional.UNKNOWN, expected.functional}
@@ -78,6 +78,6 @@ def _corrections(crystals: str, found: PotentialIdentity | None, said: Correctio
         who = f"of {found}" if found is not None else "of a potential that it does not name"
         raise InputError(
             f"{crystals} holds energies {who}, and whether these include MP2020 corrections is not recorded; say whether they "
-            "do (`--potential-corrections mp2020` or `none`)."
+            "do."
         )
     return said
