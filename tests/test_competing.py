@@ -366,6 +366,7 @@ def test_below_the_hull_is_a_question_to_the_hull() -> None:
     assert hull_may_be_incomplete(-0.01, 1)
     assert not hull_may_be_incomplete(-0.01, 40)
     assert not hull_may_be_incomplete(0.05, 1)
+    assert not hull_may_be_incomplete(-6e-9, 1)  # a phase of the reference found again, and its rounding
 
 
 # --- textbooks --------------------------------------------------------------------

@@ -166,6 +166,15 @@ def test_counts_are_those_by_hand(by_hand):
     }
 
 
+@pytest.mark.parametrize(("off", "counted"), [(5.9e-9, 1), (-5.9e-9, 1), (9e-7, 1), (1.1e-6, 0)])
+def test_what_rounding_moved_is_still_on_the_hull(off, counted, tmp_path):
+    sampled, stages = stages_of([fluorite("Mg", "F")], [{"above": off, "initial": off}], tmp_path)
+    row = metrics(evaluated(sampled, stages, "base", stable_below=0.0), stable_below=0.0).to_pylist()[0]
+    shares = ("on_hull", "on_hull_initial", "stable", "stable_initial", "sun", "lemat_sun", "chemeleon2_sun")
+    assert {name: row[f"{name}_count"] for name in shares} == dict.fromkeys(shares, counted)
+    assert row["lemat_msun_count"] == 1 - counted
+
+
 def test_each_protocol_counts_by_its_own_rules():
     plain = {
         "valid": True, "charge_balanced": True, "unique": True, "unique_parent": True, "novel": True, "known_level": "none",

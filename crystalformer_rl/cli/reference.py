@@ -183,7 +183,7 @@ def _given(
     from crystalformer_rl.reading.entries import read_entries
     from crystalformer_rl.reading.files import stem
     from crystalformer_rl.reference.file import read_elemental_energies, write_reference
-    from crystalformer_rl.reference.given import given_reference
+    from crystalformer_rl.reference.given import SeveralFunctionalsError, given_reference
     from crystalformer_rl.tables.provenance import digest_json, provenance, sha256
 
     for path in paths:
@@ -193,14 +193,17 @@ def _given(
     elements = read_elemental_energies(given) if given else None
     digests = [sha256(path) for path in paths]
     with progress(sum(Path(path).stat().st_size for path in paths), "entries", unit="B") as bar:
-        built, record = given_reference(
-            read_entries(paths, bar.update),
-            digest=digests[0] if len(digests) == 1 else digest_json(digests),
-            source=", ".join(stem(Path(path).name) for path in paths),
-            corrections=corrections,
-            functional=functional,
-            elemental_energies=elements,
-        )
+        try:
+            built, record = given_reference(
+                read_entries(paths, bar.update),
+                digest=digests[0] if len(digests) == 1 else digest_json(digests),
+                source=", ".join(stem(Path(path).name) for path in paths),
+                corrections=corrections,
+                functional=functional,
+                elemental_energies=elements,
+            )
+        except SeveralFunctionalsError as error:
+            raise InputError(f"{str(error).removesuffix('.')} with --functional.") from error
     parameters = {"energies": "given", "corrections": corrections, "functional": functional}
     inputs = [*paths, *([given] if given else [])]
     write_reference(out, built, provenance("reference", parameters, inputs, **record))

@@ -6,9 +6,9 @@ is the hull and the set of known structures: figures of two protocols compare, t
 CrystalFormer-RL (Z. Cao, L. Wang, arXiv 2504.02367): relaxed, at most 0.1 eV/atom above the hull, not in the training set.
 MatterGen (C. Zeni et al., Nature 639, 624 (2025)): relaxed, at most 0.1; orderings of one disordered parent are one structure, and
 known where the reference knows one of them.
-LeMat-GenBench (arXiv 2512.04562): valid crystals alone, charges included; at most 0 (S.U.N.), and above 0 to 0.1 (metastable); known
+LeMat-GenBench (arXiv 2512.04562): valid crystals alone, charges included; on the hull (S.U.N.), and above it to 0.1 (metastable); known
 by any structure of the reference. Its fingerprints of bonds stand aside for StructureMatcher here.
-Chemeleon2 (H. Park, A. Walsh, 2025): energies as sampled, without relaxation; at most 0 (S.U.N.) and at most 0.1 (metastable, these
+Chemeleon2 (H. Park, A. Walsh, 2025): energies as sampled, without relaxation; on the hull (S.U.N.) and at most 0.1 (metastable, these
 included); known by any structure of the reference. Unique and novel are decided on the relaxed crystals here.
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from crystalformer_rl.hull.stability import is_stable
+from crystalformer_rl.hull.stability import is_on_hull, is_stable
 
 _Row = Mapping[str, Any]
 
@@ -28,6 +28,11 @@ METASTABLE_BELOW = 0.1
 def _at_most(row: _Row, figure: str, above: float) -> bool:
     value = row[figure]
     return value is not None and bool(is_stable(value, above))
+
+
+def _on_hull(row: _Row, figure: str) -> bool:
+    value = row[figure]
+    return value is not None and bool(is_on_hull(value))
 
 
 def _new_structure(row: _Row) -> bool:
@@ -48,15 +53,15 @@ def _lemat(row: _Row) -> bool:
 
 
 def _lemat_sun(row: _Row) -> bool:
-    return _lemat(row) and _at_most(row, "e_above_hull", 0.0)
+    return _lemat(row) and _on_hull(row, "e_above_hull")
 
 
 def _lemat_msun(row: _Row) -> bool:
-    return _lemat(row) and _at_most(row, "e_above_hull", METASTABLE_BELOW) and not _at_most(row, "e_above_hull", 0.0)
+    return _lemat(row) and _at_most(row, "e_above_hull", METASTABLE_BELOW) and not _on_hull(row, "e_above_hull")
 
 
 def _chemeleon2_sun(row: _Row) -> bool:
-    return _new_structure(row) and _at_most(row, "e_above_hull_initial", 0.0)
+    return _new_structure(row) and _on_hull(row, "e_above_hull_initial")
 
 
 def _chemeleon2_msun(row: _Row) -> bool:

@@ -14,12 +14,10 @@ from crystalformer_rl.crystal.elements import SYMBOLS, reduced_formula
 from crystalformer_rl.hull.chances import Chances
 from crystalformer_rl.hull.convex_hull import Hull, HullDistance
 from crystalformer_rl.hull.stability import below_hull
+from crystalformer_rl.reference.formation_energy import is_plausible
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.energy_columns import HULL
 from crystalformer_rl.tables.status import OK, Status
-
-LARGEST_FORMATION_ENERGY = 5.0
-"""eV/atom, of either sign; no compound forms with as much. An energy beyond it is on another scale, or of a whole cell."""
 
 
 def hull_table(
@@ -68,7 +66,7 @@ def _row(
         return row
     # The composition is the same before and after, and so is the hull below it.
     formation = hull.formation_energy(numbers, known)
-    if row["status"] == OK and abs(formation) > LARGEST_FORMATION_ENERGY:
+    if row["status"] == OK and not is_plausible(formation):
         return {"status": Status.IMPLAUSIBLE_ENERGY}
     distance = hull.distance(numbers, formation)
     if row["status"] == OK:

@@ -13,6 +13,11 @@ import numpy as np
 STABLE_BELOW = 0.1
 """eV/atom above the hull; the bound under which the literature calls a generated crystal stable, and the default."""
 
+ROUNDING = 1e-6
+"""eV/atom by which a distance may miss a threshold and still meet it. References round their energies (given ones to 1e-8), so that
+a phase found again lies as far from the hull as rounding left it, on either side.
+"""
+
 LITTLE_SUPPORT = 3
 """Compositions of two or more elements in the chemical system; with no more than these, the hull may be incomplete there."""
 
@@ -52,13 +57,13 @@ def is_stable(e_above_hull: np.ndarray, threshold: float) -> np.ndarray: ...
 
 
 def is_stable(e_above_hull: float | np.ndarray, threshold: float) -> bool | np.ndarray:
-    """At most `threshold` above the hull; an unknown distance is not stable."""
-    found = np.asarray(e_above_hull, float) <= threshold
+    """At most `threshold` above the hull, to within `ROUNDING`; an unknown distance is not stable."""
+    found = np.asarray(e_above_hull, float) <= threshold + ROUNDING
     return bool(found) if found.ndim == 0 else found
 
 
 def is_on_hull(e_above_hull: float | np.ndarray) -> bool | np.ndarray:
-    """Stable with nothing to spare: on the hull or below it."""
+    """Stable with nothing to spare: on the hull, to within `ROUNDING`, or below it."""
     return is_stable(e_above_hull, 0.0)
 
 
@@ -66,7 +71,7 @@ def hull_may_be_incomplete(e_above_hull: float | None, support: int | None) -> b
     """Whether words must say so: far below the hull, or below it where little competes."""
     if e_above_hull is None or support is None:
         return False
-    return e_above_hull < -ASKED_BELOW or (e_above_hull < 0 and support <= LITTLE_SUPPORT)
+    return e_above_hull < -ASKED_BELOW or (e_above_hull < -ROUNDING and support <= LITTLE_SUPPORT)
 
 
 def judged_word(e_above_hull: float, by_judge: float, threshold: float) -> str:

@@ -17,6 +17,7 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.published import load_published
 from crystalformer_rl.policy.shape import PolicyShape
 from crystalformer_rl.policy.transformer import Policy
+from crystalformer_rl.resources.mistaken import mistaken_for
 from crystalformer_rl.tables.parquet import atomic_path
 
 FORMAT = "crystalformer_rl policy 1"
@@ -97,6 +98,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"{path} {what}; check the path, or fetch or train a policy first.")
     try:
+        if instead := mistaken_for(path, "safetensors"):
+            raise InputError(f"{path} {instead}.")
         with safe_open(path, framework="numpy") as stored:
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             metadata = json.loads((stored.metadata() or {}).get(_METADATA_KEY, "{}"))

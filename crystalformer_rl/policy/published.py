@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,111 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.policy.array_pickle import read_pickle
 from crystalformer_rl.policy.shape import PolicyShape
 from crystalformer_rl.policy.transformer import Block, LayerNorm, Linear, Policy
 
 _PUBLISHED_KEY_SIZE = 64
-_NUMERIC_KINDS = frozenset("fiub")
-
-
-class _Dtype:
-    """Stands for numpy.dtype while unpickling; plain numbers only."""
-
-    def __init__(self, name: Any = None, *_: Any) -> None:
-        self.dtype = np.dtype(name) if isinstance(name, str) else np.dtype("V1")
-        if self.dtype.kind not in _NUMERIC_KINDS:
-            raise pickle.UnpicklingError(f"an array of type {name!r}")
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] in ("<", ">", "|", "="):
-            self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class _Array:
-    """Stands for numpy.ndarray while unpickling: takes shape, type and bytes, nothing else."""
-
-    value: np.ndarray
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, data = state
-        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
-            raise pickle.UnpicklingError("an array that is not a block of plain numbers")
-        self.value = np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if fortran else "C")
-
-
-class _Ignored:
-    """Stands for the optimizer's state, which is not read."""
-
-    def __new__(cls, *_: Any, **__: Any) -> _Ignored:
-        return object.__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-def _reconstruct_jax(build: Callable[..., _Array], arguments: tuple[Any, ...], state: tuple[Any, ...], _: Any) -> _Array:
-    if build is not _reconstruct:
-        raise pickle.UnpicklingError("an array built in an unknown way")
-    array = build(*arguments)
-    array.__setstate__(state)
-    return array
-
-
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("jax._src.array", "_reconstruct_array"): _reconstruct_jax,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    ("optax._src.base", "EmptyState"): _Ignored,
-    ("optax._src.transform", "ScaleByAdamState"): _Ignored,
-    ("optax._src.transform", "ScaleByScheduleState"): _Ignored,
-}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Admits the names that arrays and optimizer states need, and refuses every other by name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"the name {module}.{name}") from None
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("a persistent reference")
 
 
 def read_arrays(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
     """The parameters of a published checkpoint by module and name. Raises InputError for anything else."""
     path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            content = _ArraysOnly(stream).load()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; check the path or fetch the checkpoint.") from None
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is refused: it holds {error}, which no published checkpoint needs; do not trust it."
-        ) from error
-    except (
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        ImportError,
-        MemoryError,
-        OSError,
-    ) as error:
-        raise InputError(
-            f"{path} is not a whole CrystalFormer checkpoint ({type(error).__name__}: {error}); get it again."
-        ) from error
+    content = read_pickle(path)
     params = content.get("params") if isinstance(content, dict) else None
     if not isinstance(params, Mapping):
         raise InputError(

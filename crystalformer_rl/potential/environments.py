@@ -122,9 +122,13 @@ def make(
     return place
 
 
+_ALONE = {"PYTHONNOUSERSITE": "1", "PIP_USER": "0"}
+"""Environment variables by which pip neither counts nor installs packages of the user's own."""
+
+
 def _run(command: list[str], what: str) -> None:
     """Run a command that installs. Raises InputError with the last thing that it said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONNOUSERSITE": "1"})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **_ALONE})
     if done.returncode:
         said = [line for line in (done.stderr or done.stdout).strip().splitlines() if not line.startswith("WARNING")]
         raise InputError(

@@ -15,6 +15,7 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.properties.features import Elements, feature_matrix, feature_names
 from crystalformer_rl.properties.gaussian_process import GaussianProcess, Kernel
 from crystalformer_rl.properties.network import GapEstimate, Members, combine
+from crystalformer_rl.resources.mistaken import mistaken_for
 from crystalformer_rl.tables.parquet import atomic_path
 
 FORMAT = "crystalformer_rl properties 2"
@@ -235,6 +236,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             f"{path} does not exist; check the path, or train the models with `crystalformer-rl train-properties`."
         )
     try:
+        if instead := mistaken_for(path, "safetensors"):
+            raise InputError(f"{path} {instead}.")
         with safe_open(path, framework="numpy") as stored:
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             metadata = stored.metadata() or {}

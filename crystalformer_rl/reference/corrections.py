@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS, composition, electronegativity_rank
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
+from crystalformer_rl.reference.oxidation_states import may_be_second_anion, oxidation_states
 from crystalformer_rl.tables.status import OK, Status
 
 _OXYGEN, _SULFUR = 8, 16
@@ -30,8 +31,8 @@ class MP2020:
 
     Which oxide a compound of oxygen is (oxide, peroxide, superoxide, ozonide), and whether its sulfur is a
     sulfide, is decided by the distances in the structure; without one pymatgen guesses from the formula. Oxidation
-    states of the other anions are guessed from the reduced composition, which takes most of the time: only where the
-    scheme looks at them, and no composition twice.
+    states of the other anions are guessed from the reduced composition, of any size (pymatgen gives up beyond 20 atoms, and then
+    corrects the most electronegative anion alone): only where the scheme looks at them, and no composition twice.
     """
 
     def __init__(self) -> None:
@@ -65,17 +66,13 @@ class MP2020:
 
         counts: {atomic number: atoms}; crystal: of the same composition, where known. hubbards: {symbol: U in eV} of
         the run, by default those of the Materials Project's input set. hints: oxide_type, sulfide_type or
-        oxidation_states that are known already. Raises NoCorrectionError, as for an iron oxide without U.
+        oxidation_states that are known already. Raises NoCorrectionError, as for an iron oxide without U, and where nothing says
+        whether a second anion is one.
         """
         used = dict(self.hubbards(counts) if hubbards is None else hubbards)
-        divisor = math.gcd(*counts.values())
-        key = tuple((z, n // divisor) for z, n in sorted(counts.items()))
         data = dict(hints or {})
-        if "oxidation_states" not in data and key in self._oxidation_states:
-            data["oxidation_states"] = self._oxidation_states[key]
-        elif "oxidation_states" not in data and not self._guessed & counts.keys():
-            data["oxidation_states"] = {}
-        given = "oxidation_states" in data
+        # an empty guess is what pymatgen gave up on
+        data["oxidation_states"] = data.get("oxidation_states") or self._guess(counts)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -84,9 +81,24 @@ class MP2020:
             # pymatgen's analysers meet arbitrary structures and labels; whatever they raise means: no correction.
             except Exception as error:
                 raise NoCorrectionError(str(error).split(" for {", 1)[0]) from error
-        if not given and "oxidation_states" in entry.data:
-            self._oxidation_states[key] = entry.data["oxidation_states"]
         return float(sum(adjustment.value for adjustment in adjustments)) / sum(counts.values())
+
+    def _guess(self, counts: Mapping[int, int]) -> dict[str, float]:
+        """{symbol: mean oxidation state}, empty where the scheme needs none. Raises NoCorrectionError where it needs what is unknown."""
+        if len(counts) < 2 or not self._guessed & counts.keys():
+            return {}
+        divisor = math.gcd(*counts.values())
+        reduced = {z: counts[z] // divisor for z in sorted(counts, key=electronegativity_rank)}
+        key = tuple(reduced.items())
+        if key not in self._oxidation_states:
+            self._oxidation_states[key] = oxidation_states(reduced)
+        found = self._oxidation_states[key]
+        if not found:
+            unknown = [z for z in self._guessed & counts.keys() if may_be_second_anion(z, reduced)]
+            if unknown:
+                names = " and ".join(SYMBOLS[z - 1] for z in sorted(unknown))
+                raise NoCorrectionError(f"no oxidation states cancel, so whether {names} is an anion is not known")
+        return found
 
 
 def corrected(

@@ -6,6 +6,14 @@ from collections.abc import Iterable, Mapping
 
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS
 
+LARGEST_FORMATION_ENERGY = 5.0
+"""eV/atom, of either sign; no compound forms with as much. An energy beyond it is on another scale, or of a whole cell."""
+
+
+def is_plausible(formation_energy: float) -> bool:
+    """Whether a formation energy, eV/atom, can be that of a compound."""
+    return abs(formation_energy) <= LARGEST_FORMATION_ENERGY
+
 
 def formation_energy(counts: Mapping[int, int], energy: float, elemental: Mapping[int, float]) -> float | None:
     """`energy` less the composition's mean of the elemental energies, all eV/atom; None where an element has none.

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from crystalformer_rl.crystal.elements import SYMBOLS
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reading.entries import MP2020 as MP2020_NAME
 from crystalformer_rl.reading.entries import DftEntry
 from crystalformer_rl.reference.corrections import MP2020, NoCorrectionError
-from crystalformer_rl.reference.formation_energy import by_number, formation_energy, lowest_elemental_energies
+from crystalformer_rl.reference.formation_energy import (
+    LARGEST_FORMATION_ENERGY,
+    by_number,
+    formation_energy,
+    is_plausible,
+    lowest_elemental_energies,
+)
 from crystalformer_rl.reference.identity import Corrections, Functional
 from crystalformer_rl.reference.scale import dft_identity
 from crystalformer_rl.tables.column import make_table
@@ -22,6 +30,7 @@ from crystalformer_rl.tables.status import OK, Status
 Treatment = Literal["mp2020", "none", "as-given"]
 """What becomes of the entries' corrections: MP2020 computed afresh, none, or what the entries carry."""
 
+_SEVERAL = 3  # implausible compounds of an element; fewer may be typing errors of their own
 _DIGITS = 8  # of eV/atom; a hull of given energies is as exact as they are
 _RUN_TYPES = {
     **dict.fromkeys(("GGA", "PBE", "PE"), "PBE"),
@@ -29,6 +38,10 @@ _RUN_TYPES = {
     "SCAN": "SCAN",
     "R2SCAN": "r2SCAN",
 }
+
+
+class SeveralFunctionalsError(InputError):
+    """Entries of several functionals, of which one must be chosen."""
 
 
 @dataclass
@@ -75,9 +88,10 @@ def given_reference(
 
     Every entry keeps its row, role `hull_only`. One of another functional, or with other Hubbard U than the Materials
     Project's input set, is `other_functional`; one that the scheme does not cover `no_correction`; one with an
-    element that has no elemental energy `no_reference_energy`. Raises InputError where entries
-    of several functionals come without a choice, where MP2020 is asked for another functional
-    than PBE, and where no elemental energy is known.
+    element that has no elemental energy `no_reference_energy`; one whose formation energy no compound has
+    `implausible_energy`, which keeps it off every hull. Raises InputError where entries
+    of several functionals come without a choice (SeveralFunctionalsError), where MP2020 is asked for another functional
+    than PBE, where no elemental energy is known, and where elements and compounds are not on one scale.
     """
     _check_scheme(source, corrections, functional)
     counted = _Counts()
@@ -89,8 +103,11 @@ def given_reference(
             f"{source} holds no usable elemental entries, from which formation energies could count; give "
             "elemental energies."
         )
-    table = _table(rows, elemental, source)
     name = _name(corrections, counted)
+    formation = _formation_energies(rows, elemental)
+    if name is not Corrections.AS_GIVEN:  # which no potential is compared with
+        _check_one_scale(source, rows, formation)
+    table = _table(rows, formation, source)
     record = {
         "potential": dft_identity(digest, Functional.of(functional), name).as_record(),
         "elemental_energies": dict(sorted(elemental.items())),
@@ -139,7 +156,7 @@ def _count_functional(entry: DftEntry, source: str, corrections: Treatment, chos
     if chosen is not None:
         return
     if len(counted.functionals) > 1:
-        raise InputError(
+        raise SeveralFunctionalsError(
             f"{source}, entry '{entry.id}': energies of {' and '.join(sorted(counted.functionals))} do not make one hull; "
             "choose the functional to take."
         )
@@ -202,7 +219,8 @@ def _name(corrections: Treatment, counted: _Counts) -> Corrections:
     return Corrections.MP2020 if uniform else Corrections.AS_GIVEN
 
 
-def _table(rows: list[_Row], elemental: Mapping[str, float], source: str) -> pa.Table:
+def _formation_energies(rows: list[_Row], elemental: Mapping[str, float]) -> list[float | None]:
+    """eV/atom of each row, None where there is none; a row that has none, or none that a compound can have, says so."""
     formation = []
     zero = by_number(elemental)
     for row in rows:
@@ -211,7 +229,39 @@ def _table(rows: list[_Row], elemental: Mapping[str, float], source: str) -> pa.
             value = formation_energy(row.counts, row.energy, zero)
             if value is None:
                 row.status = Status.NO_REFERENCE_ENERGY
+            elif not is_plausible(value):
+                row.status = Status.IMPLAUSIBLE_ENERGY
         formation.append(None if value is None else round(value, _DIGITS))
+    return formation
+
+
+def _check_one_scale(source: str, rows: list[_Row], formation: list[float | None]) -> None:
+    """Raise InputError where not single entries are off, but elements and compounds lie on different scales.
+
+    That is where most compounds are implausible, or half of an element's, `_SEVERAL` at least: its energy is at fault then, and its
+    dilute compounds are wrong by less than can be seen of them alone.
+    """
+    compounds = [(row, x) for row, x in zip(rows, formation, strict=True) if x is not None and len(row.counts or {}) > 1]
+    off = [(row, x) for row, x in compounds if not is_plausible(x)]
+    all_of, off_of = (Counter(z for row, _ in chosen for z in row.counts or {}) for chosen in (compounds, off))
+    at_fault = [z for z, n in sorted(off_of.items()) if n >= _SEVERAL and 2 * n >= all_of[z]]
+    if 2 * len(off) > len(compounds):
+        which = f"{len(off)} of {len(compounds)} compounds"
+    elif at_fault:
+        z = at_fault[0]
+        off = [(row, x) for row, x in off if z in (row.counts or {})]
+        which = f"{off_of[z]} of {all_of[z]} compounds of {SYMBOLS[z - 1]}"
+    else:
+        return
+    row, worst = max(off, key=lambda pair: abs(pair[1]))
+    raise InputError(
+        f"{source}: {which} lie more than {LARGEST_FORMATION_ENERGY:g} eV/atom from their elements (entry '{row.id}', "
+        f"{row.formula}: {worst:+.2f}), so the energies of elements and compounds are not on one scale; give entries of one functional "
+        "with one set of corrections, and total energies of the amounts that stand beside them."
+    )
+
+
+def _table(rows: list[_Row], formation: list[float | None], source: str) -> pa.Table:
     data = {
         "id": [row.id for row in rows],
         "formula": [row.formula for row in rows],

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from crystalformer_rl.crystal.elements import reduced_formula
+from crystalformer_rl.crystal.elements import composition, reduced_formula
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reading.entries import read_entries
 from crystalformer_rl.reading.files import stem
 from crystalformer_rl.reference.competing import EnergyFrom
 from crystalformer_rl.reference.energies import ReferenceEnergies, read_energies
-from crystalformer_rl.reference.formation_energy import by_number
+from crystalformer_rl.reference.formation_energy import by_number, formation_energy, is_plausible
 from crystalformer_rl.reference.given import given_reference
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
 from crystalformer_rl.reference.phases import Phases
@@ -81,10 +81,11 @@ def _more(path: str | Path, energies: ReferenceEnergies, first: str) -> pa.Table
 
 
 def _relaxed(path: str | Path, identity: PotentialIdentity | None, energies: ReferenceEnergies, first: str) -> pa.Table:
-    """Crystals that `relax` brought to rest in the same potential."""
+    """Crystals that `relax` brought to rest in the same potential, those aside that it took where no compound can be."""
     table = read_table(path, pick(RELAXED, "id", "atomic_numbers", "energy"))
     if identity != energies.identity:
         raise _other(path, identity, energies, first)
+    zero = by_number(energies.elemental_energies)
     rows = [
         {"id": str(i), "formula": reduced_formula(numbers), "energy": energy}
         for i, numbers, energy, status in zip(
@@ -93,6 +94,7 @@ def _relaxed(path: str | Path, identity: PotentialIdentity | None, energies: Ref
             strict=True,
         )
         if status in (OK, None) and numbers and energy is not None and math.isfinite(energy)
+        if is_plausible(formation_energy(composition(numbers), energy, zero) or 0.0)
     ]
     return _table(rows, EnergyFrom.RELAXED)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.resources.mistaken import mistaken_for
 
 METADATA_KEY = "crystalformer_rl"
 FORMAT = "crystalformer_rl stability 1"
@@ -19,6 +20,8 @@ def read_header(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise InputError(f"{path} does not exist; check the path.")
     try:
+        if instead := mistaken_for(path, "safetensors"):
+            raise InputError(f"{path} {instead}.")
         with safe_open(path, framework="numpy") as stored:
             header: dict[str, Any] = json.loads((stored.metadata() or {}).get(METADATA_KEY, "{}"))
     except (SafetensorError, OSError, ValueError) as error:

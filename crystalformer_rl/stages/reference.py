@@ -31,7 +31,7 @@ from crystalformer_rl.reference.bias import LEAST_ENTRIES
 from crystalformer_rl.reference.competing import EnergyFrom
 from crystalformer_rl.reference.dft_completion import completed
 from crystalformer_rl.reference.dft_rows import dft_rows
-from crystalformer_rl.reference.formation_energy import by_number, formation_energy
+from crystalformer_rl.reference.formation_energy import by_number, formation_energy, is_plausible
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
 from crystalformer_rl.reference.scale import MP2020_SCALE
 from crystalformer_rl.tables.column import make_table, table_of_rows
@@ -195,4 +195,5 @@ def _with_formation_energy(row: dict[str, Any], crystal: Crystal | None, element
     formation = formation_energy(composition(crystal.atomic_numbers), row["energy"], elemental)
     if formation is None:
         return row | {"status": Status.NO_REFERENCE_ENERGY}
-    return row | {"formation_energy": round(formation, 6)}
+    status = OK if is_plausible(formation) else Status.IMPLAUSIBLE_ENERGY
+    return row | {"formation_energy": round(formation, 6), "status": status}

@@ -111,8 +111,8 @@ _SHARES = {
     "converged": "crystals whose relaxation converged",
     "stable_initial": "stable before relaxation",
     "stable": "stable after relaxation",
-    "on_hull_initial": "at most 0 eV/atom above the hull before relaxation",
-    "on_hull": "at most 0 eV/atom above the hull after relaxation",
+    "on_hull_initial": "on the hull, to within 1e-6 eV/atom, or below it before relaxation",
+    "on_hull": "on the hull, to within 1e-6 eV/atom, or below it after relaxation",
     "far_below_hull": "more than 0.1 eV/atom below the hull after relaxation, where the hull may be incomplete",
     "unique": "different structures among the policy's crystals: of each, one crystal",
     "novel": "no pretraining structure matches",
@@ -122,9 +122,9 @@ _SHARES = {
     "sun_new_formula": "the same, and of a formula that the reference does not know",
     "crystalformer_rl_sun": "at most 0.1 eV/atom above the hull, unique, no pretraining structure matches",
     "mattergen_sun": "at most 0.1 eV/atom above the hull, unique and not in the reference, orderings of one parent alike",
-    "lemat_sun": "valid and charge-balanced, at most 0 eV/atom above the hull, unique, no structure of the reference matches",
-    "lemat_msun": "the same, above 0 to 0.1 eV/atom",
-    "chemeleon2_sun": "at most 0 eV/atom above the hull as sampled, unique, no structure of the reference matches",
+    "lemat_sun": "valid and charge-balanced, on the hull or below it, unique, no structure of the reference matches",
+    "lemat_msun": "the same, above the hull by at most 0.1 eV/atom",
+    "chemeleon2_sun": "on the hull or below it as sampled, unique, no structure of the reference matches",
     "chemeleon2_msun": "the same, at most 0.1 eV/atom",
 }
 

@@ -76,9 +76,10 @@ wildcard_constraints:
 
 # On one machine two frameworks share a GPU, and neither may take all its memory; without one, both must not look for it.
 # Jobs on one machine share what JAX compiled: a job of sampling is otherwise mostly compilation.
+# Python looks into ~/.local before it looks into a conda environment, whose packages would give way to what lies there.
 GPU = int(CONFIG.device == "gpu")
 shell.prefix(
-    f"set -euo pipefail; export CRYSTALFORMER_RL_DEVICE={CONFIG.device}; "
+    f"set -euo pipefail; export CRYSTALFORMER_RL_DEVICE={CONFIG.device} PYTHONNOUSERSITE=1; "
     "export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0"
     ' JAX_COMPILATION_CACHE_DIR="${{JAX_COMPILATION_CACHE_DIR:-$PWD/.snakemake/jax/$(uname -n)}}" '
     + ("XLA_PYTHON_CLIENT_PREALLOCATE=false; " if GPU else "CUDA_VISIBLE_DEVICES= JAX_PLATFORMS=cpu; ")
