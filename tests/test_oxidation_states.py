@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from crystalformer_rl.crystal.entries import DftEntry
 from pymatgen.analysis.compatibility import MaterialsProject2020Compatibility
 from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS, electronegativity_rank
+from crystalformer_rl.reading.entries import DftEntry
 from crystalformer_rl.reference.corrections import MP2020, NoCorrectionError
 from crystalformer_rl.reference.given import given_reference
 from crystalformer_rl.reference.oxidation_states import may_be_second_anion, oxidation_states
