@@ -10,11 +10,13 @@ import gemmi
 import numpy as np
 import spglib
 
-from crystalformer_rl.crystal.lattice import lattice_parameters
+from crystalformer_rl.crystal.lattice import lattice_matrix, lattice_parameters
 from crystalformer_rl.crystal.structure import Crystal
+from crystalformer_rl.reading.cif_crystals import crystals_of_cif
 
 ELEMENTS = ("Na", "Cl", "Ti", "O", "Sr", "Fe", "S", "Co")
 N_SETTINGS = 530
+SYMMETRIES = ("operations", "hall", "symbol", "symbol_without_suffix", "number", "none")
 
 
 @cache
@@ -224,7 +226,30 @@ def same_atoms(found: Crystal, right: Crystal, tolerance: float) -> bool:
 
 def turned(example: Example) -> Example:
     """The same crystal with its lattice as a CIF's reader lays it: a along x, b in the xy plane."""
-    from crystalformer_rl.crystal.lattice import lattice_matrix
-
     lattice = lattice_matrix(lattice_parameters(example.lattice))
     return replace(example, lattice=lattice, crystal=replace(example.crystal, lattice=lattice))
+
+
+def tolerance(crystal: Example, digits: int) -> float:
+    """Å; what rounding may move an atom, and what moving it to its special position adds."""
+    return 1e-3 + 3 * 10.0**-digits * float(np.linalg.norm(crystal.lattice, axis=1).sum())
+
+
+def denied(how: Writing) -> bool:
+    """Whether the file contradicts itself, or gives no single arrangement of atoms."""
+    return how.formula == "wrong" or (how.formula == "right" and how.units == "wrong") or how.occupancy in (0.5, 0.98)
+
+
+def check(crystal: Example, how: Writing) -> str:
+    """Read a crystal as it was written; the status. Fails where `ok` is said of other atoms, or not of what leaves no doubt."""
+    right = turned(crystal)
+    (row,) = crystals_of_cif(cif(crystal, how), "x")
+    told = f"{row.status}: {row.note}\n{cif(crystal, how)}"
+    assert row.status == "ok" or row.note, told
+    if row.status == "ok":
+        assert row.crystal is not None
+        assert not denied(how), told
+        assert same_atoms(row.crystal, right.crystal, tolerance(crystal, how.digits)), told
+    elif how.symmetry in ("operations", "hall", "symbol"):
+        assert denied(how), told
+    return row.status

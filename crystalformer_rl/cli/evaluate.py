@@ -77,8 +77,8 @@ def command(
 ) -> None:
     """Judge anybody's crystals: stability before and after relaxation, uniqueness, novelty, S.U.N.
 
-    CRYSTALS: tables of `sample`, any Parquet with id, atomic_numbers, frac_coords and lattice (Å), CIF
-    files or folders of them, a CSV with a `cif` column. Ids are unique over all files.
+    CRYSTALS: tables of `sample`, CIF, POSCAR, JSON, CSV and Parquet of others, extended XYZ, folders and archives of
+    them, and what else ASE reads: docs/inputs.md. Ids are unique over all files.
 
     Runs `relax`, `hull`, `novelty` and `properties`; a stage whose table is given is not run again. The
     tables of those that ran stay in the folder --out. A crystal that is not at rest after
@@ -172,7 +172,18 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 }
 """What the commands of the stages record of themselves, run with their defaults as here."""
 
-_COUNTS = ("valid", "stable_initial", "stable", "far_below_hull", "unique", "novel", "rediscovered", "sun_initial", "sun")
+_COUNTS = (
+    "valid",
+    "stable_initial",
+    "stable",
+    "far_below_hull",
+    "unique",
+    "novel",
+    "rediscovered",
+    "sun_initial",
+    "sun",
+    "sun_new_formula",
+)
 
 
 def _words(summary: dict[str, Any], statuses: list[str]) -> str:
@@ -184,5 +195,6 @@ def _words(summary: dict[str, Any], statuses: list[str]) -> str:
     return (
         f"{summary['policy']}: {n} crystals ({count_words(statuses)})\n"
         f"  valid {share('valid')}; stable as sampled {share('stable_initial')}, relaxed {share('stable')}\n"
-        f"  unique {share('unique')}; novel {share('novel')}; S.U.N. {share('sun')} → {summary['out']}"
+        f"  unique {share('unique')}; novel {share('novel')}; S.U.N. {share('sun')}, of a new formula "
+        f"{share('sun_new_formula')} → {summary['out']}"
     )

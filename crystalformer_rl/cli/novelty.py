@@ -20,8 +20,8 @@ from crystalformer_rl.cli.options import json_option, out_option, reference_opti
 def command(crystals: tuple[str, ...], reference: str, out: str, as_json: bool) -> None:
     """Sort crystals into new and retrieved, and find repeats among them.
 
-    CRYSTALS: tables of crystals (of `relax` as a rule, so that structures are compared at rest), CIF
-    files, or folders of them; several make one table, in the order given.
+    CRYSTALS: tables of crystals (of `relax` as a rule, so that structures are compared at rest),
+    or files, folders and archives of crystals (docs/inputs.md); several make one table, in the order given.
 
     A crystal is retrieved where pymatgen's StructureMatcher (its defaults) matches it with a structure
     that the policy was pretrained on, and novel otherwise; novel and rediscovered where it matches a

@@ -86,7 +86,7 @@ def command(
 ) -> None:
     """Build a reference: crystals, tokens and energies, all in one potential; or DFT energies as given.
 
-    CRYSTALS are crystals tables, CIF files or folders of them, or JSON of pymatgen's computed entries with
+    CRYSTALS are tables, files, folders or archives of crystals (docs/inputs.md), or JSON of pymatgen's computed entries with
     structures (.json, .json.gz, .json.bz2; the Materials Project's, Alexandria's). Entries whose column
     dft_e_above_hull is at most 0.1 eV/atom in cells of at most 20 atoms are relaxed
     with their space group kept and stored with crystal and tokens (a twentieth of

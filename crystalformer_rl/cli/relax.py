@@ -54,7 +54,7 @@ def command(
 ) -> None:
     """Relax cell and positions, keeping the space group.
 
-    CRYSTALS are crystals tables, CIF files or folders of them. What moves is what the
+    CRYSTALS are tables of crystals, files, folders or archives of them (docs/inputs.md). What moves is what the
     symmetry leaves free: the sites' free coordinates and the lattice's free parameters. A table of
     samples brings its symmetry along; for other crystals it is searched, and where none is
     found the crystal relaxes without (space group 1).

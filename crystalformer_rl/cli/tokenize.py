@@ -28,7 +28,8 @@ def command(
 ) -> None:
     """Find space group, Wyckoff sites and conventional lattice of CRYSTALS: what a policy trains on.
 
-    CRYSTALS: Parquet tables, CIF files, folders of them, CSV with a `cif` column, anything ASE reads.
+    CRYSTALS: CIF, POSCAR, JSON, CSV, Parquet, extended XYZ, folders and archives of them, and what else ASE reads:
+    docs/inputs.md.
     The result has one row a crystal that was not left out; one that cannot be described in
     20 sites keeps its row, with the reason in `status`.
 

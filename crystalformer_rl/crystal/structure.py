@@ -15,6 +15,9 @@ from crystalformer_rl.tables.status import Status
 MOST_ATOMS = 10_000
 """In the cell given. A file with more is no crystal of this kind, and its distances would take minutes."""
 
+LONGEST_VECTOR = 2_000.0
+"""Å; no crystal repeats after more."""
+
 SHORTEST_DISTANCE = 0.5
 """Å; two atoms nearer than this are one mistake, not a bond."""
 
@@ -54,7 +57,9 @@ def crystal_status(crystal: Crystal) -> str:
     numbers = np.asarray(crystal.atomic_numbers)
     if numbers.min() < 1 or numbers.max() > 118:
         return Status.UNKNOWN_ELEMENT
-    if not np.all(np.isfinite(crystal.lattice)) or crystal.volume < 0.1 * len(crystal):
+    if not np.all(np.isfinite(crystal.lattice)) or np.linalg.norm(crystal.lattice, axis=1).max() > LONGEST_VECTOR:
+        return Status.BAD_LATTICE
+    if crystal.volume < 0.1 * len(crystal):
         return Status.BAD_LATTICE
     if not np.all(np.isfinite(crystal.frac_coords)):
         return Status.BAD_COORDINATES

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from crystalformer_rl.crystal.elements import SYMBOLS, symbol
 from crystalformer_rl.crystal.structure import (
+    LONGEST_VECTOR,
     MOST_ATOMS,
     SHORTEST_DISTANCE,
     Crystal,
@@ -67,6 +68,9 @@ def fault_words(crystal: Crystal, status: str) -> str | None:
     if status == Status.TOO_LARGE:
         return f"{len(crystal)} atoms in the cell, more than {MOST_ATOMS}"
     if status == Status.BAD_LATTICE:
+        longest = np.linalg.norm(crystal.lattice, axis=1).max()
+        if longest > LONGEST_VECTOR:
+            return f"a lattice vector of {longest:.3g} Å"
         return f"the cell encloses {crystal.volume:.2g} Å³ for {len(crystal)} atoms"
     if status == Status.BAD_COORDINATES:
         k = int(np.argmin(np.isfinite(np.asarray(crystal.frac_coords, float)).all(1)))
