@@ -25,16 +25,22 @@ def widest_gap(crystal: Crystal) -> float:
     return float((gaps * heights).max())
 
 
+def vacuum(crystal: Crystal) -> float | None:
+    """Å of `widest_gap` where that is vacuum; None for a crystal that fills its cell."""
+    if np.linalg.norm(crystal.lattice, axis=1).max() <= VACUUM:  # no gap is wider than a lattice vector is long
+        return None
+    gap = widest_gap(crystal)
+    return gap if gap > VACUUM else None
+
+
 def is_low_dimensional(crystal: Crystal) -> bool:
-    """Whether `widest_gap` is vacuum: the crystal is a layer, a chain or a molecule in a box, and no bulk."""
-    return widest_gap(crystal) > VACUUM
+    """Whether there is vacuum in the cell: the crystal is a layer, a chain or a molecule in a box, and no bulk."""
+    return vacuum(crystal) is not None
 
 
 def vacuum_words(crystal: Crystal) -> str | None:
     """What a reader should know of the vacuum in a crystal; None where there is none."""
-    gap = widest_gap(crystal)
+    gap = vacuum(crystal)
     return (
-        f"low_dimensional: {gap:.0f} Å of vacuum, so a layer, chain or molecule and no bulk crystal"
-        if gap > VACUUM
-        else None
+        None if gap is None else f"low_dimensional: {gap:.0f} Å of vacuum, so a layer, chain or molecule and no bulk crystal"
     )

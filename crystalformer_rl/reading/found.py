@@ -54,9 +54,13 @@ class Found:
 def found(name: str, crystal: Crystal, note: str | None = None, labels: Mapping[str, Any] | None = None) -> Found:
     """A crystal that was read, checked: elements, lattice, coordinates, distances; with a note on vacuum in it."""
     status = crystal_status(crystal)
-    about = vacuum_words(crystal) if status == OK else fault_words(crystal, status)
-    words = "; ".join(part for part in (note, about) if part) or None
+    words = "; ".join(part for part in (note, words_on(crystal, status)) if part) or None
     return Found(name, crystal if status == OK else None, status, words, labels or {})
+
+
+def words_on(crystal: Crystal, status: str) -> str | None:
+    """What is to be said of a crystal of this status: where its fault lies, or the vacuum in a good one."""
+    return vacuum_words(crystal) if status == OK else fault_words(crystal, status)
 
 
 def fault_words(crystal: Crystal, status: str) -> str | None:

@@ -17,7 +17,7 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.reading.documents import ID_KEYS, crystals_of_value
 from crystalformer_rl.reading.entries import LABELS
 from crystalformer_rl.reading.files import Content
-from crystalformer_rl.reading.found import Found, found, table_of
+from crystalformer_rl.reading.found import Found, table_of, words_on
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, CRYSTALS_AND_TOKENS, NOTE, STATUS
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table, with_required, with_types
@@ -54,18 +54,14 @@ def checked_crystals(table: pa.Table, source: str | Path) -> pa.Table:
         raise InputError(f"{source}, column 'id': {table.column('id').null_count} rows have none; name every crystal.")
     table = with_types(table, _KNOWN_COLUMNS, source)
     crystals, statuses = crystals_from_table(table)
-    given = _column(table, "status")
-    rows = [
-        Found("", None, status) if crystal is None or status != OK else found("", crystal)
-        for crystal, status in zip(crystals, statuses, strict=True)
-    ]
+    rows = zip(crystals, statuses, _column(table, "status"), _column(table, "note"), strict=True)
     notes = [
-        old if own not in (None, OK) else new.note for old, own, new in zip(_column(table, "note"), given, rows, strict=True)
+        old if crystal is None or given not in (None, OK) else words_on(crystal, status) or old
+        for crystal, status, given, old in rows
     ]
+    formulas = [c.formula if c is not None and s == OK else None for c, s in zip(crystals, statuses, strict=True)]
     if "formula" not in table.column_names:
-        table = table.append_column(
-            CRYSTALS[1].field(), pa.array([row.crystal.formula if row.crystal else None for row in rows], pa.string())
-        )
+        table = table.append_column(CRYSTALS[1].field(), pa.array(formulas, pa.string()))
     return _with_column(_with_column(table, NOTE.field(), notes), STATUS.field(), statuses)
 
 
