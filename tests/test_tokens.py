@@ -146,7 +146,7 @@ def test_readers_agree(tmp_path):
         ("broken.cif", b"data_\nnothing", "no valid CIF"),
         ("table.csv", b"a,b\n1,2\n", "no column 'cif'"),
         ("empty.csv", b"material_id,cif\n", "no rows"),
-        ("what.xyz", b"?", "a file of frames that cannot be read"),
+        ("what.xyz", b"?", "where a frame's number of atoms should stand"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, content, says):

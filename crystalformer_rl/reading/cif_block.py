@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,11 +91,6 @@ def number(text: str | None) -> float | None:
     match = re.fullmatch(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(\d+\))?", (text or "").strip())
     value = float(match[1]) if match else math.nan
     return value if math.isfinite(value) else None
-
-
-def first_numbers(cells: Iterable[str | None]) -> list[float | None]:
-    """Each cell as a number; a lone point is zero, as databases wrote it before the rules, and `?` is none."""
-    return [0.0 if cell is not None and cell.strip() == "." else number(cell) for cell in cells]
 
 
 def _spelling(tag: str) -> str:

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from crystalformer_rl.crystal.elements import composition, electronegativity_rank, symbol
-from crystalformer_rl.crystal.encode import space_group
 from crystalformer_rl.crystal.lattice import lattice_matrix
 from crystalformer_rl.crystal.structure import Crystal, crystal_status
 from crystalformer_rl.reading.cif_block import CifBlock, CifSyntaxError, cif_blocks
 from crystalformer_rl.reading.cif_sites import Site, sites_of
-from crystalformer_rl.reading.cif_species import stated_formula
-from crystalformer_rl.reading.cif_symmetry import Symmetry, contradicts_symbol, symmetries
+from crystalformer_rl.reading.cif_species import Formula, stated_formula
+from crystalformer_rl.reading.cif_symmetry import Symmetry, symmetries
 from crystalformer_rl.reading.found import Found, NotRead, found, not_read
 from crystalformer_rl.tables.status import OK, Status
 
@@ -28,7 +27,8 @@ MERGED = 0.2
 """Å; images of one site nearer than this are one atom, pulled apart where coordinates were rounded."""
 
 _CELL = tuple(f"_cell_{name}" for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"))
-_FORMULA = ("_chemical_formula_sum",)
+_FORMULA = ("_chemical_formula_sum", "_chemical_formula_moiety", "_chemical_formula_structural")
+_VOLUME = "_cell_volume"
 _UNITS = ("_cell_formula_units_z",)
 _MODULATION = ("_cell_modulation_dimension", "_space_group_ssg_name", "_space_group_magn_ssg_name")
 
@@ -53,6 +53,9 @@ def _crystal(block: CifBlock, name: str) -> Found:
         crystal, note = _read(block)
     except NotRead as error:
         return not_read(name, error)
+    # a block is arbitrary text: what nobody thought of is one crystal that is not read, and no end of the others
+    except (ValueError, IndexError, TypeError, ArithmeticError, np.linalg.LinAlgError) as error:
+        return Found(name, None, Status.UNREADABLE, f"not understood ({type(error).__name__}: {error})")
     return found(name, crystal, note)
 
 
@@ -62,55 +65,71 @@ def _read(block: CifBlock) -> tuple[Crystal, str | None]:
         raise NotRead(Status.UNREADABLE, "a modulated structure, whose atoms are not those of one cell")
     cell = _cell(block)
     statements = _Statements.of(block)
-    sites = sites_of(block, set(statements.formula or ()))
+    sites = sites_of(block, set(statements.formula.amounts if statements.formula else ()))
     ways = symmetries(block, cell)
     if not ways:
-        return _without_symmetry(sites, cell, statements)
-    if len(ways) == 1:
-        return _in_one_way(ways[0], sites, cell, statements)
-    return _in_the_way_that_fits(ways, sites, cell, statements)
+        crystal, note = _without_symmetry(sites, cell, statements)
+    elif len(ways) == 1:
+        crystal, note = _in_one_way(ways[0], sites, cell, statements), None
+    else:
+        crystal, note = _in_the_way_that_fits(ways, sites, cell, statements)
+    if statements.unread is not None:
+        note = "; ".join(
+            part
+            for part in (note, f"its formula '{statements.unread}' is not understood, so nothing confirms the atoms")
+            if part
+        )
+    return crystal, note
 
 
 @dataclass(frozen=True)
 class _Statements:
-    """What a block says of its cell's content: formula, number of formula units, density in g/cm³; None where it does not."""
+    """What a block says of its cell's content: formula and number of formula units, None where it does not; and a formula that is not understood."""
 
-    formula: Mapping[int, float] | None
+    formula: Formula | None
     units: float | None
+    unread: str | None
 
     @classmethod
     def of(cls, block: CifBlock) -> _Statements:
-        return cls(stated_formula(block.value(*_FORMULA)), block.number(*_UNITS))
+        texts = [text for text in (block.value(name) for name in _FORMULA) if text is not None]
+        formula = next((found for found in map(stated_formula, texts) if found is not None), None)
+        return cls(formula, block.number(*_UNITS), texts[0] if texts and formula is None else None)
 
     @property
-    def counts(self) -> tuple[float, ...]:
-        """Atoms in the cell by formula and units, empty where one is not stated.
-
-        Two where the formula can be reduced: some programs (pymatgen) state that of the whole cell beside the units of the reduced one.
-        """
-        if self.formula is None or not self.units:
-            return ()
-        amounts = self.formula.values()
-        whole = all(n == int(n) for n in amounts)
-        divisors = {1, math.gcd(*map(int, amounts)) if whole else 1}
-        return tuple(self.units * sum(amounts) / divisor for divisor in sorted(divisors))
+    def complete(self) -> bool:
+        """Whether formula and units together say how many atoms the cell has."""
+        return self.formula is not None and bool(self.units)
 
     def denied_by(self, numbers: Sequence[int]) -> str | None:
         """In words, how the atoms of a cell contradict the statements; None where they do not."""
         if self.formula is None:
             return None
         counts = composition(numbers)
-        stated = {z: n / sum(self.formula.values()) for z, n in self.formula.items()}
-        read = {z: n / len(numbers) for z, n in counts.items()}
-        if any(abs(stated.get(z, 0) - read.get(z, 0)) > 0.005 for z in stated.keys() | read.keys()):
-            return f"the file states {_written(self.formula)}, its atoms make {_written(counts)}"
-        if self.counts and all(abs(count - len(numbers)) > 0.02 * count for count in self.counts):
-            return f"the file states Z = {self.units:g} of {_written(self.formula)}, {self.counts[0]:g} atoms a cell, but gives {len(numbers)}"
+        if self.formula.denies(counts):
+            return f"the file states {_written(self.formula.amounts)}, its atoms make {_written(counts)}"
+        if self.units and not _makes(self.formula, self.units, len(numbers)):
+            total = self.units * sum(self.formula.amounts.values())
+            stated = f"the file states Z = {self.units:g} of {_written(self.formula.amounts, reduced=False)}"
+            return f"{stated}, {total:g} atoms in the cell, and gives {len(numbers)}"
         return None
 
 
-def _written(amounts: Mapping[int, float]) -> str:
-    divisor = math.gcd(*map(int, amounts.values())) if all(n == int(n) for n in amounts.values()) else 1
+def _makes(formula: Formula, units: float, n: int) -> bool:
+    """Whether so many formula units are n atoms; or the formula is the whole cell's beside the units of the reduced one, as pymatgen
+    states both (N2 and Na2O2 count as reduced).
+    """
+    amounts = formula.amounts.values()
+    total = sum(amounts)
+    if abs(units * total - n) <= units * 1.01 * formula.rounding * len(amounts) + 1e-6:
+        return True
+    whole = all(amount == int(amount) for amount in amounts)
+    return whole and total == n and math.gcd(*map(int, amounts)) / units in (1, 2)
+
+
+def _written(amounts: Mapping[int, float], reduced: bool = True) -> str:
+    whole = all(n == int(n) for n in amounts.values())
+    divisor = math.gcd(*map(int, amounts.values())) if whole and reduced else 1
     ordered = sorted(amounts.items(), key=lambda item: electronegativity_rank(item[0]))
     return " ".join(f"{symbol(z)}{n / divisor:g}" if n != divisor else symbol(z) for z, n in ordered)
 
@@ -124,6 +143,11 @@ def _cell(block: CifBlock) -> np.ndarray:
     cell = np.array(values, float)
     if (cell[:3] <= 0).any() or not np.isfinite(lattice_matrix(cell)).all():
         raise NotRead(Status.BAD_LATTICE, "no cell has the lengths and angles " + " ".join(f"{x:g}" for x in cell))
+    volume, own = block.number(_VOLUME), float(abs(np.linalg.det(lattice_matrix(cell))))
+    if volume is not None and abs(volume - own) > 0.02 * own:
+        raise NotRead(
+            Status.BAD_LATTICE, f"the file states a cell of {volume:g} Å³, its lengths and angles make {own:.4g} Å³"
+        )
     return cell
 
 
@@ -133,7 +157,7 @@ def _without_symmetry(sites: list[Site], cell: np.ndarray, statements: _Statemen
     denied = statements.denied_by(crystal.atomic_numbers.tolist())
     if denied is not None:
         raise NotRead(Status.FORMULA_MISMATCH, f"{denied}; the file gives no symmetry")
-    if not statements.counts:
+    if not statements.complete:
         raise NotRead(
             Status.SYMMETRY_UNCLEAR,
             "the file gives no symmetry; add _space_group_name_H-M_alt 'P 1' if it lists all atoms of the cell",
@@ -141,31 +165,22 @@ def _without_symmetry(sites: list[Site], cell: np.ndarray, statements: _Statemen
     return crystal, "no symmetry given, so P 1, which the stated formula and Z confirm"
 
 
-_IDENTITY = Symmetry(np.eye(3)[None], np.zeros((1, 3)), "P 1", 1, True)
+_IDENTITY = Symmetry(np.eye(3)[None], np.zeros((1, 3)), "P 1")
 
 
-def _in_one_way(way: Symmetry, sites: list[Site], cell: np.ndarray, statements: _Statements) -> tuple[Crystal, str | None]:
+def _in_one_way(way: Symmetry, sites: list[Site], cell: np.ndarray, statements: _Statements) -> Crystal:
     crystal = _expanded(sites, way, cell)
     denied = statements.denied_by(crystal.atomic_numbers.tolist())
     if denied is not None:
         raise NotRead(Status.FORMULA_MISMATCH, f"{denied} ({way.words})")
     _check_multiplicities(sites, way, cell)
-    if way.listed and contradicts_symbol(way):
-        return _against_its_symbol(crystal, way, statements)
-    return crystal, None
-
-
-def _against_its_symbol(crystal: Crystal, way: Symmetry, statements: _Statements) -> tuple[Crystal, str | None]:
-    """A block whose operations are not those of its symbol, as where all atoms are listed under the group that they have."""
-    if crystal_status(crystal) != OK or statements.counts:
-        return crystal, None  # Z confirms the atoms, or they cannot be right anyway
-    if space_group(crystal, 0.05) == way.number:
-        return crystal, None
-    raise NotRead(
-        Status.SYMMETRY_UNCLEAR,
-        f"the file lists {way.words}, which are not those of its space group {way.number}, and the atoms that they make "
-        "have another; correct the list or the symbol",
-    )
+    if way.doubt is not None and not statements.complete:
+        raise NotRead(
+            Status.SYMMETRY_UNCLEAR,
+            f"the file lists {'the identity alone' if len(way.rotations) == 1 else way.words}, but {way.doubt}; list the operations that make "
+            "all atoms, or state formula and Z",
+        )
+    return crystal
 
 
 def _in_the_way_that_fits(
@@ -192,15 +207,17 @@ def _in_the_way_that_fits(
 
 
 def _check_multiplicities(sites: list[Site], way: Symmetry, cell: np.ndarray) -> None:
-    for site in sites:
-        if site.multiplicity is None:
-            continue
-        read = len(_orbit(site, way, lattice_matrix(cell)))
-        if read != site.multiplicity:
-            raise NotRead(
-                Status.FORMULA_MISMATCH,
-                f"the file states {site.multiplicity} atoms of {site.label} in the cell, its symmetry ({way.words}) makes {read}",
-            )
+    """Multiplicities that are stated, of each site or the order of its own symmetry (as SHELXL wrote it under this name)."""
+    stated = [(site, len(_orbit(site, way, lattice_matrix(cell)))) for site in sites if site.multiplicity is not None]
+    if all((site.multiplicity or 0) * made == len(way.rotations) for site, made in stated):
+        return
+    wrong = next(((site, made) for site, made in stated if site.multiplicity != made), None)
+    if wrong is not None:
+        site, made = wrong
+        raise NotRead(
+            Status.FORMULA_MISMATCH,
+            f"the file states multiplicity {site.multiplicity} of {site.label}, its symmetry ({way.words}) makes {made}",
+        )
 
 
 def _expanded(sites: list[Site], way: Symmetry, cell: np.ndarray) -> Crystal:

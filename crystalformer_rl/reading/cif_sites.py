@@ -9,8 +9,8 @@ import numpy as np
 
 from crystalformer_rl.crystal.elements import symbol
 from crystalformer_rl.crystal.structure import MOST_ATOMS
-from crystalformer_rl.reading.cif_block import CifBlock, first_numbers
-from crystalformer_rl.reading.cif_species import element_of, is_mixture
+from crystalformer_rl.reading.cif_block import CifBlock, number
+from crystalformer_rl.reading.cif_species import element_of_label, element_of_symbol, is_mixture
 from crystalformer_rl.reading.found import NotRead
 from crystalformer_rl.tables.status import Status
 
@@ -56,24 +56,36 @@ def sites_of(block: CifBlock, formula: Collection[int]) -> list[Site]:
         if occupancy == 0:
             continue
         z = _element(symbols[i], labels[i], label, formula)
-        point = [axis[i] for axis in coordinates]
-        if any(x is None for x in point):
-            raise NotRead(Status.BAD_COORDINATES, f"{label} has no coordinates")
-        multiplicity = first_numbers([multiplicities[i]])[0] if multiplicities[i] else None
-        sites.append(Site(label, z, np.array(point, float), occupancy, int(multiplicity) if multiplicity else None))
+        multiplicity = number(multiplicities[i])
+        point = _point([axis[i] for axis in coordinates], label, z)
+        sites.append(Site(label, z, point, occupancy, int(multiplicity) if multiplicity else None))
     if not sites:
         raise NotRead(Status.EMPTY_CRYSTAL, "no atom is listed")
     _check_groups(block, n, labels)
     return _fully_occupied(_shared(sites))
 
 
-def _coordinates(block: CifBlock) -> list[list[float | None]]:
+def _coordinates(block: CifBlock) -> list[list[str]]:
     found = [block.column(f"_atom_site_fract_{axis}") for axis in "xyz"]
     if any(column is None for column in found):
-        raise NotRead(
-            Status.BAD_COORDINATES, "the atoms have Cartesian coordinates only; write fractional ones (_atom_site_fract_x)"
-        )
-    return [first_numbers(column or []) for column in found]
+        words = "the atoms have Cartesian coordinates only; write fractional ones (_atom_site_fract_x)"
+        raise NotRead(Status.BAD_COORDINATES, words)
+    columns = [column or [] for column in found]
+    if len({len(column) for column in columns}) != 1:
+        raise NotRead(Status.BAD_COORDINATES, "the columns of x, y and z have different lengths")
+    return columns
+
+
+def _point(cells: list[str], label: str, z: int) -> np.ndarray:
+    """(3,) coordinates. A point is zero, as databases wrote it; three points of a hydrogen are one that was not located."""
+    bare = [cell.strip() for cell in cells]
+    if any(cell in ("", "?") for cell in bare) or (z == 1 and set(bare) == {"."}):
+        raise NotRead(Status.BAD_COORDINATES, f"{label} has no coordinates")
+    values = [0.0 if cell == "." else number(cell) for cell in bare]
+    wrong = next((cell for cell, value in zip(bare, values, strict=True) if value is None), None)
+    if wrong is not None:
+        raise NotRead(Status.BAD_COORDINATES, f"{label} has the coordinate '{wrong}', which is no number")
+    return np.array(values, float)
 
 
 def _column(block: CifBlock, n: int, *names: str) -> list[str | None]:
@@ -86,7 +98,7 @@ def _column(block: CifBlock, n: int, *names: str) -> list[str | None]:
 def _occupancy(text: str | None, label: str) -> float:
     if text is None:
         return 1.0
-    value = first_numbers([text])[0]
+    value = number(text)
     if value is None or value < 0:
         raise NotRead(Status.UNREADABLE, f"the occupancy of {label} is '{text}', no number")
     return value
@@ -96,7 +108,7 @@ def _element(type_symbol: str | None, label: str | None, called: str, formula: C
     if any(is_mixture(text) for text in (type_symbol, None if type_symbol else label) if text):
         raise NotRead(Status.DISORDERED, f"{called} is shared by several elements ({type_symbol or label})")
     try:
-        z = element_of(type_symbol, label, formula)
+        z = element_of_symbol(type_symbol) if type_symbol else element_of_label(label or "", formula)
     except ValueError as error:
         raise NotRead(Status.UNKNOWN_ELEMENT, str(error)) from error
     if z is None:

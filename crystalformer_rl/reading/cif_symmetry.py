@@ -37,15 +37,13 @@ _LENGTHS, _ANGLES = 5e-3, 0.5  # relative and degrees: how exactly a cell must h
 class Symmetry:
     """One way to read a block's symmetry: rotations (n, 3, 3) and translations (n, 3), fractional, identity among them.
 
-    words: how it is called. stated: the number of the space group that the block states besides, None where none is understood.
-    listed: whether the operations stand in the block.
+    words: how it is called. doubt: what else in the block contradicts it, in words; None where nothing does.
     """
 
     rotations: np.ndarray
     translations: np.ndarray
     words: str
-    number: int | None
-    listed: bool
+    doubt: str | None = None
 
 
 def symmetries(block: CifBlock, cell: np.ndarray) -> list[Symmetry]:
@@ -54,34 +52,82 @@ def symmetries(block: CifBlock, cell: np.ndarray) -> list[Symmetry]:
     Operations listed are taken; else those of the Hall symbol; else of the settings of the Hermann-Mauguin symbol or the number that
     fit the suffix and the cell. Empty where a block says nothing of symmetry. Raises NotRead where it says what cannot be.
     """
-    named = _named_settings(block, cell)
-    numbers = {setting.number for setting in named}
-    stated = numbers.pop() if len(numbers) == 1 else None
+    stated = _Stated.of(block)
     listed = _listed(block)
     if listed is not None:
         words = "P 1" if len(listed[0]) == 1 else f"{len(listed[0])} operations"
-        return [_fitting(Symmetry(*listed, words, stated, True), cell)]
+        return [_fitting(Symmetry(*listed, words, stated.doubt_of(*listed)), cell)]
+    if stated.conflict is not None:
+        raise NotRead(Status.SYMMETRY_UNCLEAR, f"{stated.conflict}, and no operations are listed")
     hall = block.value(*_HALL)
-    if hall is not None:
-        operations = _of_hall(hall)
-        if operations is not None:
-            return [_fitting(_agreeing(Symmetry(*operations, f"Hall symbol {hall}", stated, False)), cell)]
-        if not named:
-            raise NotRead(Status.SYMMETRY_UNCLEAR, f"the Hall symbol '{hall}' is not known, and no operations are listed")
-    return _fitting_settings(named, cell, by_symbol=block.value(*_HERMANN_MAUGUIN) is not None)
+    operations = None if hall is None else _of_hall(hall)
+    if operations is not None:
+        doubt = stated.doubt_of(*operations)
+        if doubt is not None:
+            raise NotRead(Status.SYMMETRY_UNCLEAR, f"the Hall symbol {hall} is of another group: {doubt}")
+        return [_fitting(Symmetry(*operations, f"Hall symbol {hall}"), cell)]
+    if stated.unknown:
+        raise NotRead(
+            Status.SYMMETRY_UNCLEAR,
+            f"the space-group symbol '{stated.unknown[0]}' is not known, and no operations are listed",
+        )
+    if hall is not None and not stated.settings:
+        raise NotRead(Status.SYMMETRY_UNCLEAR, f"the Hall symbol '{hall}' is not known, and no operations are listed")
+    return _fitting_settings(_for_cell(stated.settings, block, cell), cell, by_symbol=stated.by_symbol)
 
 
-def contradicts_symbol(symmetry: Symmetry) -> bool:
-    """Whether the operations are those of another space group than the one that the block states besides."""
-    if symmetry.number is None:
-        return False
-    own = _number_of(symmetry.rotations, symmetry.translations)
-    return own != symmetry.number if own is not None else len(symmetry.rotations) not in _orders(symmetry.number)
+@dataclass(frozen=True)
+class _Stated:
+    """What a block states of its space group besides operations.
+
+    settings: of the tables, that all symbols and the number allow. by_symbol: whether a symbol chose them; unknown: symbols that
+    are in no table; conflict: two statements of two groups, in words.
+    """
+
+    settings: list[Any]
+    by_symbol: bool
+    unknown: list[str]
+    conflict: str | None
+
+    @classmethod
+    def of(cls, block: CifBlock) -> _Stated:
+        import gemmi
+
+        table = list(gemmi.spacegroup_table())
+        given = [text for text in dict.fromkeys(block.value(name) for name in _HERMANN_MAUGUIN) if text is not None]
+        stated = block.value(*_NUMBER)
+        number = int(stated) if stated is not None and re.fullmatch(r"\d{1,3}", stated) and 1 <= int(stated) <= 230 else None
+        found = {text: _of_symbol(text, table) for text in given}
+        known = {text: settings for text, settings in found.items() if settings}
+        claims = {text: {s.number for s in settings} for text, settings in known.items()}
+        if number is not None:
+            claims[f"number {number}"] = {number}
+        common = set.intersection(*claims.values()) if claims else set()
+        conflict = None if common or not claims else f"{' and '.join(claims)} are of different space groups"
+        settings = [s for s in table if s.number == number]
+        for allowed in known.values():
+            names = {s.xhm() for s in allowed}
+            # the symbol with the suffix narrows one without
+            settings = [s for s in settings if s.xhm() in names] if settings else allowed
+        return cls(settings, bool(known), [text for text in given if text not in known], conflict)
+
+    def doubt_of(self, rotations: np.ndarray, translations: np.ndarray) -> str | None:
+        """How operations contradict what is stated, in words; None where they do not."""
+        if self.conflict is not None:
+            return self.conflict
+        if self.unknown and len(rotations) == 1:
+            return f"the symbol '{self.unknown[0]}' stands beside the identity alone"
+        numbers = {s.number for s in self.settings}
+        if not numbers:
+            return None
+        own = _number_of(rotations, translations)
+        same = own in numbers if own is not None else any(len(rotations) in _orders(number) for number in numbers)
+        return None if same else f"the file states space group {', '.join(map(str, sorted(numbers)))}"
 
 
 def _fitting_settings(settings: list[Any], cell: np.ndarray, by_symbol: bool) -> list[Symmetry]:
     """Of the settings that a symbol or a number allows, those whose demands the cell meets."""
-    ways = [Symmetry(*_arrays(s.operations()), s.xhm(), s.number, False) for s in settings]
+    ways = [Symmetry(*_arrays(s.operations()), s.xhm()) for s in settings]
     fitting = [way for way in ways if fits_cell(way.rotations, cell)]
     if ways and not fitting:
         raise NotRead(Status.SYMMETRY_UNCLEAR, f"the cell has not the shape that {ways[0].words} demands")
@@ -92,7 +138,7 @@ def _fitting_settings(settings: list[Any], cell: np.ndarray, by_symbol: bool) ->
     if len({way.words.split(":")[0] for way in fitting}) > 1:
         raise NotRead(
             Status.SYMMETRY_UNCLEAR,
-            f"no operations are listed, and the number {fitting[0].number} alone may mean {', '.join(w.words for w in fitting)}; "
+            f"no operations are listed, and the number {settings[0].number} alone may mean {', '.join(w.words for w in fitting)}; "
             "add the operations or the symbol",
         )
     return fitting
@@ -126,15 +172,6 @@ def _number_of(rotations: np.ndarray, translations: np.ndarray) -> int | None:
         operations.append(operation)
     found = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(operations))
     return None if found is None else int(found.number)
-
-
-def _agreeing(found: Symmetry) -> Symmetry:
-    if contradicts_symbol(found):
-        raise NotRead(
-            Status.SYMMETRY_UNCLEAR,
-            f"{found.words} is of another space group than {found.number}, which the file states too",
-        )
-    return found
 
 
 def _fitting(found: Symmetry, cell: np.ndarray) -> Symmetry:
@@ -237,35 +274,14 @@ def _exact_all(shifts: np.ndarray) -> np.ndarray:
     return np.where(np.abs(exact - shifts) < 2e-3, exact, shifts) % 1.0
 
 
-def _named_settings(block: CifBlock, cell: np.ndarray) -> list[Any]:
-    """Settings of the table of space groups that the block's symbol or number, suffix and cell allow."""
-    import gemmi
-
-    given, stated = block.value(*_HERMANN_MAUGUIN), block.value(*_NUMBER)
-    number = int(stated) if stated is not None and re.fullmatch(r"\d{1,3}", stated) and 1 <= int(stated) <= 230 else None
-    table = list(gemmi.spacegroup_table())
-    settings = [] if given is None else _of_symbol(given, table)
-    if given is not None and not settings and number is None:
-        if _listed_at_all(block):
-            return []
-        raise NotRead(
-            Status.SYMMETRY_UNCLEAR, f"the space-group symbol '{given}' is not known, and no operations are listed"
-        )
-    if settings and number is not None and all(s.number != number for s in settings):
-        if _listed_at_all(block):
-            return []
-        raise NotRead(
-            Status.SYMMETRY_UNCLEAR, f"the space-group symbol '{given}' is of another group than the number {number}"
-        )
-    settings = settings or [s for s in table if s.number == number]
+def _for_cell(settings: list[Any], block: CifBlock, cell: np.ndarray) -> list[Any]:
+    """Of the settings those that the coordinate-system code means, and of rhombohedral ones those with the axes of the cell."""
     code = (block.value(*_CODE) or "").upper()
     if code in _SUFFIXES:
         settings = [s for s in settings if s.ext in ("\0", _SUFFIXES[code])] or settings
-    return [s for s in settings if s.ext not in ("H", "R") or s.ext == _axes(cell) or len({t.ext for t in settings}) == 1]
-
-
-def _listed_at_all(block: CifBlock) -> bool:
-    return block.column(*_OPERATIONS) is not None or block.value(*_HALL) is not None
+    if len({s.ext for s in settings}) == 1:
+        return settings
+    return [s for s in settings if s.ext not in ("H", "R") or s.ext == _axes(cell)]
 
 
 def _of_symbol(given: str, table: list[Any]) -> list[Any]:

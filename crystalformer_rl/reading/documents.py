@@ -16,8 +16,9 @@ from typing import Any
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reading.cif_crystals import crystals_of_cif
 from crystalformer_rl.reading.entries import entry_of, looks_like_an_entry
+from crystalformer_rl.reading.files import decoded
 from crystalformer_rl.reading.found import Found, NotRead, found, not_read
-from crystalformer_rl.reading.structure_dict import crystal_of, is_structure
+from crystalformer_rl.reading.structure_dict import check_formula, crystal_of, is_structure
 from crystalformer_rl.tables.status import Status
 
 ID_KEYS = (
@@ -25,7 +26,6 @@ ID_KEYS = (
 )  # fmt: skip
 """Names under which people keep the name of a crystal, the first that is there counts."""
 
-_WRAPPERS = ("data", "entries", "structures", "results", "crystals", "materials", "docs")
 _USUAL = ("structure", "cif", "atoms", "attributes")
 """Keys under which the crystal of a document lies, whatever lies beside it."""
 
@@ -52,11 +52,19 @@ def is_crystal(value: Any) -> bool:
         return False
     if is_structure(value) or looks_like_an_entry(value) or value.get("@class") in _MOLECULES:
         return True
-    return bool(_inner(value)) and not _is_collection(value)
+    inner = _inner(value)
+    if not inner or _is_collection(value):
+        return False
+    # a crystal beside lists of crystals is one of them, and not what the dictionary is
+    return inner[0] in _USUAL or not any(
+        isinstance(item, list | Mapping) and key not in inner and next(_rows(item, ""), None) for key, item in value.items()
+    )
 
 
 def crystals_of_value(value: Any, name: str) -> list[Found]:
     """The rows of one value: several for a text of several CIF blocks, else one; a reason where there is no crystal in it."""
+    if isinstance(value, bytes):
+        value = decoded(value)
     if isinstance(value, str):
         document = _literal(value)
         if document is not None:
@@ -68,15 +76,13 @@ def crystals_of_value(value: Any, name: str) -> list[Found]:
     if value.get("@class") in _MOLECULES:
         return [Found(name, None, Status.NOT_PERIODIC, "a molecule, without lattice")]
     if is_structure(value):
-        try:
-            return [found(name, crystal_of(value))]
-        except NotRead as error:
-            return [not_read(name, error)]
+        return [_of_structure(value, name, value)]
     if looks_like_an_entry(value):
         return [_of_entry(value, name)]
     inner = _inner(value)
     if len(inner) == 1:
-        return crystals_of_value(value[inner[0]], name)
+        own = value[inner[0]]
+        return [_of_structure(own, name, {**value, **own})] if is_structure(own) else crystals_of_value(own, name)
     words = f"several structures ({', '.join(inner)}); keep one" if inner else "no structure"
     return [Found(name, None, Status.UNREADABLE, f"the document holds {words}")]
 
@@ -93,10 +99,33 @@ def id_in(value: Any) -> str | None:
     return None
 
 
+def _of_structure(value: Mapping[str, Any], name: str, document: Mapping[str, Any]) -> Found:
+    """A structure, held against a formula that its document states."""
+    try:
+        crystal = crystal_of(value)
+        check_formula(crystal, document)
+    except NotRead as error:
+        return not_read(name, error)
+    return found(name, crystal)
+
+
 def _is_collection(value: Mapping[str, Any]) -> bool:
-    """Whether a dictionary is nothing but crystals under their names."""
-    alone = len(value) == 1 and next(iter(value)) in _USUAL
-    return not alone and all(is_structure(item) or looks_like_an_entry(item) for item in value.values())
+    """Whether a dictionary is crystals under their names, some of which may have failed: nothing but dictionaries and nulls, some crystals."""
+    if (
+        not value
+        or any(key in value for key in _USUAL)
+        or not all(item is None or isinstance(item, Mapping) for item in value.values())
+    ):
+        return False
+    return any(_is_single(item) for item in value.values())
+
+
+def _is_single(item: Any) -> bool:
+    return (
+        is_structure(item)
+        or looks_like_an_entry(item)
+        or (isinstance(item, Mapping) and any(k in item for k in _USUAL) and is_crystal(item))
+    )
 
 
 def _rows(value: Any, name: str) -> Iterator[Found]:
@@ -123,25 +152,35 @@ def _wrapped(item: Any) -> bool:
 
 
 def _of_mapping(value: Mapping[str, Any], name: str) -> Iterator[Found]:
+    """The rows of a dictionary that is no crystal: a collection, a data frame, or lists and crystals under whatever keys."""
     if _is_collection(value):
         for key, item in value.items():
             yield from crystals_of_value(item, id_in(item) or str(key))
         return
     split = value.get("columns"), value.get("data")
     if isinstance(split[0], list) and isinstance(split[1], list):  # a data frame, orient="split"
-        yield from _rows([dict(zip(split[0], row, strict=False)) for row in split[1]], name)
-        return
-    wrapped = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), list | Mapping)), None)
-    if wrapped is not None and (rows := list(_rows(wrapped, name))):
-        yield from rows
+        yield from _rows([dict(zip(split[0], row, strict=False)) for row in split[1] if isinstance(row, list)], name)
         return
     columns = _columns(value)
     if columns is not None:
         yield from _rows(columns, name)
         return
-    for key, item in value.items():
-        if is_crystal(item):
-            yield from crystals_of_value(item, id_in(item) or str(key))
+    holding = {str(key): rows for key, item in value.items() if (rows := list(_held(item, str(key), name)))}
+    for key, rows in holding.items():
+        yield from rows if len(holding) == 1 else [_under(row, key, name) for row in rows]
+
+
+def _held(item: Any, key: str, name: str) -> Iterator[Found]:
+    """The rows under a key: crystals, or lists and dictionaries of them."""
+    if is_crystal(item):
+        yield from crystals_of_value(item, id_in(item) or key)
+    elif isinstance(item, list | Mapping):
+        yield from _rows(item, name)
+
+
+def _under(row: Found, key: str, name: str) -> Found:
+    """A row that was named after its file, named after its key too."""
+    return row.named(f"{name}-{key}{row.id.removeprefix(name)}") if row.id.startswith(f"{name}-") else row
 
 
 def _columns(value: Mapping[str, Any]) -> list[dict[str, Any]] | None:
@@ -171,6 +210,8 @@ def _inner(value: Mapping[str, Any]) -> list[str]:
 def _of_entry(value: Mapping[str, Any], name: str) -> Found:
     entry = entry_of(value, name)
     note = entry.note
+    if entry.crystal_status == Status.NO_STRUCTURE:
+        note = "an energy and a composition, without a structure"
     if entry.crystal is None and note is None and entry.crystal_status == Status.UNREADABLE:
         note = "the entry's structure is not of its composition" if value.get("structure") else None
     return Found(name, entry.crystal, entry.crystal_status, note, dict(entry.labels))
@@ -205,7 +246,8 @@ def _described(value: Any) -> str:
         return f"a dictionary with {', '.join(keys[:6])}{more}" if keys else "an empty dictionary"
     if isinstance(value, list):
         return f"a list of {len(value)}" + (f" ({_described(value[0])} first)" if value else "")
-    return f"a {type(value).__name__}"
+    article = "an" if type(value).__name__[0] in "aeiou" else "a"
+    return f"{article} {type(value).__name__}"
 
 
 def renumbered(rows: list[Found]) -> list[Found]:

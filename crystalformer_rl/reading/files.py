@@ -102,7 +102,7 @@ class Content:
 def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """The unpacked bytes of a file, and the file below them, whose position measures progress. Raises InputError."""
     try:
-        file = path.open("rb")
+        file: IO[bytes] = path.open("rb")
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; check the path.") from error
     except OSError as error:
@@ -205,18 +205,28 @@ def _kind_of_text(name: str, head: str) -> Kind:
     if re.match(r"(?i)<(!doctype html|html|\?xml[^>]*>\s*<!doctype html)", start):
         return Kind.WEB_PAGE
     suffix = _SUFFIXES.get(Path(name).suffix.lower())
-    if suffix in (Kind.CIF, Kind.CSV):
+    if suffix is Kind.CSV:  # its cells may hold whole CIFs
         return suffix
     if start[:1] in ("{", "["):
         return Kind.JSON_LINES if suffix is Kind.JSON_LINES or _is_json_lines(start) else Kind.JSON
-    if suffix is not None:
-        return suffix
-    if re.search(r"(?im)^data_\S*\s", head) and re.search(r"(?im)^\s*(loop_|_cell[_.])", head):
-        return Kind.CIF
     lines = head.splitlines()
+    if _is_header(lines[0]):
+        return Kind.CSV
+    if re.search(r"(?im)^data_\S*\s", head) and re.search(r"(?im)^\s*(loop_|_[a-z])", head):
+        return Kind.CIF
     if is_poscar(lines):
         return Kind.POSCAR
-    return Kind.FRAMES if re.fullmatch(r"\s*\d+\s*", lines[0]) and "attice=" in "".join(lines[1:2]) else Kind.OTHER
+    if suffix is not None:
+        return suffix
+    if re.match(r"\s*\d+\s*$", lines[0]) and "attice=" in "".join(lines[1:2]):
+        return Kind.FRAMES
+    return Kind.OTHER
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line names the columns of a table of crystals."""
+    columns = re.split(r"[,;\t]", line.lower())
+    return len(columns) > 1 and bool({"cif", "structure"} & {name.strip(" \"'") for name in columns})
 
 
 def _is_json_lines(start: str) -> bool:
@@ -243,7 +253,7 @@ def is_poscar(lines: list[str]) -> bool:
 
     if len(lines) < 8 or numbers(lines[1]) not in (1, 3):
         return False
-    return all(numbers(line) == 3 for line in lines[2:5]) and bool(re.search(r"^\s*[\dA-Za-z]", lines[5]))
+    return all(numbers(line) == 3 for line in lines[2:5]) and bool(re.fullmatch(r"[\s\d]+|\s*[A-Za-z].*", lines[5]))
 
 
 def decoded(data: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from crystalformer_rl.tables.status import OK, STATUSES, Status
 
 _ENTRIES_AT_ONCE = 4096
 _TABLES = (Kind.PARQUET, Kind.CSV)
+_LONGEST_PATH = 4000
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def read_crystals(paths: Sequence[str | Path], *, allow_empty: bool = False) -> 
         raise InputError(f"{source}: the id '{twice}' occurs twice; make ids unique over all files.")
     if not any(part.has_status for part in parts):
         _refuse_if_none(table, source)
-    left = [{"file": one.name, "why": one.why} for part in parts for one in part.left]
+    left = [one for part in parts for one in record_of(part.table).get("left_unread", [])]
+    left += [{"file": one.name, "why": one.why} for part in parts for one in part.left]
     return with_record(table, record_of(table) | {"left_unread": left}) if left else table
 
 
@@ -76,12 +79,19 @@ def _refuse_if_none(table: pa.Table, source: str) -> None:
 
 
 def _parts(paths: list[Path], allow_empty: bool) -> list[_Part]:
-    missing = next((path for path in paths if not path.exists()), None)
-    if missing is not None:
-        raise InputError(f"{missing} does not exist; check the path, or run the stage that writes it.")
+    for path in paths:
+        _check_exists(path)
     if len(paths) == 1:
         return [_part(paths[0], stem(paths[0].name), allow_empty)]
     return [_part_among_several(path, name, allow_empty) for path, name in zip(paths, _names(paths), strict=True)]
+
+
+def _check_exists(path: Path) -> None:
+    text = str(path)
+    if "\n" in text or len(text) > _LONGEST_PATH:
+        raise InputError(f"'{text[:40]}…' is no path of a file; write the text to a file, and give its path.")
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path, or run the stage that writes it.")
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -106,12 +116,18 @@ def _part_among_several(path: Path, name: str, allow_empty: bool) -> _Part:
 def _part(path: Path, name: str, allow_empty: bool) -> _Part:
     if path.is_dir():
         return _of_members(members_of_folder(path), str(path))
+    if not path.is_file():  # a pipe, which can be read once
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            copy.write_bytes(path.read_bytes())
+            return _part(copy, name, allow_empty)
     kind = kind_of_file(path)
     if kind in REFUSED:
         raise InputError(f"{path} is {kind}, and no crystals can be read from it: {REFUSED[kind]}.")
     if kind is Kind.PARQUET:
         table = from_parquet(path, allow_empty)
-        return _Part(table, has_status="status" in _names_of_columns(path))
+        own = "status" in _names_of_columns(path) and "status_given" not in table.column_names
+        return _Part(table, has_status=own)
     if kind in (Kind.JSON, Kind.JSON_LINES) and _holds_entries(path):
         return _Part(_from_entries(path))
     whole = read_content(path)
@@ -166,10 +182,26 @@ def _rows(content: Content, name: str, source: str) -> list[Found]:
 def _json(content: Content, source: str) -> Any:
     try:
         if content.kind is Kind.JSON_LINES:
-            return [json.loads(line) for line in content.text.split("\n") if line.strip()]
-        return json.loads(content.text)
+            return [_decoded(line) for line in content.text.split("\n") if line.strip()]
+        return _decoded(content.text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{source} is no valid JSON ({error}); write it again.") from error
+
+
+def _decoded(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_unique_keys)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary that keeps what comes under a key again, as `key#2`."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        name, number = key, 1
+        while name in found:
+            number += 1
+            name = f"{key}#{number}"
+        found[name] = value
+    return found
 
 
 def _holds_entries(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import zipfile
 from collections import Counter
@@ -74,18 +75,20 @@ def _member_of_folder(path: Path) -> Content | Left:
         return Left(path.name, "a folder; give it too if it holds crystals")
     if path.name.startswith("."):
         return Left(path.name, "a hidden file")
+    if not path.is_file():
+        return Left(path.name, "no plain file")
     return _read_or_left(path.name, lambda: read_content(path))
 
 
 def _member_of_archive(name: str, data: bytes | str, source: str) -> Content | Left:
     pure = PurePosixPath(name.replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts or ":" in name:
+    if pure.is_absolute() or ".." in pure.parts or re.match(r"[A-Za-z]:[\\/]", name):
         return Left(name, "its name leads out of the archive")
     if "__MACOSX" in pure.parts or pure.name.startswith("."):
         return Left(name, "a hidden file")
     if isinstance(data, str):
         return Left(name, data)
-    return _read_or_left(name, lambda: content(pure.name, data, f"{source}: {name}"))
+    return _read_or_left(name, lambda: content(pure.as_posix(), data, f"{source}: {name}"))
 
 
 def _read_or_left(name: str, read: Callable[[], Content]) -> Content | Left:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reading.ase_frames import crystal_of_atoms
+from crystalformer_rl.reading.documents import ID_KEYS, crystals_of_value, id_in, is_crystal, renumbered
 from crystalformer_rl.reading.found import Found, NotRead, found, not_read, table_of
 from crystalformer_rl.reading.inputs import read_crystals
 from crystalformer_rl.reading.structure_dict import check_periodic, one_element
@@ -37,17 +38,32 @@ def crystals_table(structures: Any) -> pa.Table:
     those of tables, names of files, or `structure-<place>`; one that comes again in a list gets `#2` after it. Raises
     InputError where nothing is given, for a lone path of which nothing can be read, and for a table that has no crystals.
     """
+    objects = _objects_of_frame(structures)
+    if objects is not None:
+        structures = objects
     alone = given_table(structures)
     if alone is not None:
         return checked_crystals(alone, "the table")
-    if isinstance(structures, Mapping):
+    if isinstance(structures, Mapping) and not is_crystal(structures):
         return _together([_named(str(name), _rows(item, place)) for place, (name, item) in enumerate(structures.items())])
-    if isinstance(structures, str | os.PathLike):
+    if isinstance(structures, str | os.PathLike) and not _is_text(structures):
         return _from_path(Path(structures).expanduser())
     # a Structure and Atoms are iterable too: over their sites
-    one = isinstance(structures, Crystal) or hasattr(structures, "is_ordered") or hasattr(structures, "cell")
+    one = isinstance(structures, Crystal | str | Mapping) or hasattr(structures, "is_ordered") or hasattr(structures, "cell")
     items = [structures] if one or not isinstance(structures, Iterable) else list(structures)
     return _together([_rows(item, place) for place, item in enumerate(items)])
+
+
+def _objects_of_frame(given: Any) -> dict[str, Any] | None:
+    """The Structures or Atoms that a DataFrame has in a column, by the names beside them; None for other things."""
+    if not _is_frame(given):
+        return None
+    column = next((name for name in given.columns if str(name).lower() in ("structure", "atoms")), None)
+    if column is None or all(isinstance(value, str | bytes | type(None)) for value in given[column]):
+        return None
+    key = next((name for name in ID_KEYS if name in given.columns), None)
+    names = given[key] if key is not None else given.index
+    return dict(zip(_unique([str(name) for name in names]), given[column], strict=True))
 
 
 def given_table(structures: Any) -> pa.Table | None:
@@ -111,6 +127,10 @@ def _rows(item: Any, place: int) -> pa.Table:
     table = given_table(item)
     if table is not None:
         return checked_crystals(table, f"the table in place {place}")
+    if isinstance(item, Mapping) or _is_text(item):
+        table = table_of(renumbered(crystals_of_value(item, id_in(item) or name)))
+        _warn_of_failures(table)
+        return table
     if isinstance(item, str | os.PathLike):
         path = Path(item).expanduser()
         try:
@@ -123,6 +143,11 @@ def _rows(item: Any, place: int) -> pa.Table:
     table = table_of([row])
     _warn_of_failures(table)
     return table
+
+
+def _is_text(item: Any) -> bool:
+    """Whether a string is the text of a crystal and no path."""
+    return isinstance(item, str) and "\n" in item and is_crystal(item)
 
 
 def _from_path(path: Path) -> pa.Table:

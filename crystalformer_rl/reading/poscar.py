@@ -7,6 +7,7 @@ import numpy as np
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.reading.cif_species import HYDROGEN
+from crystalformer_rl.reading.files import is_poscar
 from crystalformer_rl.reading.found import Found, NotRead, found, not_read
 from crystalformer_rl.tables.status import Status
 
@@ -24,29 +25,61 @@ def _read(lines: list[str]) -> tuple[Crystal, str | None]:
         lattice = np.array([[float(x) for x in line.split()[:3]] for line in lines[2:5]])
         scale = _scale(lines[1], lattice)
         named = not lines[5].split()[0].isdigit()
-        counts = [int(x) for x in _before_words(lines[6 if named else 5])]
+        counts = _counts(lines[6 if named else 5])
         at = 7 if named else 6
         at += lines[at].strip()[:1].lower() == "s"  # selective dynamics
-        cartesian = lines[at].strip()[:1].lower() in ("c", "k")
+        mode = lines[at].strip()[:1].lower()
         rows = [line.split() for line in lines[at + 1 : at + 1 + sum(counts)]]
-        points = np.array([[float(x) for x in row[:3]] for row in rows]).reshape(-1, 3)
     except (ValueError, IndexError) as error:
         raise NotRead(Status.UNREADABLE, f"no valid POSCAR: {error}") from error
-    if len(points) != sum(counts):
-        raise NotRead(Status.UNREADABLE, f"the POSCAR counts {sum(counts)} atoms and lists {len(points)}")
+    if not mode.isalpha():
+        raise NotRead(Status.UNREADABLE, f"no line says Direct or Cartesian, where '{lines[at].strip()}' stands")
+    points = _points(rows, sum(counts))
+    _check_rest(lines[at + 1 + sum(counts) :])
     behind = [next((word for word in row[3:] if word[:1].isalpha() and word not in ("T", "F")), "") for row in rows]
     symbols, note = _symbols(lines[5].split() if named else None, counts, lines[0].split(), behind)
     numbers = np.array([_atomic_number(symbol) for symbol in symbols], int)
     lattice = lattice * scale
     if not np.isfinite(lattice).all() or abs(np.linalg.det(lattice)) < 1e-6:
         raise NotRead(Status.BAD_LATTICE, "the three vectors enclose no volume")
-    return Crystal(numbers, points * scale @ np.linalg.inv(lattice) if cartesian else points, lattice), note
+    return Crystal(numbers, points * scale @ np.linalg.inv(lattice) if mode in ("c", "k") else points, lattice), note
 
 
-def _before_words(line: str) -> list[str]:
-    """The whole numbers at the beginning of a line, before a comment."""
-    words = line.split()
-    return words[: next((k for k, word in enumerate(words) if not word.isdigit()), len(words))]
+def _points(rows: list[list[str]], n: int) -> np.ndarray:
+    """(n, 3) coordinates. Raises NotRead for other than n lines of three numbers."""
+    found = []
+    for row in rows:
+        try:
+            found.append([float(x) for x in row[:3]])
+        except ValueError:
+            break
+        if len(found[-1]) != 3:
+            raise NotRead(Status.BAD_COORDINATES, f"the line '{' '.join(row)}' has not three coordinates")
+    if len(found) != n:
+        raise NotRead(Status.UNREADABLE, f"the POSCAR counts {n} atoms and lists {len(found)}")
+    return np.array(found).reshape(-1, 3)
+
+
+def _check_rest(rest: list[str]) -> None:
+    """What may follow the atoms are velocities, after an empty line: no further atoms, and no second structure."""
+    first = rest[0].strip() if rest else ""
+    if first and not first.lower().startswith("lattice vel"):
+        raise NotRead(
+            Status.UNREADABLE,
+            f"after the atoms counted follows '{first}': more atoms, or another structure; give a file each",
+        )
+    if any(is_poscar(rest[k : k + 8]) for k in range(len(rest))):
+        raise NotRead(Status.UNREADABLE, "several structures in one file; give a file each")
+
+
+def _counts(line: str) -> list[int]:
+    """Whole numbers of atoms, before a comment. Raises NotRead for others."""
+    words = line.split("!")[0].split("#")[0].split("/")[0].split()
+    if not words or not all(word.isdigit() for word in words):
+        raise NotRead(
+            Status.UNREADABLE, f"the numbers of atoms are '{line.strip()}', not whole numbers with blanks between them"
+        )
+    return [int(word) for word in words]
 
 
 def _scale(line: str, lattice: np.ndarray) -> np.ndarray:
@@ -75,8 +108,8 @@ def _symbols(
                 "the POSCAR has no line of element symbols, and its comment is no list of them; add the line before the counts",
             )
         return bare, "no line of symbols, so the elements behind the coordinates"
-    if len(named) < len(counts):
-        raise NotRead(Status.UNREADABLE, f"the POSCAR names {len(named)} elements and counts {len(counts)}")
+    if len(named) != len(counts):
+        raise NotRead(Status.UNREADABLE, f"the POSCAR names {len(named)} elements and gives {len(counts)} numbers of atoms")
     symbols = [_bare(word) for word, count in zip(named, counts, strict=False) for _ in range(count)]
     if complete and [_atomic_number(word) for word in bare] != [_atomic_number(word) for word in symbols]:
         raise NotRead(Status.FORMULA_MISMATCH, "the symbols behind the coordinates are not those of the line of symbols")

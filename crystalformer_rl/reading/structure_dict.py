@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, composition
 from crystalformer_rl.crystal.lattice import lattice_matrix
 from crystalformer_rl.crystal.structure import Crystal
-from crystalformer_rl.reading.cif_species import HYDROGEN
+from crystalformer_rl.reading.cif_species import HYDROGEN, stated_formula
 from crystalformer_rl.reading.found import NotRead
 from crystalformer_rl.tables.status import Status
 
@@ -27,15 +27,33 @@ def crystal_of(item: Mapping[str, Any]) -> Crystal:
     """The crystal of a dictionary of one of these layouts. Raises NotRead, naming the site where one is at fault."""
     layout = next(read for keys, read in _LAYOUTS if set(keys) <= item.keys())
     try:
-        return layout(item)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        crystal = layout(item)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
         raise NotRead(Status.UNREADABLE, f"a structure that is not whole ({type(error).__name__}: {reason})") from error
+    if len(crystal.atomic_numbers) != len(crystal.frac_coords):
+        words = f"{len(crystal.atomic_numbers)} atoms and {len(crystal.frac_coords)} positions"
+        raise NotRead(Status.BAD_COORDINATES, words)
+    if crystal.lattice.shape != (3, 3):
+        raise NotRead(Status.BAD_LATTICE, "the lattice is not three vectors of three numbers")
+    return crystal
+
+
+def check_formula(crystal: Crystal, item: Mapping[str, Any]) -> None:
+    """Raises NotRead where a formula that stands beside a structure is of another composition. One that is not understood says nothing."""
+    for key in _FORMULAS:
+        text = item.get(key)
+        formula = stated_formula(text) if isinstance(text, str) else None
+        if formula is not None and len(crystal) and formula.denies(composition(crystal.atomic_numbers)):
+            raise NotRead(Status.FORMULA_MISMATCH, f"{key} is {text}, the structure is {crystal.formula}")
+
+
+_FORMULAS = ("formula", "formula_pretty", "pretty_formula", "reduced_formula", "chemical_formula_reduced")
 
 
 def atomic_number(species: Any) -> int | None:
     """Of `Fe`, `Fe3+` or `Fe2+,spin=5`; deuterium and tritium are hydrogen; None for what is no element."""
-    match = re.match(r"([A-Z][a-z]?)(?![a-z])", species) if isinstance(species, str) else None
+    match = re.fullmatch(r"([A-Z][a-z]?)(?:[+-]?\d*\.?\d*[+-]?)(?:,.*)?", species) if isinstance(species, str) else None
     return ATOMIC_NUMBERS.get(HYDROGEN.get(match[1], match[1])) if match else None
 
 
@@ -65,8 +83,6 @@ def _of_pymatgen(item: Mapping[str, Any]) -> Crystal:
         one_element([(s["element"], float(s.get("occu", 1))) for s in site["species"]], _called(site, k))
         for k, site in enumerate(sites)
     ]
-    if matrix.shape != (3, 3):
-        raise NotRead(Status.BAD_LATTICE, "the lattice is not three vectors of three numbers")
     if sites and "abc" not in sites[0]:
         return Crystal(np.array(numbers, int), _fractional([site["xyz"] for site in sites], matrix), matrix)
     return Crystal(np.array(numbers, int), np.array([site["abc"] for site in sites], float).reshape(-1, 3), matrix)
@@ -96,14 +112,20 @@ def _of_jarvis(item: Mapping[str, Any]) -> Crystal:
 def _of_optimade(item: Mapping[str, Any]) -> Crystal:
     dimensions = item.get("dimension_types")
     check_periodic(None if dimensions is None else list(dimensions))
-    species = {
-        kind["name"]: list(zip(kind["chemical_symbols"], kind.get("concentration") or [1.0], strict=True))
-        for kind in item.get("species") or []
-    }
-    numbers = [
-        one_element(species.get(name, [(str(name), 1.0)]), f"site {k + 1} ({name})")
-        for k, name in enumerate(item["species_at_sites"])
-    ]
+    features = set(item.get("structure_features") or [])
+    if features & {"implicit_atoms", "site_attachments"}:
+        raise NotRead(Status.FORMULA_MISMATCH, f"atoms without positions of their own ({', '.join(sorted(features))})")
+    if features & {"disorder", "assemblies"} or item.get("assemblies"):
+        raise NotRead(Status.DISORDERED, f"sites with alternatives ({', '.join(sorted(features)) or 'assemblies'})")
+    species = {}
+    for kind in item.get("species") or []:
+        if any(n for n in kind.get("nattached") or ([1] if kind.get("attached") else [])):
+            raise NotRead(Status.FORMULA_MISMATCH, f"atoms attached to {kind['name']} have no positions")
+        species[kind["name"]] = list(zip(kind["chemical_symbols"], kind.get("concentration") or [1.0], strict=True))
+    sites = item["species_at_sites"]
+    if item.get("nsites") is not None and int(item["nsites"]) != len(sites):
+        raise NotRead(Status.BAD_COORDINATES, f"nsites is {item['nsites']}, and {len(sites)} sites are listed")
+    numbers = [one_element(species.get(name, [(str(name), 1.0)]), f"site {k + 1} ({name})") for k, name in enumerate(sites)]
     lattice = np.array([list(vector) for vector in item["lattice_vectors"]], float)
     positions = [list(point) for point in item["cartesian_site_positions"]]
     return Crystal(np.array(numbers, int), _fractional(positions, lattice), lattice)
@@ -113,8 +135,6 @@ def _of_columns(item: Mapping[str, Any]) -> Crystal:
     coords = np.concatenate([np.ravel(np.asarray(part, float)) for part in item["frac_coords"]]).reshape(-1, 3)
     lattice = np.concatenate([np.ravel(np.asarray(part, float)) for part in item["lattice"]]).reshape(3, 3)
     numbers = np.array([int(z) for z in item["atomic_numbers"]], int)
-    if len(numbers) != len(coords):
-        raise NotRead(Status.BAD_COORDINATES, f"{len(numbers)} atoms and {len(coords)} coordinates")
     return Crystal(numbers, coords, lattice)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crystalformer_rl.crystal.structure import crystals_from_table
+from crystalformer_rl.crystal.elements import composition
+from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reading.cif_species import stated_formula
 from crystalformer_rl.reading.documents import ID_KEYS, crystals_of_value
 from crystalformer_rl.reading.entries import LABELS
 from crystalformer_rl.reading.files import Content
@@ -21,12 +24,15 @@ from crystalformer_rl.reading.found import Found, table_of, words_on
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, CRYSTALS_AND_TOKENS, NOTE, STATUS
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table, with_required, with_types
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.tables.provenance import record_of, with_record
+from crystalformer_rl.tables.status import OK, STATUSES, Status
 
 LABEL_COLUMNS = tuple(column for column in REFERENCE if column.name in ("source", *LABELS))
 _KNOWN_COLUMNS = (*CRYSTALS_AND_TOKENS, *LABEL_COLUMNS, NOTE, STATUS)
 _NESTED = ("frac_coords", "lattice")
 _DOCUMENT_COLUMNS = ("cif", "structure", "atoms", "computed_structure_entry")
+_OUR_COLUMNS = ("atomic_numbers", "frac_coords", "lattice")
+_OPTIMADE_MORE = ("species", "dimension_types", "structure_features", "assemblies", "nsites", "chemical_formula_reduced")
 _OPTIMADE = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
 _RAW_SAMPLES = {"L", "X", "A", "W", "M"}
 """Columns of the table of tokens that the published CrystalFormer writes."""
@@ -44,25 +50,60 @@ def checked_crystals(table: pa.Table, source: str | Path) -> pa.Table:
     Å, rows), or a column of CIFs or structures, or those of OPTIMADE. Columns that we know get their types; formula, note and status
     are added. `source` names the table in the InputError that is raised otherwise.
     """
-    table = _with_id(table, source)
+    table = _with_known_statuses(_with_id(table, source))
     if "atomic_numbers" not in table.column_names:
         documents = _document_columns(table.column_names)
-        if documents:
+        if documents and documents != _OUR_COLUMNS:
             return _of_documents(table, documents)
     table = with_required(_flat(table), [column for column in CRYSTALS if column.name != "formula"], source)
     if table.column("id").null_count:
         raise InputError(f"{source}, column 'id': {table.column('id').null_count} rows have none; name every crystal.")
     table = with_types(table, _KNOWN_COLUMNS, source)
     crystals, statuses = crystals_from_table(table)
-    rows = zip(crystals, statuses, _column(table, "status"), _column(table, "note"), strict=True)
+    statuses, faults = _held_against_formula(table, crystals, statuses)
+    rows = zip(crystals, statuses, _column(table, "status"), _column(table, "note"), faults, strict=True)
     notes = [
-        old if crystal is None or given not in (None, OK) else words_on(crystal, status) or old
-        for crystal, status, given, old in rows
+        old if given not in (None, OK) else fault or (None if crystal is None else words_on(crystal, status)) or old
+        for crystal, status, given, old, fault in rows
     ]
-    formulas = [c.formula if c is not None and s == OK else None for c, s in zip(crystals, statuses, strict=True)]
-    if "formula" not in table.column_names:
-        table = table.append_column(CRYSTALS[1].field(), pa.array(formulas, pa.string()))
+    formulas = [
+        c.formula if c is not None and len(c) and s not in _NO_FORMULA else old
+        for c, s, old in zip(crystals, statuses, _column(table, "formula"), strict=True)
+    ]
+    table = _with_column(table, CRYSTALS[1].field(), formulas)
     return _with_column(_with_column(table, NOTE.field(), notes), STATUS.field(), statuses)
+
+
+_NO_FORMULA = (Status.UNKNOWN_ELEMENT, Status.EMPTY_CRYSTAL, Status.FORMULA_MISMATCH)
+
+
+def _held_against_formula(
+    table: pa.Table, crystals: Sequence[Crystal | None], statuses: list[str]
+) -> tuple[list[str], list[str | None]]:
+    """Statuses with `formula_mismatch` where a row's formula is of another composition, and what is to be said of it."""
+    found = list(statuses)
+    faults: list[str | None] = [None] * len(statuses)
+    given: list[Any] = _column(table, "formula")
+    for k, (text, crystal, status) in enumerate(zip(given, crystals, statuses, strict=True)):
+        if status != OK or crystal is None or not isinstance(text, str) or text == crystal.formula:
+            continue
+        formula = stated_formula(text)
+        if formula is not None and formula.denies(composition(crystal.atomic_numbers)):
+            found[k], faults[k] = Status.FORMULA_MISMATCH, f"the column formula says {text}, the atoms are {crystal.formula}"
+    return found, faults
+
+
+def _with_known_statuses(table: pa.Table) -> pa.Table:
+    """The table with a column `status` of others' words called `status_given`: it says nothing of how a stage of ours went."""
+    if "status" not in table.column_names:
+        return table
+    values = set(table.column("status").to_pylist()) - {None}
+    if all(isinstance(value, str) and value in STATUSES for value in values):
+        return table
+    names = ["status_given" if name == "status" else name for name in table.column_names]
+    left = {"file": "the column status", "why": "its words are not statuses of this package; it is kept as status_given"}
+    record = record_of(table)
+    return with_record(table.rename_columns(names), record | {"left_unread": [*record.get("left_unread", []), left]})
 
 
 def from_csv(content: Content, source: str) -> list[Found]:
@@ -76,17 +117,27 @@ def from_csv(content: Content, source: str) -> list[Found]:
     if not rows:
         raise InputError(f"{source} holds no rows; give a table with at least one crystal.")
     names = [str(name) for name in rows[0] if name is not None]
+    header = next(csv.reader(io.StringIO(text), delimiter=_delimiter(text)))
     documents = _document_columns(names)
     if not documents:
         raise InputError(f"{source} has no column 'cif' or 'structure'; it has {', '.join(names)}{_hint(names)}.")
+    twice = next((name for name in documents if header.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{source} has two columns '{twice}'; keep one.")
     key = next((name for name in ID_KEYS if name in names), None)
     found_all: list[Found] = []
     for i, row in enumerate(rows):
-        name = (row[key] or "").strip() if key else f"{content.stem}-{i}"
-        if not name:
-            raise InputError(f"{source}, row {i + 1}: column '{key}' is empty; name every crystal.")
-        found_all += crystals_of_value(_document(row, documents), name)
+        name = (row[key] or "").strip() if key else ""
+        value = _document(row, documents)
+        if documents == _OUR_COLUMNS:
+            value = {column: _listed(cell) for column, cell in value.items()}
+        found_all += crystals_of_value(value, name or f"{content.stem}-{i}")
     return found_all
+
+
+def _listed(cell: str | None) -> list[Any]:
+    """The numbers of a cell that holds a list, by Python (`[1, 2]`) or by NumPy (`[1 2]`)."""
+    return [float(word) for word in re.findall(r"[-+.\deE]+|nan|inf", cell or "")]
 
 
 def _hint(names: Sequence[str]) -> str:
@@ -102,15 +153,17 @@ def _delimiter(text: str) -> str:
 
 
 def _document_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """The columns that hold a crystal: one of documents, or several that make one; empty for none."""
-    one = next((name for name in _DOCUMENT_COLUMNS if name in names), None)
+    """The columns that hold a crystal: one of documents, in whatever case, or several that make one; empty for none."""
+    one = next((name for wanted in _DOCUMENT_COLUMNS for name in names if name.lower() == wanted), None)
     if one is not None:
         return (one,)
-    return _OPTIMADE if set(_OPTIMADE) <= set(names) else ()
+    if set(_OPTIMADE) <= set(names):
+        return (*_OPTIMADE, *(name for name in _OPTIMADE_MORE if name in names))
+    return _OUR_COLUMNS if set(_OUR_COLUMNS) <= set(names) else ()
 
 
 def _document(row: dict[str, Any], columns: Sequence[str]) -> Any:
-    return row[columns[0]] if len(columns) == 1 else {name: row[name] for name in columns}
+    return row[columns[0]] if len(columns) == 1 else {name: row[name] for name in columns if row[name] is not None}
 
 
 def _of_documents(table: pa.Table, columns: Sequence[str]) -> pa.Table:
@@ -119,6 +172,7 @@ def _of_documents(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     values = [_document(row, columns) for row in table.select(columns).to_pylist()]
     parts = [crystals_of_value(value, str(name)) for value, name in zip(values, ids, strict=True)]
     crystals = table_of([row for part in parts for row in part])
+    crystals = with_record(crystals, record_of(table))
     places = pa.array([place for place, part in enumerate(parts) for _ in part], pa.int64())
     for name in table.column_names:
         if name not in crystals.column_names and name not in columns:
