@@ -24,6 +24,7 @@ COMMANDS = {
     "check-reference": "Compute some energies of a reference again.",
     "relax": "Relax crystals with a potential, keeping the space group.",
     "reference": "Build a reference: crystals, tokens and energies in one potential.",
+    "recover": "Find structures for compositions whose energy is known.",
     "hull": "Formation energy and energy above the convex hull.",
     "properties": "Predict band gap and dielectric constants.",
     "train-properties": "Train the property models.",

@@ -116,10 +116,17 @@ def reduced_formula(atomic_numbers: Iterable[int]) -> str:
 
 
 def parse_formula(formula: str) -> dict[int, int]:
-    """`Cs2LiLuF6` as {atomic number: count}. Raises InputError for anything else than symbols and whole numbers."""
-    parts = re.findall(r"([A-Z][a-z]?)(\d*)", formula)
-    if not parts or "".join(a + b for a, b in parts) != formula:
-        raise InputError(f"'{formula}' is not a formula; write element symbols and whole numbers, such as Cs2LiLuF6.")
+    """`Cs2LiLuF6` or `Ca5(PO4)3F` as {atomic number: count}. Raises InputError for anything else than symbols, whole numbers and brackets."""
+    flat = formula
+    while match := re.search(r"\(([A-Za-z0-9]+)\)(\d*)", flat):
+        times = int(match[2] or 1)
+        inside = "".join(f"{symbol(z)}{n * times}" for z, n in parse_formula(match[1]).items())
+        flat = flat[: match.start()] + inside + flat[match.end() :]
+    parts = re.findall(r"([A-Z][a-z]?)(\d*)", flat)
+    if not parts or "".join(a + b for a, b in parts) != flat:
+        raise InputError(
+            f"'{formula}' is not a formula; write element symbols, whole numbers and brackets, such as Cs2LiLuF6 or Ca5(PO4)3F."
+        )
     counts: dict[int, int] = {}
     for name, number in parts:
         z, n = atomic_number(name), int(number or 1)

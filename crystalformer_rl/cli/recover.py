@@ -1,0 +1,95 @@
+"""`crystalformer-rl recover`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from crystalformer_rl.cli.console import count_words, progress, say, summarize
+from crystalformer_rl.cli.options import device_option, json_option, out_option, potential_option, setting_option
+from crystalformer_rl.recovery.recover_settings import RecoverSettings
+
+
+@click.command()
+@click.argument("compositions", type=click.Path())
+@click.option("--prototypes", "reference", required=True, type=click.Path(),
+              help="REFERENCE whose pretraining entries are the prototypes, and whose DFT energies are met.")  # fmt: skip
+@potential_option()
+@click.option("--second", help="A second potential, such as sevennet-0, whose energies decide too: many more are accepted.")
+@out_option
+@setting_option(RecoverSettings, "candidates")
+@setting_option(RecoverSettings, "relaxed")
+@setting_option(RecoverSettings, "max_atoms")
+@setting_option(RecoverSettings, "max_evaluations")
+@setting_option(RecoverSettings, "accepted_from")
+@click.option("--max-e-above-hull", type=click.FloatRange(min=0), help="Leave out compositions above this, eV/atom.")
+@click.option("--limit", type=click.IntRange(1), help="Attempt at most so many, those nearest to the hull first.")
+@click.option(
+    "--work", type=click.Path(), help="Folder for finished parts: a killed run goes on from there.  [default: OUT.parts]"
+)
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1), help="Processes, one thread each.")
+@device_option
+@json_option
+def command(
+    compositions: str,
+    reference: str,
+    potential_name: str,
+    second: str | None,
+    out: str,
+    candidates: int,
+    relaxed: int,
+    max_atoms: int,
+    max_evaluations: int,
+    accepted_from: float,
+    max_e_above_hull: float | None,
+    limit: int | None,
+    work: str | None,
+    processes: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Find structures for compositions whose energy is known.
+
+    COMPOSITIONS is a Parquet with `formula`, and where they are known `dft_formation_energy` (eV/atom, on the reference's
+    scale; else the reference's own), `n_entries` and `reserved`. Each composition takes the prototypes that have its stoichiometry,
+    with their elements exchanged for its own; the potential's energy picks the lowest, which are relaxed; the structure is accepted
+    where it is probably right: its energy meets the known one, others lie clearly above it, its elements are known in such places.
+
+    Every composition has a row: accepted (status ok) with crystal, tokens and p_right, or the reason why not. Held-out
+    and reserved formulas are never attempted.
+
+    \b
+    Example:
+      crystalformer-rl recover mp_compositions.parquet --prototypes resources/embedded/reference.parquet \\
+          --second sevennet-0 --limit 20000 --processes 2 --out recovered.parquet
+    """
+    from crystalformer_rl.stages.recover import Plan, recover
+    from crystalformer_rl.tables.parquet import read_table, write_table
+    from crystalformer_rl.tables.provenance import provenance, read_provenance
+
+    settings = RecoverSettings(
+        candidates=candidates,
+        relaxed=relaxed,
+        max_atoms=max_atoms,
+        max_evaluations=max_evaluations,
+        accepted_from=accepted_from,
+    )
+    table = read_table(compositions)
+    folder = Path(work or f"{out}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = Plan(reference, potential_name, second, device, settings)
+    with progress(min(limit or table.num_rows, table.num_rows), "recover", "composition") as bar:
+        found = recover(
+            table, plan, folder, most=limit, max_e_above_hull=max_e_above_hull, processes=processes, source=compositions,
+            advance=bar.update,
+        )  # fmt: skip
+    parameters = {**settings.model_dump(), "potential": potential_name, "second": second}
+    parameters |= {"limit": limit, "max_e_above_hull": max_e_above_hull}
+    identity = read_provenance(reference).get("potential")
+    write_table(out, found, provenance("recover", parameters, [compositions, reference], potential=identity))
+    statuses = found.column("status").to_pylist()
+    evaluations = sum(value or 0 for value in found.column("evaluations").to_pylist())
+    summary = summarize(statuses, out, evaluations=evaluations)
+    words = f"{out}: {len(statuses)} compositions ({count_words(statuses)}), {evaluations} evaluations of {potential_name}."
+    say(summary, words, as_json)

@@ -1,0 +1,143 @@
+"""The prototypes that are known, by stoichiometry, and the candidates that they make of a composition."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, permutations
+
+import numpy as np
+
+from crystalformer_rl.crystal.elements import SYMBOLS, reduced_formula
+from crystalformer_rl.crystal.lattice import lattice_matrix
+from crystalformer_rl.crystal.prototype import Prototype, elements_by_role
+from crystalformer_rl.crystal.tokens import Sites, primitive
+from crystalformer_rl.crystal.wyckoff import wyckoff_table
+from crystalformer_rl.recovery.likeness import likeness
+from crystalformer_rl.recovery.volumes import atomic_volumes, ratio
+
+_MOST_WAYS = 5040
+_COMMON = 0.5  # nats for each e-fold of compounds that a prototype has
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A structure that a composition may have: sites, the donor and the exchange that made it, and its score in nats.
+
+    least: the likeness of the unlikest elements exchanged; exchanged: how many are; family: compounds of the prototype.
+    """
+
+    sites: Sites
+    donor: str
+    exchange: str
+    score: float
+    least: float
+    exchanged: int
+    family: int
+
+
+@dataclass(frozen=True)
+class _Family:
+    """The compounds of one prototype: atoms of each role in a formula unit, elements by role (n, k), and which compounds they are."""
+
+    counts: tuple[int, ...]
+    elements: np.ndarray
+    rows: np.ndarray
+
+
+class Prototypes:
+    """Known crystals sorted by stoichiometry and prototype.
+
+    ids, sites: of each crystal, in the standard description. most_atoms: in the primitive cell, of a donor.
+    """
+
+    def __init__(self, ids: Sequence[str], sites: Sequence[Sites], most_atoms: int = 20) -> None:
+        self._ids, self._sites = list(ids), list(sites)
+        members: dict[Prototype, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
+        for row, own in enumerate(self._sites):
+            found, orders = elements_by_role(own.space_group, own.wyckoff, own.elements)
+            members[found].append((row, orders[0]))
+        self.likeness = likeness([[elements for _, elements in family] for family in members.values()])
+        compositions = [_composition(own) for own in self._sites]
+        self._formulas = [_formula(counts) for counts in compositions]
+        self._volumes = atomic_volumes(compositions, [_conventional_volume(own) for own in self._sites])
+        self._families: dict[tuple[int, ...], list[_Family]] = defaultdict(list)
+        for found, family in members.items():
+            rows = [(row, elements) for row, elements in family if len(primitive(self._sites[row])) <= most_atoms]
+            if rows:
+                counts = _counts(found)
+                self._families[tuple(sorted(counts))].append(
+                    _Family(counts, np.array([elements for _, elements in rows]), np.array([row for row, _ in rows]))
+                )
+
+    def __len__(self) -> int:
+        return sum(len(families) for families in self._families.values())
+
+    def candidates(self, composition: Mapping[int, int], most: int) -> list[Candidate]:
+        """The likeliest structures of a reduced composition {atomic number: atoms}, best first, each prototype with its best donor.
+
+        Donors of the composition's own formula are left out. The score is the likeness of the exchanged elements, and a little for prototypes
+        that many compounds have.
+        """
+        formula = _formula(composition)
+        found: list[tuple[float, int, tuple[int, ...], tuple[int, ...], int]] = []
+        for family in self._families.get(tuple(sorted(composition.values())), []):
+            ways = np.array(list(_ways(composition, family.counts)))
+            kept = np.array([self._formulas[row] != formula for row in family.rows])
+            if not len(ways) or not kept.any():
+                continue
+            donors, rows = family.elements[kept], family.rows[kept]
+            scores = self.likeness[donors[:, None], ways[None]].sum(-1)
+            donor, way = np.unravel_index(int(scores.argmax()), scores.shape)
+            score = float(scores[donor, way]) + _COMMON * math.log(len(rows))
+            found.append((score, int(rows[donor]), tuple(donors[donor].tolist()), tuple(ways[way].tolist()), len(rows)))
+        found.sort(key=lambda item: (-item[0], item[1]))
+        return [self._made(*item) for item in found[:most]]
+
+    def _made(self, score: float, row: int, old: tuple[int, ...], new: tuple[int, ...], family: int) -> Candidate:
+        own = self._sites[row]
+        change = dict(zip(old, new, strict=True))
+        counts = _composition(own)
+        scale = ratio(self._volumes, {change[z]: n for z, n in counts.items()}, counts) ** (1 / 3)
+        lattice = own.lattice_parameters * np.array([scale, scale, scale, 1, 1, 1])
+        elements = np.array([change[int(z)] for z in own.elements])
+        words = ", ".join(f"{SYMBOLS[a - 1]} → {SYMBOLS[b - 1]}" for a, b in change.items() if a != b)
+        made = replace(own, elements=elements, lattice_parameters=lattice)
+        least = float(min(self.likeness[a, b] for a, b in change.items()))
+        return Candidate(made, self._ids[row], words, score, least, sum(a != b for a, b in change.items()), family)
+
+
+def _ways(composition: Mapping[int, int], counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """The orders of the composition's elements that give each role its number of atoms."""
+    fitting = (
+        order for order in permutations(composition) if all(composition[z] == n for z, n in zip(order, counts, strict=True))
+    )
+    return islice(fitting, _MOST_WAYS)
+
+
+def _counts(found: Prototype) -> tuple[int, ...]:
+    group, form = found
+    table = wyckoff_table()
+    counts = [sum(table.multiplicity(group, letter) for letter in letters) for letters in form]
+    divisor = math.gcd(*counts)
+    return tuple(n // divisor for n in counts)
+
+
+def _composition(sites: Sites) -> dict[int, int]:
+    """{atomic number: atoms in the conventional cell}."""
+    table = wyckoff_table()
+    counts: dict[int, int] = defaultdict(int)
+    for letter, z in zip(sites.wyckoff, sites.elements, strict=True):
+        counts[int(z)] += table.multiplicity(sites.space_group, int(letter))
+    return dict(counts)
+
+
+def _formula(counts: Mapping[int, int]) -> str:
+    divisor = math.gcd(*counts.values())
+    return reduced_formula([z for z, n in counts.items() for _ in range(n // divisor)])
+
+
+def _conventional_volume(sites: Sites) -> float:
+    return float(abs(np.linalg.det(lattice_matrix(sites.lattice_parameters))))

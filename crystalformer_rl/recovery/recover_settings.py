@@ -1,0 +1,25 @@
+"""How structures are recovered: how many candidates, how far each is relaxed, when one is accepted."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.settings import Integer, Number, Section
+
+
+class RecoverSettings(Section):
+    """Recovery of structures for compositions whose energy is known."""
+
+    candidates: Integer = Field(8, ge=1, le=64, description="Prototypes of a composition whose energy is computed once.")
+    relaxed: Integer = Field(3, ge=1, le=64, description="Of these, the lowest that are relaxed.")
+    max_atoms: Integer = Field(20, ge=1, le=200, description="Most atoms in the primitive cell of a candidate.")
+    max_evaluations: Integer = Field(20, ge=1, le=1000, description="Evaluations of the potential a relaxation.")
+    accepted_from: Number = Field(
+        0.8, ge=0, le=1, description="Least probability that a structure is the right one for it to be accepted."
+    )
+
+    @property
+    def relaxation(self) -> RelaxSettings:
+        """Looser than of a reference: what is accepted is told by some 10 meV/atom."""
+        return RelaxSettings(fmax=0.05, smax=0.5, max_evaluations=self.max_evaluations)

@@ -1,0 +1,206 @@
+"""Structures for compositions whose energy is known: prototypes, exchanged elements, energies, and a probability to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from crystalformer_rl.crystal.split import held_out
+from crystalformer_rl.crystal.structure import crystal_columns
+from crystalformer_rl.crystal.tokens import sites_from_table, token_columns
+from crystalformer_rl.errors import InputError
+from crystalformer_rl.potential import load
+from crystalformer_rl.potential.shards import maybe_round, rounded, rounded_sites
+from crystalformer_rl.recovery.acceptance import calibrated, groups, probabilities
+from crystalformer_rl.recovery.attempt import Attempt, Means, attempts
+from crystalformer_rl.recovery.prototypes import Prototypes
+from crystalformer_rl.recovery.recover_settings import RecoverSettings
+from crystalformer_rl.recovery.second_opinion import SecondOpinion
+from crystalformer_rl.recovery.targets import Wanted, wanted
+from crystalformer_rl.reference.compatibility import check_same_potential
+from crystalformer_rl.reference.energies import read_energies
+from crystalformer_rl.reference.formation_energy import by_number
+from crystalformer_rl.tables.column import table_of_rows
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.provenance import digest_json, provenance, sha256, with_record
+from crystalformer_rl.tables.recovery_columns import RECOVERED
+from crystalformer_rl.tables.status import OK, Status
+
+SHARD = 64
+"""Compositions a file in the working folder."""
+
+_TRAINED = "pretraining"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every process needs to know: the reference, the names of the potentials (`second` may be none), their device, how to attempt."""
+
+    reference: str
+    potential: str
+    second: str | None
+    device: str
+    settings: RecoverSettings
+
+    def means(self) -> Means:
+        """Prototypes and potentials, loaded."""
+        energies = read_energies(self.reference)
+        potential = load(self.potential, device=self.device)
+        check_same_potential(f"the potential '{self.potential}'", potential.identity, self.reference, energies.identity)
+        second = None
+        if self.second is not None:
+            opinion = load(self.second, device=self.device)
+            second = SecondOpinion.of(energies, opinion, self.second, self.reference)
+        elemental = by_number(energies.elemental_energies)
+        return Means(prototypes_of(self.reference, self.settings), potential, elemental, self.settings, second)
+
+
+def recover(
+    compositions: pa.Table,
+    plan: Plan,
+    work: Path,
+    *,
+    most: int | None = None,
+    max_e_above_hull: float | None = None,
+    processes: int = 1,
+    source: str = "the compositions",
+    advance: Callable[[int], object] | None = None,
+) -> pa.Table:
+    """The RECOVERED table: a row a composition, those nearest to the hull first.
+
+    compositions: see `recovery.targets.wanted`. The pretraining entries of the plan's reference are the prototypes; held-out and
+    reserved formulas get no structure. work: folder for finished parts, from which a killed run goes on. most: attempts
+    at most; max_e_above_hull: eV/atom, compositions above it are not attempted. Raises InputError for energies of another potential.
+    """
+    asked = wanted(compositions, read_energies(plan.reference), _known(plan.reference), source)
+    near = sorted((one for one in asked if one.target is not None), key=lambda one: (one.height or 0.0, one.formula))
+    if max_e_above_hull is not None:
+        near = [one for one in near if one.height is not None and one.height <= max_e_above_hull]
+    parts = [list(near[:most][k : k + SHARD]) for k in range(0, len(near[:most]), SHARD)]
+    rows = list(_attempted(parts, plan, work, processes, advance))
+    rows += [_refused(one) for one in asked if one.target is None]
+    return with_record(table_of_rows(RECOVERED, rows), {"stage": "recover"})
+
+
+def prototypes_of(reference: str | Path, settings: RecoverSettings) -> Prototypes:
+    """The prototypes of a reference's pretraining entries."""
+    table = read_table(reference)
+    trained = pc.and_(pc.equal(table.column("role"), _TRAINED), pc.is_valid(table.column("wyckoff")))
+    table = table.filter(trained)
+    kept = [not held_out(formula) for formula in table.column("formula").to_pylist()]
+    table = table.filter(pa.array(kept, pa.bool_()))
+    if not table.num_rows:
+        raise InputError(f"{reference} has no pretraining entries with tokens, so no prototypes; build it with structures.")
+    found = sites_from_table(table, str(reference))
+    pairs = [(name, own) for name, own in zip(table.column("id").to_pylist(), found, strict=True) if own is not None]
+    return Prototypes([name for name, _ in pairs], [own for _, own in pairs], settings.max_atoms)
+
+
+def row_of(attempt: Attempt, height: float | None, settings: RecoverSettings) -> dict[str, Any]:
+    """The RECOVERED row of an attempt: its likeliest structure, accepted or not."""
+    target = attempt.target
+    row: dict[str, Any] = {
+        "id": f"recovered-{target.formula}",
+        "formula": target.formula,
+        "dft_formation_energy": target.dft,
+        "expected_formation_energy": round(target.expected, 6),
+        "dft_e_above_hull": None if height is None else round(height, 6),
+        "n_entries": target.entries,
+        "candidates": attempt.candidates,
+        "relaxed": len(attempt.tried),
+        "evaluations": attempt.evaluations,
+    }
+    if not attempt.tried:
+        none = attempt.candidates == 0
+        note = None if none else "no candidate could be relaxed"
+        return row | {"status": Status.NO_PROTOTYPE if none else Status.NOT_ACCEPTED, "note": note}
+    chances = probabilities(attempt)
+    place = int(chances.argmax())
+    p, chosen = float(chances[place]), groups(attempt)[place][0]
+    lowest = min(one.formation_energy for one in attempt.tried)
+    tokens = token_columns([rounded_sites(chosen.sites)], coords_name="site_frac_coords")
+    columns = crystal_columns([rounded(chosen.crystal)]) | tokens
+    return (
+        row
+        | {name: values[0] for name, values in columns.items()}
+        | {
+            "energy": round(chosen.energy, 6),
+            "formation_energy": round(chosen.formation_energy, 6),
+            "force_max": chosen.force_max,
+            "stress_max": chosen.stress_max,
+            "residual": round(chosen.residual, 6),
+            "second_residual": maybe_round(chosen.second_residual, 6),
+            "above_lowest": round(chosen.formation_energy - lowest, 6),
+            "donor": chosen.candidate.donor,
+            "exchange": chosen.candidate.exchange,
+            "score": round(chosen.candidate.score, 4),
+            "score_rank": chosen.rank,
+            "p_right": round(p, 4),
+            "status": OK if p >= settings.accepted_from else Status.NOT_ACCEPTED,
+        }
+    )
+
+
+def _known(reference: str | Path) -> set[str]:
+    table = read_table(reference)
+    kept = table.filter(pc.is_valid(table.column("atomic_numbers")))
+    return set(kept.column("formula").to_pylist())
+
+
+def _refused(one: Wanted) -> dict[str, Any]:
+    return {"id": f"recovered-{one.formula}", "formula": one.formula, "status": one.status, "note": one.note}
+
+
+# --- in parts, in processes -------------------------------------------------------
+
+
+def _attempted(
+    parts: Sequence[Sequence[Wanted]], plan: Plan, work: Path, processes: int, advance: Callable[[int], object] | None
+) -> Iterator[dict[str, Any]]:
+    """The rows of all attempts, in order, from parts that lie in the working folder or are computed."""
+    content = [sha256(plan.reference), plan.potential, plan.second, plan.settings.model_dump()]
+    content += [acceptance.as_record() for acceptance in calibrated().values()]
+    paths = [work / f"recovered_{digest_json([content, [_key(one) for one in part]])[:16]}.parquet" for part in parts]
+    missing = [(part, path) for part, path in zip(parts, paths, strict=True) if not path.is_file()]
+    told = advance or (lambda n: None)
+    told(sum(map(len, parts)) - sum(len(part) for part, _ in missing))
+    if processes <= 1 or len(missing) <= 1:
+        if missing:
+            _start(plan)
+        for part, path in missing:
+            _compute(part, path)
+            told(len(part))
+    else:
+        with ProcessPoolExecutor(min(processes, len(missing)), get_context("spawn"), _start, (plan,)) as pool:
+            futures = [(part, pool.submit(_compute, part, path)) for part, path in missing]
+            for part, future in futures:
+                future.result()
+                told(len(part))
+    for path in paths:
+        yield from read_table(path).to_pylist()
+
+
+def _key(one: Wanted) -> list[Any]:
+    assert one.target is not None
+    return [one.formula, one.target.dft, one.target.entries, one.height]
+
+
+_process: list[Means] = []
+
+
+def _start(plan: Plan) -> None:
+    _process[:] = [plan.means()]
+
+
+def _compute(part: Sequence[Wanted], path: Path) -> None:
+    means = _process[0]
+    found = attempts([one.target for one in part if one.target is not None], means)
+    rows = [row_of(attempt, one.height, means.settings) for attempt, one in zip(found, part, strict=True)]
+    write_table(path, table_of_rows(RECOVERED, rows), provenance("recover part", {}))
