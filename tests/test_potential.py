@@ -285,7 +285,7 @@ def broken() -> dict[str, Crystal]:
         "bad_lattice": Crystal(good.atomic_numbers, good.frac_coords, good.lattice * 0),
         "too_large": Crystal(np.full(300, 11), np.random.default_rng(1).random((300, 3)), np.eye(3) * 40),
         "empty_crystal": Crystal(np.zeros(0, int), np.zeros((0, 3)), np.eye(3)),
-        "out_of_memory": Crystal(good.atomic_numbers, good.frac_coords, np.eye(3) * 1e6),
+        "bad_lattice ": Crystal(good.atomic_numbers, good.frac_coords, np.eye(3) * 1e6),
         "overlapping_atoms ": Crystal(np.full(60, 11), crowd, np.eye(3) * 4.0),
         "overlapping_atoms  ": from_parameters([11, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], (1.2, 1.2, 1.2, 90, 90, 90)),
     }

@@ -72,11 +72,11 @@ def screen(crystal: Crystal, *, supported: frozenset[int] | None = None, most_at
     Cheap tests only, so that absurdly dense cells never reach a neighbour search; distances are
     for whoever makes the neighbour list, or for `screen_distances`.
     """
+    if len(crystal) > most_atoms:
+        return Status.TOO_LARGE
     status = crystal_status(crystal)
     if status != Status.OK:
         return status
-    if len(crystal) > most_atoms:
-        return Status.TOO_LARGE
     if supported is not None and not supported.issuperset(np.asarray(crystal.atomic_numbers).tolist()):
         return Status.UNSUPPORTED_ELEMENT
     return Status.OVERLAPPING_ATOMS if crystal.volume < SMALLEST_VOLUME_PER_ATOM * len(crystal) else Status.OK

@@ -41,6 +41,8 @@ def crystals_of_cif(text: str, name: str) -> list[Found]:
     try:
         blocks = [block for block in cif_blocks(text) if block.has_sites]
     except CifSyntaxError as error:
+        if "data_" not in text.lower():
+            return [Found(name, None, Status.UNREADABLE, f"no CIF: the text begins with '{' '.join(text.split())[:30]}'")]
         return [Found(name, None, Status.UNREADABLE, f"no valid CIF: {error}")]
     if not blocks:
         return [Found(name, None, Status.UNREADABLE, "no block of the CIF lists coordinates of atoms")]

@@ -86,7 +86,9 @@ def overlap_words(crystal: Crystal) -> str:
     """Which two atoms of a crystal lie on one place."""
     pair = overlap(crystal) or (0, 0)
     first, second = (f"atom {k + 1} ({symbol(int(crystal.atomic_numbers[k]))})" for k in pair)
-    return f"{first} and {second if pair[0] != pair[1] else 'its own image'} are nearer than {SHORTEST_DISTANCE} Å"
+    words = f"{first} and {second if pair[0] != pair[1] else 'its own image'} are nearer than {SHORTEST_DISTANCE} Å"
+    alike = pair[0] != pair[1] and crystal.atomic_numbers[pair[0]] == crystal.atomic_numbers[pair[1]]
+    return f"{words}; if an atom is listed twice, remove the copy" if alike and overlap(crystal, 0.05) == pair else words
 
 
 def not_read(name: str, error: NotRead) -> Found:

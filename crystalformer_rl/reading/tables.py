@@ -63,8 +63,8 @@ def checked_crystals(table: pa.Table, source: str | Path) -> pa.Table:
     statuses, faults = _held_against_formula(table, crystals, statuses)
     rows = zip(crystals, statuses, _column(table, "status"), _column(table, "note"), faults, strict=True)
     notes = [
-        old if given not in (None, OK) else fault or (None if crystal is None else words_on(crystal, status)) or old
-        for crystal, status, given, old, fault in rows
+        old if given not in (None, OK) else fault or (lengths if crystal is None else words_on(crystal, status)) or old
+        for (crystal, status, given, old, fault), lengths in zip(rows, _lengths(table), strict=True)
     ]
     formulas = [
         c.formula if c is not None and len(c) and s not in _NO_FORMULA else old
@@ -91,6 +91,17 @@ def _held_against_formula(
         if formula is not None and formula.denies(composition(crystal.atomic_numbers)):
             found[k], faults[k] = Status.FORMULA_MISMATCH, f"the column formula says {text}, the atoms are {crystal.formula}"
     return found, faults
+
+
+def _lengths(table: pa.Table) -> list[str | None]:
+    """For each row whose lists do not fit together, how long they are."""
+    lengths = [pc.list_value_length(table.column(name)).to_pylist() for name in _OUR_COLUMNS]
+    return [
+        None
+        if coords == 3 * (atoms or 0) and lattice == 9
+        else f"{atoms} atoms, {coords} coordinates (3 an atom), {lattice} of 9 lattice numbers"
+        for atoms, coords, lattice in zip(*lengths, strict=True)
+    ]
 
 
 def _with_known_statuses(table: pa.Table) -> pa.Table:

@@ -158,7 +158,7 @@ def _renamed(table: pa.Table, before: Sequence[pa.Table], path: str | Path) -> p
     taken = pa.chunked_array([chunk for part in before for chunk in part.column("id").chunks] or [pa.array([], pa.string())])
     if not pc.any(pc.is_in(table.column("id"), value_set=taken)).as_py():
         return table
-    ids = [f"{stem(Path(path).name)}:{name}" for name in table.column("id").to_pylist()]
+    ids = [f"{Path(path).name}:{name}" for name in table.column("id").to_pylist()]
     return table.set_column(table.column_names.index("id"), "id", pa.array(ids, pa.string()))
 
 
