@@ -106,7 +106,7 @@ def evaluated(found: list[Attempt], good: list[np.ndarray], weights: np.ndarray,
         train = np.setdiff1d(order, test)
         model = fit([rows[k] for k in train], [good[k] for k in train], weights[train].tolist(), second)
         for k in test:
-            chances = model.probabilities(found[k])
+            chances = model.probabilities(rows[k])
             best = int(chances.argmax())
             p[k], hit[k] = chances[best], good[k][best]
     possible = np.array([g.any() for g in good])

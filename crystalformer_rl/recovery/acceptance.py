@@ -90,11 +90,9 @@ class Acceptance:
     weights: np.ndarray
     second: bool
 
-    def probabilities(self, attempt: Attempt) -> np.ndarray:
-        """Of each structure of `groups` to be right; what misses to 1 is that none is."""
-        if not attempt.tried:
-            return np.zeros(0)
-        return _shares(self.weights, self.standardized(features(attempt, self.second)))[:-1]
+    def probabilities(self, rows: np.ndarray) -> np.ndarray:
+        """Of each structure of an attempt, given its `features`, to be right; what misses to 1 is that none is."""
+        return _shares(self.weights, self.standardized(rows))[:-1] if len(rows) else np.zeros(0)
 
     def standardized(self, rows: np.ndarray) -> np.ndarray:
         """Features in units of their spread."""
@@ -112,9 +110,10 @@ class Acceptance:
         return cls(means, scales, weights, bool(record["second"]))
 
 
-def probabilities(attempt: Attempt) -> np.ndarray:
-    """Of each structure of `groups`, by the calibration that fits what the attempt knows."""
-    return calibrated()[has_second(attempt)].probabilities(attempt)
+def probabilities(rows: np.ndarray) -> np.ndarray:
+    """Of each structure of an attempt, by the calibration that fits the features (structures, n) that are known."""
+    acceptances = calibrated()
+    return acceptances[rows.shape[1] > len(_FEATURES)].probabilities(rows)
 
 
 @cache

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,8 +20,8 @@ from crystalformer_rl.crystal.tokens import sites_from_table, token_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.shards import maybe_round, rounded, rounded_sites
-from crystalformer_rl.recovery.acceptance import calibrated, groups, probabilities
-from crystalformer_rl.recovery.attempt import Attempt, Means, attempts
+from crystalformer_rl.recovery.acceptance import features, groups, has_second, probabilities
+from crystalformer_rl.recovery.attempt import Attempt, Means, Tried, attempts
 from crystalformer_rl.recovery.prototypes import Prototypes
 from crystalformer_rl.recovery.recover_settings import RecoverSettings
 from crystalformer_rl.recovery.second_opinion import SecondOpinion
@@ -27,7 +29,7 @@ from crystalformer_rl.recovery.targets import Wanted, wanted
 from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.energies import read_energies
 from crystalformer_rl.reference.formation_energy import by_number
-from crystalformer_rl.tables.column import table_of_rows
+from crystalformer_rl.tables.column import FLOATS, Column, table_of_rows
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.provenance import digest_json, provenance, sha256, with_record
 from crystalformer_rl.tables.recovery_columns import RECOVERED
@@ -37,6 +39,9 @@ SHARD = 64
 """Compositions a file in the working folder."""
 
 _TRAINED = "pretraining"
+
+_PART = (*RECOVERED, Column("features", FLOATS, "", "what the acceptance judges; null without a structure"))
+"""Columns of a finished part: a row a structure, without a verdict, so that another calibration needs no new energies."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,10 @@ def prototypes_of(reference: str | Path, settings: RecoverSettings) -> Prototype
     return Prototypes([name for name, _ in pairs], [own for _, own in pairs], settings.max_atoms)
 
 
-def row_of(attempt: Attempt, height: float | None, settings: RecoverSettings) -> dict[str, Any]:
-    """The RECOVERED row of an attempt: its likeliest structure, accepted or not."""
+def structures_of(attempt: Attempt, height: float | None) -> list[dict[str, Any]]:
+    """Rows of all structures of an attempt, in the order of `groups`, with their features and no verdict; one without a structure where there is none."""
     target = attempt.target
-    row: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "id": f"recovered-{target.formula}",
         "formula": target.formula,
         "dft_formation_energy": target.dft,
@@ -120,32 +125,45 @@ def row_of(attempt: Attempt, height: float | None, settings: RecoverSettings) ->
     if not attempt.tried:
         none = attempt.candidates == 0
         note = None if none else "no candidate could be relaxed"
-        return row | {"status": Status.NO_PROTOTYPE if none else Status.NOT_ACCEPTED, "note": note}
-    chances = probabilities(attempt)
-    place = int(chances.argmax())
-    p, chosen = float(chances[place]), groups(attempt)[place][0]
+        return [shared | {"status": Status.NO_PROTOTYPE if none else Status.NOT_ACCEPTED, "note": note}]
     lowest = min(one.formation_energy for one in attempt.tried)
-    tokens = token_columns([rounded_sites(chosen.sites)], coords_name="site_frac_coords")
-    columns = crystal_columns([rounded(chosen.crystal)]) | tokens
-    return (
-        row
-        | {name: values[0] for name, values in columns.items()}
-        | {
-            "energy": round(chosen.energy, 6),
-            "formation_energy": round(chosen.formation_energy, 6),
-            "force_max": chosen.force_max,
-            "stress_max": chosen.stress_max,
-            "residual": round(chosen.residual, 6),
-            "second_residual": maybe_round(chosen.second_residual, 6),
-            "above_lowest": round(chosen.formation_energy - lowest, 6),
-            "donor": chosen.candidate.donor,
-            "exchange": chosen.candidate.exchange,
-            "score": round(chosen.candidate.score, 4),
-            "score_rank": chosen.rank,
-            "p_right": round(p, 4),
-            "status": OK if p >= settings.accepted_from else Status.NOT_ACCEPTED,
-        }
-    )
+    described = features(attempt, has_second(attempt)).tolist()
+    return [
+        shared | _structure_row(group[0], lowest) | {"features": own}
+        for group, own in zip(groups(attempt), described, strict=True)
+    ]
+
+
+def _structure_row(one: Tried, lowest: float) -> dict[str, Any]:
+    tokens = token_columns([rounded_sites(one.sites)], coords_name="site_frac_coords")
+    columns = crystal_columns([rounded(one.crystal)]) | tokens
+    return {name: values[0] for name, values in columns.items()} | {
+        "energy": round(one.energy, 6),
+        "formation_energy": round(one.formation_energy, 6),
+        "force_max": one.force_max,
+        "stress_max": one.stress_max,
+        "residual": round(one.residual, 6),
+        "second_residual": maybe_round(one.second_residual, 6),
+        "above_lowest": round(one.formation_energy - lowest, 6),
+        "donor": one.candidate.donor,
+        "exchange": one.candidate.exchange,
+        "score": round(one.candidate.score, 4),
+        "score_rank": one.rank,
+        "status": OK,
+    }
+
+
+def judged(structures: Sequence[dict[str, Any]], settings: RecoverSettings) -> dict[str, Any]:
+    """The RECOVERED row of one composition: the likeliest of its structures, accepted or not."""
+    if structures[0]["features"] is None:
+        return dict(structures[0])
+    chances = probabilities(np.array([row["features"] for row in structures], float))
+    place = int(chances.argmax())
+    p = float(chances[place])
+    return structures[place] | {
+        "p_right": round(p, 4),
+        "status": OK if p >= settings.accepted_from else Status.NOT_ACCEPTED,
+    }
 
 
 def _known(reference: str | Path) -> set[str]:
@@ -165,8 +183,8 @@ def _attempted(
     parts: Sequence[Sequence[Wanted]], plan: Plan, work: Path, processes: int, advance: Callable[[int], object] | None
 ) -> Iterator[dict[str, Any]]:
     """The rows of all attempts, in order, from parts that lie in the working folder or are computed."""
-    content = [sha256(plan.reference), plan.potential, plan.second, plan.settings.model_dump()]
-    content += [acceptance.as_record() for acceptance in calibrated().values()]
+    settings = plan.settings.model_dump(exclude={"accepted_from"})
+    content = [sha256(plan.reference), plan.potential, plan.second, settings]
     paths = [work / f"recovered_{digest_json([content, [_key(one) for one in part]])[:16]}.parquet" for part in parts]
     missing = [(part, path) for part, path in zip(parts, paths, strict=True) if not path.is_file()]
     told = advance or (lambda n: None)
@@ -184,7 +202,8 @@ def _attempted(
                 future.result()
                 told(len(part))
     for path in paths:
-        yield from read_table(path).to_pylist()
+        for _, rows in groupby(read_table(path).to_pylist(), key=lambda row: row["id"]):
+            yield judged(list(rows), plan.settings)
 
 
 def _key(one: Wanted) -> list[Any]:
@@ -202,5 +221,5 @@ def _start(plan: Plan) -> None:
 def _compute(part: Sequence[Wanted], path: Path) -> None:
     means = _process[0]
     found = attempts([one.target for one in part if one.target is not None], means)
-    rows = [row_of(attempt, one.height, means.settings) for attempt, one in zip(found, part, strict=True)]
-    write_table(path, table_of_rows(RECOVERED, rows), provenance("recover part", {}))
+    rows = [row for attempt, one in zip(found, part, strict=True) for row in structures_of(attempt, one.height)]
+    write_table(path, table_of_rows(_PART, rows), provenance("recover part", {}))
