@@ -1,6 +1,6 @@
 """How often recovered structures are right: attempts on compositions whose structure is known and was left out.
 
-python scripts/calibrate_recovery.py [--reference resources/embedded/reference.parquet] --work work/recovery [--n 1200] [--write]
+python scripts/calibrate_recovery.py --work work/recovery [--compositions mp_compositions.parquet] [--n 1200] [--write]
 
 Compositions of pretraining entries of at most 20 atoms, the lowest of their composition, and half as many that are known in larger
 cells alone, where nothing may be accepted; these count such that they are half of all. Right is what StructureMatcher finds equal to the known
@@ -13,6 +13,7 @@ import argparse
 import json
 import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from tqdm import tqdm
 
-from crystalformer_rl.crystal.elements import parse_formula
+from crystalformer_rl.crystal.elements import parse_formula, reduced_formula
 from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.recovery.acceptance import FILE, Acceptance, features, fit, groups, has_second
@@ -38,7 +39,16 @@ LARGE = 0.5
 SHARD = 32
 
 
-def targets(reference: str, n: int, seed: int) -> list[tuple[Target, Crystal | None]]:
+def entries_of(compositions: str | None) -> dict[str, int]:
+    """{reduced formula: phases of it that are known} of a table of compositions; empty without one."""
+    if compositions is None:
+        return {}
+    table = read_table(compositions)
+    pairs = zip(table.column("formula").to_pylist(), table.column("n_entries").to_pylist(), strict=True)
+    return {reduced_formula([z for z, k in reduced(text).items() for _ in range(k)]): n for text, n in pairs}
+
+
+def targets(reference: str, n: int, seed: int, entries: dict[str, int]) -> list[tuple[Target, Crystal | None]]:
     """Compositions with their structure, and larger ones without, mixed."""
     table = read_table(reference)
     crystals, _ = crystals_from_table(table.select(["id", "atomic_numbers", "frac_coords", "lattice"]))
@@ -65,7 +75,7 @@ def targets(reference: str, n: int, seed: int) -> list[tuple[Target, Crystal | N
     found = []
     for formula in chosen:
         counts, dft = reduced(formula), lowest[formula]
-        found.append((Target(formula, counts, dft, dft + bias.of(counts)), small.get(formula)))
+        found.append((Target(formula, counts, dft, dft + bias.of(counts), entries.get(formula)), small.get(formula)))
     return found
 
 
@@ -81,7 +91,7 @@ def attempted(plan: Plan, wanted: list[Target], work: Path) -> list[Attempt]:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(pickle.dumps(attempts(part, means)))
         found += pickle.loads(path.read_bytes())
-    return found
+    return [replace(attempt, target=target) for attempt, target in zip(found, wanted, strict=True)]
 
 
 def right(attempt: Attempt, known: Crystal | None) -> np.ndarray:
@@ -129,6 +139,7 @@ def evaluated(found: list[Attempt], good: list[np.ndarray], weights: np.ndarray,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", default=str(embedded_folder() / "reference.parquet"))
+    parser.add_argument("--compositions", help="Parquet with formula and n_entries")
     parser.add_argument("--second", default="sevennet-0")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--n", type=int, default=1200)
@@ -137,7 +148,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     plan = Plan(options.reference, "chgnet", options.second, "cpu", RecoverSettings())
-    asked = targets(options.reference, options.n, options.seed)
+    asked = targets(options.reference, options.n, options.seed, entries_of(options.compositions))
     found = attempted(plan, [target for target, _ in asked], options.work)
     known = [crystal for (_, crystal) in asked]
     kept = [k for k, attempt in enumerate(found) if attempt.tried]

@@ -22,6 +22,9 @@ from crystalformer_rl.recovery.attempt import Attempt, Tried
 
 FILE = Path(__file__).with_name("acceptance.json")
 
+_CONSTANT = 1e-6
+"""Spread below which a feature is the same everywhere."""
+
 SAME_ENERGY = 0.002
 """eV/atom; candidates nearer to each other than this have relaxed to one structure."""
 
@@ -131,8 +134,9 @@ def fit(
     rows: (structures, features) of each attempt; right: (structures,) bool, none true where none is right; weights: how much each attempt counts.
     """
     every = np.concatenate(rows)
-    means, scales = every.mean(0), every.std(0) + 1e-9
-    means[0], scales[0] = 0.0, 1.0  # the constant
+    means, scales = every.mean(0), every.std(0)
+    means[0] = 0.0  # the constant
+    scales[scales < _CONSTANT] = 1.0
     scaled = [(part - means) / scales for part in rows]
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
