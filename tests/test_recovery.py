@@ -199,7 +199,7 @@ def plan(root: Path) -> Plan:
 
 
 def test_a_known_structure_that_is_left_out_is_found_again(plan: Plan, root: Path) -> None:
-    """Rock salts, whose structures the reference holds, from other compounds alone."""
+    """Pnictides of rare earths, whose structures the reference holds, from other compounds alone."""
     from crystalformer_rl.recovery.attempt import Target, attempts
 
     names = ["formula", "space_group", "wyckoff", "role", "atomic_numbers", "frac_coords", "lattice", "dft_formation_energy"]
@@ -209,7 +209,12 @@ def test_a_known_structure_that_is_left_out_is_found_again(plan: Plan, root: Pat
         for row in table.to_pylist()
         if row["role"] == "pretraining" and (row["space_group"], row["wyckoff"]) == (225, [1, 2])
     ]
-    rows = {row["formula"]: row for row in sorted(salts, key=lambda row: str(row["formula"]))[:40:10]}
+    salts = [
+        row
+        for row in salts
+        if set(row["atomic_numbers"]) & set(range(57, 72)) and set(row["atomic_numbers"]) & {7, 15, 33, 51}
+    ]
+    rows = {row["formula"]: row for row in sorted(salts, key=lambda row: str(row["formula"]))[:4]}
     assert len(rows) == 4
     means = plan.means()
     bias = read_energies(plan.reference).bias
