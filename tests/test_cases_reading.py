@@ -381,3 +381,38 @@ def test_a_name_on_several_places_stays_one_row_each(tmp_path: Path) -> None:
         str(tmp_path / "a" / "salt.cif"),
         str(tmp_path / "b" / "salt.cif"),
     ]
+
+
+# the stages after reading --------------------------------------------------------
+
+
+def test_relaxation_takes_what_was_read(tmp_path: Path) -> None:
+    """A supercell relaxes as its primitive cell, roundings as their control, and phases keep their symmetry."""
+    files = [case("13") / "POSCAR_Si2", case("13") / "POSCAR_Si216", case("12") / "POSCAR_srtio3_I4mcm",
+             case("12") / "POSCAR_batio3_P4mm", case("02") / "mos2_3digits.cif", case("02") / "mos2_4digits.cif"]  # fmt: skip
+    code, _, err = run("relax", *files, "--out", tmp_path / "r.parquet", "--max-evaluations", 4)
+    assert code == 0, err
+    rows = {row["id"]: row for row in pq.read_table(tmp_path / "r.parquet").to_pylist()}
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert [rows[name]["space_group"] for name in ("POSCAR_srtio3_I4mcm", "POSCAR_batio3_P4mm")] == [140, 99]
+    for one, other, atoms in (("POSCAR_Si2", "POSCAR_Si216", 2), ("mos2_4digits", "mos2_3digits", 6)):
+        assert [len(rows[name]["atomic_numbers"]) for name in (one, other)] == [atoms, atoms]
+        assert rows[one]["energy"] == pytest.approx(rows[other]["energy"], abs=1e-4)
+        assert rows[one]["lattice_parameters"] == pytest.approx(rows[other]["lattice_parameters"], abs=1e-3)
+
+
+def test_the_same_crystal_in_other_clothes_is_a_duplicate(tmp_path: Path, root: Path) -> None:
+    files = [*sorted(case("13").iterdir()), *sorted(case("14").glob("POSCAR_*")), *sorted(case("07").iterdir())]
+    reference = root / "resources" / "embedded" / "reference.parquet"
+    code, _, err = run("novelty", *files, "--reference", reference, "--out", tmp_path / "n.parquet")
+    assert code == 0, err
+    rows = {row["id"]: row["duplicate_of"] for row in pq.read_table(tmp_path / "n.parquet").to_pylist()}
+    assert rows == {
+        "POSCAR_Si2": None,
+        "POSCAR_Si216": "POSCAR_Si2",
+        "POSCAR_fdd2_primitive": None,
+        "POSCAR_fdd2_skew": "POSCAR_fdd2_primitive",
+        "POSCAR_fdd2_very_skew": "POSCAR_fdd2_primitive",
+        "naald4": None,
+        "naald4_98_percent": "naald4",
+    }

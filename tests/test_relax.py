@@ -453,15 +453,14 @@ def test_the_command_takes_tables_and_cifs_as_others_write_them(tmp_path: Path) 
 
     nameless = tmp_path / "nameless.csv"
     nameless.write_text(f'cif,id\n"{salt}",a\n"{salt}",\n')
-    with pytest.raises(InputError, match=r"nameless.csv, row 2: column 'id' is empty"):
-        read_crystals([nameless])
+    assert read_crystals([nameless]).column("id").to_pylist() == ["a", "nameless-1"]
     with pytest.raises(InputError, match=r"group.parquet, column 'space_group': expected int64, found string"):
         read_crystals([table("group.parquet", space_group=pa.array(["Fm-3m"]))])
     with pytest.raises(InputError, match="do not make one table"):
         read_crystals([table("a.parquet", energy=pa.array([1.0])), table("b.parquet", energy=pa.array(["low"]))])
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "lost.cif").symlink_to(tmp_path / "nowhere.cif")
-    with pytest.raises(InputError, match=r"lost.cif cannot be read"):
+    with pytest.raises(InputError, match=r"lost.cif \(no plain file\)"):
         read_crystals([tmp_path / "folder"])
 
 

@@ -7,6 +7,7 @@ are those of all pairs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ def novelty_table(crystals: pa.Table, known: Known, advance: Callable[[int], obj
     """The NOVELTY table of a table of crystals, row by row.
 
     `novel`: no pretraining structure of the reference matches. `unique`: of the crystals of one structure (connected
-    components of all matches) the one with the smallest id, shorter ids before longer ones; `unique_parent`: the same where
+    components of all matches) the one with the smallest id, numbers in it by their value; `unique_parent`: the same where
     orderings of one disordered parent are one. A row that comes with another status than ok keeps it, and has nulls.
     """
     structures, statuses = crystals_from_table(crystals)
@@ -70,12 +71,17 @@ class _Uniqueness:
         """Say in `rows` which of each group stands for it."""
         for column, groups in (("unique", self._structures.groups()), ("unique_parent", self._parents.groups())):
             for group in groups:
-                first = min(group, key=lambda place: (len(str(ids[place])), str(ids[place]), place))
+                first = min(group, key=lambda place: (_in_order(str(ids[place])), place))
                 for place in group:
                     if rows[place]["status"] == OK:
                         rows[place][column] = place == first
                     if column == "unique":
                         rows[place]["duplicate_of"] = None if place == first else ids[first]
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Sorts names as people do: `base-9` before `base-10`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
 
 
 def _verdict(crystal: Crystal, known: Known, forms: Forms) -> dict[str, Any]:
