@@ -85,7 +85,7 @@ def attempted(plan: Plan, wanted: list[Target], work: Path) -> list[Attempt]:
     means = None
     found: list[Attempt] = []
     for k, part in enumerate(tqdm(parts, unit="part")):
-        path = work / f"attempts_{plan.second or 'alone'}_{len(wanted)}_{k:04}.pkl"
+        path = work / f"attempts_{plan.settings.second or 'alone'}_{len(wanted)}_{k:04}.pkl"
         if not path.is_file():
             means = means or plan.means()
             with atomic_path(path) as temporary:
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    plan = Plan(options.reference, "chgnet", options.second, "cpu", RecoverSettings())
+    plan = Plan(options.reference, "chgnet", "cpu", RecoverSettings(second=options.second))
     asked = targets(options.reference, options.n, options.seed, entries_of(options.compositions))
     found = attempted(plan, [target for target, _ in asked], options.work)
     known = [crystal for (_, crystal) in asked]

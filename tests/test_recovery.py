@@ -194,7 +194,10 @@ def test_the_acceptance_that_comes_with_the_package_asks_what_it_should() -> Non
 @pytest.fixture(scope="module")
 def plan(root: Path) -> Plan:
     return Plan(
-        str(root / "resources" / "embedded" / "reference.parquet"), "chgnet", None, "cpu", RecoverSettings(relaxed=2)
+        str(root / "resources" / "embedded" / "reference.parquet"),
+        "chgnet",
+        "cpu",
+        RecoverSettings(second=None, relaxed=2, max_e_above_hull=10),
     )
 
 

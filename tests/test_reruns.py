@@ -87,6 +87,16 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "rank.where": (["band_gap between 1 and 3"], ("shortlist",)),
     "rank.exclude": (["Pb"], ("shortlist",)),
     "pretrain.training.mixed_precision": (0, NOTHING),
+    # where nothing is pretrained, nothing is recovered
+    "recover.compositions": ("compositions.parquet", NOTHING),
+    "recover.second": (None, NOTHING),
+    "recover.limit": (10, NOTHING),
+    "recover.max_e_above_hull": (0.05, NOTHING),
+    "recover.candidates": (4, NOTHING),
+    "recover.relaxed": (2, NOTHING),
+    "recover.max_atoms": (10, NOTHING),
+    "recover.max_evaluations": (10, NOTHING),
+    "recover.accepted_from": (0.9, NOTHING),
 }
 """Another value of each setting, and the rules that are planned with it before those that follow them.
 
@@ -207,7 +217,7 @@ def test_after_the_run_the_second_plan_is_empty(tiny_run: Path, tmp_path: Path, 
 # --- edits of the package -------------------------------------------------------
 
 STAGES = ("check-potential", "check-reference", "sample", "relax", "hull", "properties", "novelty", "finetune", "evaluate",
-          "rank", "report", "judge", "compare", "select", "tokenize", "pretrain")  # fmt: skip
+          "rank", "report", "judge", "compare", "select", "tokenize", "pretrain", "recover")  # fmt: skip
 LOADED = {
     **dict.fromkeys(("check-potential", "check-reference", "relax", "properties", "finetune", "judge"), "potential.chgnet")
 }
@@ -237,6 +247,8 @@ EDITS: dict[str, set[str]] = {
     "finetune/objectives.py": {"finetune"},
     "rewards/algebra.py": {"finetune", "rank"},
     "scoring/score.py": {"finetune"},
+    "recovery/acceptance.py": {"recover"},
+    "recovery/acceptance.json": {"recover"},
     "scoring/figure_answers.py": {"finetune", "judge"},
     "properties/models.py": {"properties", "finetune", "relax", "judge"},
     "properties/energy_errors.py": {"relax", "judge"},

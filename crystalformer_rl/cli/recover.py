@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,21 +12,24 @@ from crystalformer_rl.cli.console import count_words, progress, say, summarize
 from crystalformer_rl.cli.options import device_option, json_option, out_option, potential_option, setting_option
 from crystalformer_rl.recovery.recover_settings import RecoverSettings
 
+_FIELDS = ("candidates", "relaxed", "max_atoms", "max_evaluations", "accepted_from", "max_e_above_hull", "limit")
+
+
+def _settings(command: Callable[..., None]) -> Callable[..., None]:
+    for name in reversed(_FIELDS):
+        command = setting_option(RecoverSettings, name)(command)
+    return command
+
 
 @click.command()
 @click.argument("compositions", type=click.Path())
 @click.option("--prototypes", "reference", required=True, type=click.Path(),
               help="REFERENCE whose pretraining entries are the prototypes, and whose DFT energies are met.")  # fmt: skip
 @potential_option()
-@click.option("--second", help="A second potential, such as sevennet-0, whose energies decide too: many more are accepted.")
+@click.option("--second", default=RecoverSettings().second, show_default=True,
+              help="A second potential, whose energies decide too; `none` for none: far fewer are accepted then.")  # fmt: skip
 @out_option
-@setting_option(RecoverSettings, "candidates")
-@setting_option(RecoverSettings, "relaxed")
-@setting_option(RecoverSettings, "max_atoms")
-@setting_option(RecoverSettings, "max_evaluations")
-@setting_option(RecoverSettings, "accepted_from")
-@click.option("--max-e-above-hull", type=click.FloatRange(min=0), help="Leave out compositions above this, eV/atom.")
-@click.option("--limit", type=click.IntRange(1), help="Attempt at most so many, those nearest to the hull first.")
+@_settings
 @click.option(
     "--work", type=click.Path(), help="Folder for finished parts: a killed run goes on from there.  [default: OUT.parts]"
 )
@@ -35,19 +40,13 @@ def command(
     compositions: str,
     reference: str,
     potential_name: str,
-    second: str | None,
+    second: str,
     out: str,
-    candidates: int,
-    relaxed: int,
-    max_atoms: int,
-    max_evaluations: int,
-    accepted_from: float,
-    max_e_above_hull: float | None,
-    limit: int | None,
     work: str | None,
     processes: int,
     device: str,
     as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Find structures for compositions whose energy is known.
 
@@ -62,30 +61,20 @@ def command(
     \b
     Example:
       crystalformer-rl recover mp_compositions.parquet --prototypes resources/embedded/reference.parquet \\
-          --second sevennet-0 --limit 20000 --processes 2 --out recovered.parquet
+          --processes 2 --out recovered.parquet
     """
     from crystalformer_rl.stages.recover import Plan, recover
     from crystalformer_rl.tables.parquet import read_table, write_table
     from crystalformer_rl.tables.provenance import provenance, read_provenance
 
-    settings = RecoverSettings(
-        candidates=candidates,
-        relaxed=relaxed,
-        max_atoms=max_atoms,
-        max_evaluations=max_evaluations,
-        accepted_from=accepted_from,
-    )
+    settings = RecoverSettings(compositions=compositions, second=None if second == "none" else second, **chosen)
     table = read_table(compositions)
     folder = Path(work or f"{out}.parts")
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(reference, potential_name, second, device, settings)
-    with progress(min(limit or table.num_rows, table.num_rows), "recover", "composition") as bar:
-        found = recover(
-            table, plan, folder, most=limit, max_e_above_hull=max_e_above_hull, processes=processes, source=compositions,
-            advance=bar.update,
-        )  # fmt: skip
-    parameters = {**settings.model_dump(), "potential": potential_name, "second": second}
-    parameters |= {"limit": limit, "max_e_above_hull": max_e_above_hull}
+    plan = Plan(reference, potential_name, device, settings)
+    with progress(min(settings.limit, table.num_rows), "recover", "composition") as bar:
+        found = recover(table, plan, folder, processes=processes, source=compositions, advance=bar.update)
+    parameters = {**settings.model_dump(exclude={"compositions"}), "potential": potential_name}
     identity = read_provenance(reference).get("potential")
     write_table(out, found, provenance("recover", parameters, [compositions, reference], potential=identity))
     statuses = found.column("status").to_pylist()

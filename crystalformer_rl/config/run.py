@@ -12,6 +12,7 @@ from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
 from crystalformer_rl.policy.pretrain_settings import PretrainSettings
 from crystalformer_rl.policy.sample_settings import SampleSettings
 from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.recovery.recover_settings import RecoverSettings
 from crystalformer_rl.resources.resource_settings import PolicySettings, ResourcesSettings
 from crystalformer_rl.rewards.reward_settings import RewardSettings
 from crystalformer_rl.settings import Section, Seed, Text
@@ -29,6 +30,7 @@ class RunSettings(Section):
     resources: ResourcesSettings = Field(ResourcesSettings(), description="What the stages read.")
     policy: PolicySettings = Field(PolicySettings(), description="The base policy.")
     pretrain: PretrainSettings = Field(PretrainSettings(), description="Training a base policy.")
+    recover: RecoverSettings = Field(RecoverSettings(), description="Structures for pretraining, recovered from energies.")
     sample: SampleSettings = Field(SampleSettings(), description="Drawing crystals from a policy.")
     relax: RelaxSettings = Field(RelaxSettings(), description="Relaxation.")
     reward: RewardSettings = Field(RewardSettings(), description="What a sampled crystal earns in fine-tuning.")

@@ -46,11 +46,10 @@ _PART = (*RECOVERED, Column("features", FLOATS, "", "what the acceptance judges;
 
 @dataclass(frozen=True)
 class Plan:
-    """What every process needs to know: the reference, the names of the potentials (`second` may be none), their device, how to attempt."""
+    """What every process needs to know: the reference, the potential's name, where to compute, how to attempt."""
 
     reference: str
     potential: str
-    second: str | None
     device: str
     settings: RecoverSettings
 
@@ -60,9 +59,9 @@ class Plan:
         potential = load(self.potential, device=self.device)
         check_same_potential(f"the potential '{self.potential}'", potential.identity, self.reference, energies.identity)
         second = None
-        if self.second is not None:
-            opinion = load(self.second, device=self.device)
-            second = SecondOpinion.of(energies, opinion, self.second, self.reference)
+        name = self.settings.second
+        if name is not None:
+            second = SecondOpinion.of(energies, load(name, device=self.device), name, self.reference)
         elemental = by_number(energies.elemental_energies)
         return Means(prototypes_of(self.reference, self.settings), potential, elemental, self.settings, second)
 
@@ -72,8 +71,6 @@ def recover(
     plan: Plan,
     work: Path,
     *,
-    most: int | None = None,
-    max_e_above_hull: float | None = None,
     processes: int = 1,
     source: str = "the compositions",
     advance: Callable[[int], object] | None = None,
@@ -81,14 +78,13 @@ def recover(
     """The RECOVERED table: a row a composition, those nearest to the hull first.
 
     compositions: see `recovery.targets.wanted`. The pretraining entries of the plan's reference are the prototypes; held-out and
-    reserved formulas get no structure. work: folder for finished parts, from which a killed run goes on. most: attempts
-    at most; max_e_above_hull: eV/atom, compositions above it are not attempted. Raises InputError for energies of another potential.
+    reserved formulas get no structure. work: folder for finished parts, from which a killed run goes on. Compositions beyond the limits of the
+    plan's settings have no row. Raises InputError for energies of another potential.
     """
     asked = wanted(compositions, read_energies(plan.reference), _known(plan.reference), source)
     near = sorted((one for one in asked if one.target is not None), key=lambda one: (one.height or 0.0, one.formula))
-    if max_e_above_hull is not None:
-        near = [one for one in near if one.height is not None and one.height <= max_e_above_hull]
-    parts = [list(near[:most][k : k + SHARD]) for k in range(0, len(near[:most]), SHARD)]
+    near = [one for one in near if (one.height or 0.0) <= plan.settings.max_e_above_hull][: plan.settings.limit]
+    parts = [list(near[k : k + SHARD]) for k in range(0, len(near), SHARD)]
     rows = list(_attempted(parts, plan, work, processes, advance))
     rows += [_refused(one) for one in asked if one.target is None]
     return with_record(table_of_rows(RECOVERED, rows), {"stage": "recover"})
@@ -183,8 +179,8 @@ def _attempted(
     parts: Sequence[Sequence[Wanted]], plan: Plan, work: Path, processes: int, advance: Callable[[int], object] | None
 ) -> Iterator[dict[str, Any]]:
     """The rows of all attempts, in order, from parts that lie in the working folder or are computed."""
-    settings = plan.settings.model_dump(exclude={"accepted_from"})
-    content = [sha256(plan.reference), plan.potential, plan.second, settings]
+    settings = plan.settings.model_dump(exclude={"accepted_from", "compositions", "limit", "max_e_above_hull", "second"})
+    content = [sha256(plan.reference), plan.potential, plan.settings.second, settings]
     paths = [work / f"recovered_{digest_json([content, [_key(one) for one in part]])[:16]}.parquet" for part in parts]
     missing = [(part, path) for part, path in zip(parts, paths, strict=True) if not path.is_file()]
     told = advance or (lambda n: None)

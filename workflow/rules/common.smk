@@ -236,6 +236,13 @@ def pretrain_settings():
     return {"shape": CONFIG.pretrain.shape.model_dump(), "training": {**training, "seed": seed}}
 
 
+def recover_settings():
+    """What the command `recover` is given; `none` stands for no second potential."""
+    return CONFIG.recover.model_dump(mode="json", exclude={"compositions"}) | {
+        "second": CONFIG.recover.second or "none"
+    }
+
+
 BATCHES = [f"{k:05d}" for k in range(ceil(CONFIG.sample.n / CONFIG.sample.batch))]
 ROUNDS = range(1, CONFIG.finetune.rounds + 1)
 # Snakemake follows the chain of rounds by recursion, a few frames a round.

@@ -1,9 +1,43 @@
 # A base policy of one's own; only where policy.source is `pretrain`.
 
 
+# One turn of a data engine: what is recovered is trained on beside the crystals given.
+rule recover:
+    input:
+        compositions=CONFIG.recover.compositions or [],
+        reference=REFERENCE,
+        potential=POTENTIAL.file,
+        checked=POTENTIAL_CHECKED,
+    output:
+        "<results>/pretrain/recovered.parquet",
+    log:
+        "<results>/logs/recover.log",
+    conda:
+        "../../envs/potential.yaml"
+    threads: 2
+    resources:
+        gpu=GPU,
+        mem_mb=6000,
+        runtime=1440,
+    params:
+        settings=stage("recover", POTENTIAL, **recover_settings()),
+        potential=energies_by,
+        parts=f"{CONFIG.results}/pretrain/recovered.parts",
+    message:
+        "Recovering structures for compositions of {input.compositions}"
+    shell:
+        "crystalformer-rl recover {input.compositions:q} --prototypes {input.reference:q} --potential {params.potential:q}"
+        " --second {params.settings[second]:q} --limit {params.settings[limit]}"
+        " --max-e-above-hull {params.settings[max_e_above_hull]} --candidates {params.settings[candidates]}"
+        " --relaxed {params.settings[relaxed]} --max-atoms {params.settings[max_atoms]}"
+        " --max-evaluations {params.settings[max_evaluations]} --accepted-from {params.settings[accepted_from]}"
+        " --processes {threads} --work {params.parts:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule tokenize:
     input:
         PRETRAIN_DATA,
+        ["<results>/pretrain/recovered.parquet"] if CONFIG.recover.compositions else [],
     output:
         "<results>/pretrain/tokens.parquet",
     log:
