@@ -219,7 +219,9 @@ def test_after_the_run_the_second_plan_is_empty(tiny_run: Path, tmp_path: Path, 
 STAGES = ("check-potential", "check-reference", "sample", "relax", "hull", "properties", "novelty", "finetune", "evaluate",
           "rank", "report", "judge", "compare", "select", "tokenize", "pretrain", "recover")  # fmt: skip
 LOADED = {
-    **dict.fromkeys(("check-potential", "check-reference", "relax", "properties", "finetune", "judge"), "potential.chgnet")
+    **dict.fromkeys(
+        ("check-potential", "check-reference", "relax", "properties", "finetune", "judge", "recover"), "potential.chgnet"
+    )
 }
 """What the default run's stages load by name."""
 
@@ -230,16 +232,16 @@ EDITS: dict[str, set[str]] = {
     "tables/status.py": set(STAGES),
     "tables/discovery_columns.py": {"novelty", "evaluate", "rank", "report", "compare", "judge"},
     "tables/pretrain_columns.py": {"pretrain"},
-    "reference/energies.py": {"hull", "judge", "finetune", "evaluate", "check-reference"},
-    "reference/competing.py": {"hull", "judge", "finetune", "evaluate", "check-reference"},
-    "reference/corrections.py": {"hull", "evaluate", "judge", "finetune"},
+    "reference/energies.py": {"recover", "hull", "judge", "finetune", "evaluate", "check-reference"},
+    "reference/competing.py": {"recover", "hull", "judge", "finetune", "evaluate", "check-reference"},
+    "reference/corrections.py": {"recover", "hull", "evaluate", "judge", "finetune"},
     "hull/probability.py": {"hull", "judge", "finetune", "evaluate"},
-    "hull/convex_hull.py": {"hull", "judge", "finetune", "evaluate"},
+    "hull/convex_hull.py": {"recover", "hull", "judge", "finetune", "evaluate"},
     "hull/stability.py": {"hull", "judge", "finetune", "evaluate", "rank", "compare", "report"},
     "potential/chgnet.py": set(LOADED),
     "potential/mace.py": set(),
     "potential/contract.py": {"check-potential"},
-    "potential/walker.py": {"relax", "check-potential", "judge"},
+    "potential/walker.py": {"recover", "relax", "check-potential", "judge"},
     "policy/sampler.py": {"sample", "finetune"},
     "policy/transformer.py": {"sample", "finetune", "pretrain"},
     "policy/pretraining.py": {"pretrain"},
