@@ -188,7 +188,10 @@ def _in_one_way(way: Symmetry, sites: list[Site], cell: np.ndarray, statements: 
 def _in_the_way_that_fits(
     ways: list[Symmetry], sites: list[Site], cell: np.ndarray, statements: _Statements
 ) -> tuple[Crystal, str | None]:
-    """Of several settings that a symbol leaves open, the one whose atoms the file's statements and distances admit."""
+    """Of several settings that a symbol leaves open, the one whose atoms have the formula, the multiplicities and the distances.
+
+    Z alone does not choose: where it is wrong, the wrong origin would be the one that agrees with it.
+    """
     fitting = []
     for way in ways:
         try:
@@ -196,16 +199,21 @@ def _in_the_way_that_fits(
             _check_multiplicities(sites, way, cell)
         except NotRead:
             continue
-        if statements.denied_by(crystal.atomic_numbers.tolist()) is None and crystal_status(crystal) == OK:
+        denied = statements.formula is not None and statements.formula.denies(composition(crystal.atomic_numbers))
+        if not denied and crystal_status(crystal) == OK:
             fitting.append((crystal, way))
     names = ", ".join(way.words for way in ways)
-    if len(fitting) == 1:
-        return fitting[0][0], f"of the settings {names} that the symbol leaves open, only {fitting[0][1].words} fits"
-    what = "several fit" if fitting else "none fits"
-    raise NotRead(
-        Status.SYMMETRY_UNCLEAR,
-        f"no operations are listed, the symbol may mean {names}, and {what}; add the operations or the setting",
-    )
+    if len(fitting) != 1:
+        what = "several fit" if fitting else "none fits"
+        raise NotRead(
+            Status.SYMMETRY_UNCLEAR,
+            f"no operations are listed, the symbol may mean {names}, and {what}; add the operations or the setting",
+        )
+    ((crystal, way),) = fitting
+    contradiction = statements.denied_by(crystal.atomic_numbers.tolist())
+    if contradiction is not None:
+        raise NotRead(Status.FORMULA_MISMATCH, f"{contradiction} ({way.words})")
+    return crystal, f"of the settings {names} that the symbol leaves open, only {way.words} fits"
 
 
 def _check_multiplicities(sites: list[Site], way: Symmetry, cell: np.ndarray) -> None:
