@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -155,7 +156,24 @@ def test_presets(root: Path, workflow: Workflow, preset: str) -> None:
 
 
 def test_every_preset_is_tested(root: Path) -> None:
-    assert {path.stem for path in (root / "workflow" / "presets").glob("*")} == {"ehull", "fom", "ehull-small", "fom-small"}
+    tested = {"ehull", "fom", "ehull-small", "fom-small", "data-engine"}
+    assert {path.stem for path in (root / "workflow" / "presets").glob("*")} == tested
+
+
+def test_a_turn_of_the_data_engine(root: Path, tmp_path: Path, workflow: Workflow) -> None:
+    """Recovered structures are tokens beside the crystals given, before the policy is trained."""
+    path = root / "workflow" / "presets" / "data-engine.yaml"
+    compositions = tmp_path / "compositions.parquet"
+    pq.write_table(pa.table({"formula": ["KCl"]}), compositions)
+    config = {"recover": {"compositions": str(compositions), "second": None}}
+    done = workflow.snakemake("--dry-run", "--printshellcmds", "--configfile", str(path), config=config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    recovered = "results/data-engine/pretrain/recovered.parquet"
+    lines = done.stdout.splitlines()
+    recover = next(line for line in lines if "crystalformer-rl recover" in line)
+    assert f"recover {compositions}" in recover
+    assert "--second none" in recover
+    assert recovered in next(line for line in lines if "crystalformer-rl tokenize" in line)
 
 
 def test_plan_of_a_longer_run(workflow: Workflow) -> None:
