@@ -160,19 +160,17 @@ def test_every_preset_is_tested(root: Path) -> None:
     assert {path.stem for path in (root / "workflow" / "presets").glob("*")} == tested
 
 
-def test_a_turn_of_the_data_engine(root: Path, tmp_path: Path, workflow: Workflow) -> None:
+def test_a_turn_of_the_data_engine(root: Path, workflow: Workflow) -> None:
     """Recovered structures are tokens beside the crystals given, before the policy is trained."""
     path = root / "workflow" / "presets" / "data-engine.yaml"
-    compositions = tmp_path / "compositions.parquet"
-    pq.write_table(pa.table({"formula": ["KCl"]}), compositions)
-    config = {"recover": {"compositions": str(compositions), "second": None}}
-    done = workflow.snakemake("--dry-run", "--printshellcmds", "--configfile", str(path), config=config)
+    pq.write_table(pa.table({"formula": ["KCl"]}), workflow.folder / "compositions.parquet")
+    done = workflow.snakemake("--dry-run", "--printshellcmds", "--configfile", str(path), config={})
     assert done.returncode == 0, done.stdout + done.stderr
     recovered = "results/data-engine/pretrain/recovered.parquet"
     lines = done.stdout.splitlines()
     recover = next(line for line in lines if "crystalformer-rl recover" in line)
-    assert f"recover {compositions}" in recover
-    assert "--second none" in recover
+    assert "recover compositions.parquet --prototypes" in recover
+    assert "--second sevennet-0" in recover
     assert recovered in next(line for line in lines if "crystalformer-rl tokenize" in line)
 
 
