@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -355,6 +356,16 @@ def test_what_notebooks_hold() -> None:
 def test_a_text_in_place_of_a_path_is_said() -> None:
     with pytest.raises(InputError, match="is no path of a file"):
         read_crystals([SALT.to(fmt="cif")])
+    with pytest.raises(InputError, match="is no path of a file"):
+        read_crystals(["Na Cl " * 100])
+
+
+def test_a_damaged_file_among_several_is_a_row(tmp_path: Path) -> None:
+    SALT.to(filename=str(tmp_path / "a.cif"))
+    (tmp_path / "b.cif.gz").write_bytes(gzip.compress((tmp_path / "a.cif").read_bytes())[:-20])
+    table = read_crystals([tmp_path / "a.cif", tmp_path / "b.cif.gz"])
+    assert table.column("status").to_pylist() == ["ok", "unreadable"]
+    assert "cut off or damaged" in table.column("note").to_pylist()[1]
 
 
 def test_pipes_are_read_and_never_waited_for(tmp_path: Path) -> None:

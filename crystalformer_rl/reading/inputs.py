@@ -33,7 +33,7 @@ from crystalformer_rl.tables.status import OK, STATUSES, Status
 
 _ENTRIES_AT_ONCE = 4096
 _TABLES = (Kind.PARQUET, Kind.CSV)
-_LONGEST_PATH = 4000
+_LONG = 200
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,15 @@ def _parts(paths: list[Path], allow_empty: bool) -> list[_Part]:
 
 def _check_exists(path: Path) -> None:
     text = str(path)
-    if "\n" in text or len(text) > _LONGEST_PATH:
-        raise InputError(f"'{text[:40]}…' is no path of a file; write the text to a file, and give its path.")
-    if not path.exists():
+    try:
+        there = "\n" not in text and path.exists()
+    except OSError:  # a name too long for any file
+        there = False
+    if not there and ("\n" in text or len(text) > _LONG):
+        raise InputError(
+            f"'{' '.join(text[:40].split())}…' is no path of a file; write the text to a file, and give its path."
+        )
+    if not there:
         raise InputError(f"{path} does not exist; check the path, or run the stage that writes it.")
 
 
@@ -108,9 +114,16 @@ def _part_among_several(path: Path, name: str, allow_empty: bool) -> _Part:
     try:
         return _part(path, name, allow_empty)
     except InputError as error:
-        if path.is_dir() or kind_of_file(path) in _TABLES:
+        if path.is_dir() or _is_table(path):
             raise
         return _Part(table_of([Found(name, None, Status.UNREADABLE, str(error))]))
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        return kind_of_file(path) in _TABLES
+    except InputError:  # damaged, whatever it was
+        return False
 
 
 def _part(path: Path, name: str, allow_empty: bool) -> _Part:
