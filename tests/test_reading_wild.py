@@ -270,6 +270,14 @@ def test_no_member_of_a_dictionary_is_lost(tmp_path: Path, value: object, found:
             read_crystals([tmp_path / "x.json"])
 
 
+def test_deep_nesting_ends_soon(tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 30 + json.dumps(S) + "]" * 30)
+    assert list(rows(tmp_path / "deep.json").values()) == [("NaCl", "ok")]
+    (tmp_path / "deeper.json").write_text("[" * 900 + json.dumps(S) + "]" * 900)
+    with pytest.raises(InputError, match=r"nested too deeply|no valid JSON"):
+        read_crystals([tmp_path / "deeper.json"])
+
+
 def test_keys_that_come_twice_are_two_crystals(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(f'{{"mp-1": {json.dumps(S)}, "mp-1": {json.dumps(S2)}}}')
     assert rows(tmp_path / "x.json") == {"mp-1": ("NaCl", "ok"), "mp-1#2": ("CsCl", "ok")}
@@ -335,6 +343,13 @@ def test_csv_of_others(tmp_path: Path) -> None:
         read_crystals([tmp_path / "twice.csv"])
     pd.DataFrame(TABLE).to_csv(tmp_path / "ours.csv", index=False)
     assert rows(tmp_path / "ours.csv") == {"a": ("CsCl", "ok"), "b": ("CsCl", "ok")}
+
+
+def test_cells_without_numbers_are_a_row(tmp_path: Path) -> None:
+    frame = pd.DataFrame(TABLE)
+    frame.loc[1, "lattice"] = "None, else"
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert [status for _, status in rows(tmp_path / "t.csv").values()] == ["ok", "unreadable"]
 
 
 def test_bytes_in_parquet_are_text(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,14 @@ def test_formulas_that_must_not_be_learned_are_refused(energies: ReferenceEnergi
         formula=[kept, hidden, kept, "Ag3", "salt", "XeRn2"], reserved=[False, False, True, False, False, False]
     )
     found = {one.formula: one.status for one in wanted(table, energies, {"NaCl"}, "t")}
-    assert found == {kept: "ok", hidden: "held_out", "Ag": "no_energy", "salt": "unreadable", "Rn2Xe": "no_reference_energy"}
+    # reserved in one row is reserved
+    assert found == {
+        kept: "held_out",
+        hidden: "held_out",
+        "Ag": "no_energy",
+        "salt": "unreadable",
+        "Rn2Xe": "no_reference_energy",
+    }
     (reserved,) = wanted(compositions(formula=[kept], reserved=[True]), energies, set(), "t")
     assert reserved.status == "held_out"
     (known,) = wanted(compositions(formula=[kept]), energies, {kept}, "t")
@@ -261,4 +269,11 @@ def test_a_killed_run_goes_on_and_every_composition_has_a_row(
     monkeypatch.setattr(stage, "_compute", lambda part, path: computed.append(len(part)) or made(part, path))
     again = recover(asked, plan, tmp_path)
     assert computed == [1]
+    limited = replace(plan, settings=plan.settings.model_copy(update={"limit": 1}))
+    statuses = recover(asked, limited, tmp_path).column("status").to_pylist()
+    assert (len(statuses), statuses.count("not_attempted")) == (4, 1)
+    record = tmp_path / "made_by.json"
+    record.write_text(record.read_text().replace("chgnet", "another"))
+    with pytest.raises(InputError, match="parts of other potentials"):
+        recover(asked, plan, tmp_path)
     assert again.drop_columns(["energy"]).to_pylist() == first.drop_columns(["energy"]).to_pylist()

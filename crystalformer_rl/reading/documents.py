@@ -35,7 +35,10 @@ _CIF_TEXT = re.compile(r"(?im)^\s*(data_|_cell[_.]length_a)")
 
 def crystals_of_document(value: Any, name: str, source: str) -> list[Found]:
     """A row for each crystal of a JSON value. Raises InputError, naming `source`, for one that holds none."""
-    rows = list(_rows(value, name))
+    try:
+        rows = list(_rows(value, name))
+    except RecursionError as error:
+        raise InputError(f"{source} is nested too deeply; give a list of structures.") from error
     if not rows:
         raise InputError(
             f"{source} holds {_described(value)}, and no crystals in it; give structures or computed entries as pymatgen writes "
@@ -132,23 +135,21 @@ def _rows(value: Any, name: str) -> Iterator[Found]:
     if is_crystal(value):
         yield from crystals_of_value(value, id_in(value) or name)
     elif isinstance(value, list):
-        if any(is_crystal(item) or _wrapped(item) for item in value):
-            yield from _of_list(value, name)
+        yield from _of_list(value, name)
     elif isinstance(value, Mapping):
         yield from _of_mapping(value, name)
 
 
-def _of_list(items: list[Any], name: str) -> Iterator[Found]:
+def _of_list(items: list[Any], name: str) -> list[Found]:
+    """The rows of a list, each member looked at once; what is no crystal is a row too, unless none is one."""
+    rows: list[Found] = []
+    some = False
     for place, item in enumerate(items):
-        if _wrapped(item):
-            yield from _rows(item, id_in(item) or f"{name}-{place}")
-        else:
-            yield from crystals_of_value(item, id_in(item) or f"{name}-{place}")
-
-
-def _wrapped(item: Any) -> bool:
-    """Whether an item is no crystal, but holds some: an answer with entries by functional, a list in a list."""
-    return not is_crystal(item) and isinstance(item, Mapping | list) and next(_rows(item, ""), None) is not None
+        own = id_in(item) or f"{name}-{place}"
+        held = [] if is_crystal(item) else list(_rows(item, own))
+        some = some or bool(held) or is_crystal(item)
+        rows += held or crystals_of_value(item, own)
+    return rows if some else []
 
 
 def _of_mapping(value: Mapping[str, Any], name: str) -> Iterator[Found]:

@@ -148,7 +148,7 @@ def from_csv(content: Content, source: str) -> list[Found]:
 
 def _listed(cell: str | None) -> list[Any]:
     """The numbers of a cell that holds a list, by Python (`[1, 2]`) or by NumPy (`[1 2]`)."""
-    return [float(word) for word in re.findall(r"[-+.\deE]+|nan|inf", cell or "")]
+    return [float(word) for word in re.findall(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf", cell or "")]
 
 
 def _hint(names: Sequence[str]) -> str:

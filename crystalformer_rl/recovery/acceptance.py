@@ -33,6 +33,9 @@ _FEATURES = (
     "log residual", "above", "below", "above the lowest",
 )  # fmt: skip
 _SECOND = ("second log residual", "second above", "second below", "second above the lowest")
+FEATURES = (*_FEATURES, *_SECOND)
+"""Names of the features, those of a second potential last."""
+
 _FLOOR, _WIDTH, _SECOND_WIDTH = 0.005, 0.03, 0.02  # eV/atom
 
 

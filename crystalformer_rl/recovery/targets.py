@@ -47,7 +47,9 @@ def wanted(compositions: pa.Table, energies: ReferenceEnergies, known: Collectio
     found: dict[str, Wanted] = {}
     for row in compositions.select(names).to_pylist():
         one = _wanted(row, hull, energies, known)
-        found.setdefault(one.formula, one)
+        # reserved once is reserved, whatever other rows of the formula say
+        if one.formula not in found or one.status == Status.HELD_OUT:
+            found[one.formula] = one
     return list(found.values())
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,8 +20,9 @@ from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import sites_from_table, token_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
+from crystalformer_rl.potential.potential_registry import fingerprint
 from crystalformer_rl.potential.shards import maybe_round, rounded, rounded_sites
-from crystalformer_rl.recovery.acceptance import features, groups, has_second, probabilities
+from crystalformer_rl.recovery.acceptance import FEATURES, features, groups, has_second, probabilities
 from crystalformer_rl.recovery.attempt import Attempt, Means, Tried, attempts
 from crystalformer_rl.recovery.prototypes import Prototypes
 from crystalformer_rl.recovery.recover_settings import RecoverSettings
@@ -30,7 +32,7 @@ from crystalformer_rl.reference.compatibility import check_same_potential
 from crystalformer_rl.reference.energies import read_energies
 from crystalformer_rl.reference.formation_energy import by_number
 from crystalformer_rl.tables.column import FLOATS, Column, table_of_rows
-from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.parquet import atomic_path, read_table, write_table
 from crystalformer_rl.tables.provenance import digest_json, provenance, sha256, with_record
 from crystalformer_rl.tables.recovery_columns import RECOVERED
 from crystalformer_rl.tables.status import OK, Status
@@ -79,13 +81,16 @@ def recover(
 
     compositions: see `recovery.targets.wanted`. The pretraining entries of the plan's reference are the prototypes; held-out and
     reserved formulas get no structure. work: folder for finished parts, from which a killed run goes on. Compositions beyond the limits of the
-    plan's settings have no row. Raises InputError for energies of another potential.
+    plan's settings are not attempted. Raises InputError for energies of another potential, and for parts of one.
     """
     asked = wanted(compositions, read_energies(plan.reference), _known(plan.reference), source)
     near = sorted((one for one in asked if one.target is not None), key=lambda one: (one.height or 0.0, one.formula))
-    near = [one for one in near if (one.height or 0.0) <= plan.settings.max_e_above_hull][: plan.settings.limit]
+    low = [one for one in near if (one.height or 0.0) <= plan.settings.max_e_above_hull]
+    beyond, near = [*low[plan.settings.limit :], *near[len(low) :]], low[: plan.settings.limit]
+    _check_folder(work, plan)
     parts = [list(near[k : k + SHARD]) for k in range(0, len(near), SHARD)]
     rows = list(_attempted(parts, plan, work, processes, advance))
+    rows += [_refused(replace(one, status=Status.NOT_ATTEMPTED)) for one in beyond]
     rows += [_refused(one) for one in asked if one.target is None]
     return with_record(table_of_rows(RECOVERED, rows), {"stage": "recover"})
 
@@ -200,6 +205,20 @@ def _attempted(
     for path in paths:
         for _, rows in groupby(read_table(path).to_pylist(), key=lambda row: row["id"]):
             yield judged(list(rows), plan.settings)
+
+
+def _check_folder(work: Path, plan: Plan) -> None:
+    """Finished parts are of these very potentials and features, not of others under the same names. Raises InputError."""
+    names = [plan.potential, *([plan.settings.second] if plan.settings.second else [])]
+    made_by = {"potentials": {name: fingerprint(name) for name in names}, "features": [*FEATURES]}
+    record = work / "made_by.json"
+    if not record.is_file():
+        with atomic_path(record) as temporary:
+            temporary.write_text(json.dumps(made_by, sort_keys=True) + "\n", encoding="utf-8")
+    elif json.loads(record.read_text(encoding="utf-8")) != json.loads(json.dumps(made_by)):
+        raise InputError(
+            f"{work} holds parts of other potentials, or of another version; choose another folder for finished parts."
+        )
 
 
 def _key(one: Wanted) -> list[Any]:

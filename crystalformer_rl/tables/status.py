@@ -56,6 +56,7 @@ class Status(StrEnum):
     NO_CORRECTION = "no_correction", "the MP2020 corrections of its energy cannot be worked out"
     KNOWN_STRUCTURE = "known_structure", "a structure of the composition is known, so none is recovered"
     HELD_OUT = "held_out", "a formula that is held out of training, or reserved for tests"
+    NOT_ATTEMPTED = "not_attempted", "beyond the limits of this run"
     NO_PROTOTYPE = "no_prototype", "no known crystal has the composition's stoichiometry"
     NOT_ACCEPTED = "not_accepted", "the best structure is not probable enough to be the right one"
     NO_FIGURE = "no_figure", "a figure that the reward needs is not known, and no stage says why"
