@@ -136,6 +136,7 @@ def test_several_blocks_in_a_cell_are_several_crystals(tmp_path: Path) -> None:
         ("a.json", b"[]", "a list of 0, and no crystals"),
         ("a.json", b"{", "no valid JSON"),
         ("a.json", b'{"a": ' + b"[" * 100_000, "no valid JSON"),
+        ("a.json", b"[" * 100_000, "cannot be read"),
         ("a.csv", b"id,smiles\n1,C\n", "no column 'cif' or 'structure'; it has id, smiles"),
         ("a.csv", b"id,cif\n", "holds no rows"),
         ("a.cif", b"data_x\n_cell_length_a 3\n", "no block of the CIF lists coordinates"),

@@ -42,7 +42,7 @@ def members(path: Path, advance: Callable[[int], object] | None) -> Iterator[Any
         text = _JsonText(unpacked, file, advance)
         try:
             yield from _values(text) if kind_of_file(path) is Kind.JSON_LINES else _members(text)
-        except DAMAGE as error:
+        except (*DAMAGE, RecursionError) as error:
             raise _unreadable(path, error) from error
 
 
