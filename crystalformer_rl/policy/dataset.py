@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float
 
 from crystalformer_rl.crystal.descriptions import descriptions
@@ -24,25 +25,28 @@ BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
 
 
 class Dataset(NamedTuple):
-    """Crystals to train on and crystals of held-out formulas."""
+    """Crystals to train on and crystals of held-out formulas; weights: how much each to train on counts, all alike where None."""
 
     training: list[Sites]
     held_out: list[Sites]
+    weights: np.ndarray | None = None
 
 
 class Minibatch(NamedTuple):
-    """A batch of constant size; `weight` is 1 for a crystal and 0 for a row that fills up."""
+    """A batch of constant size; `weight` is how much a crystal counts, and 0 for a row that fills up."""
 
     tokens: TokenBatch
     weight: Float[np.ndarray, " b"]
 
 
 def load_dataset(path: str | Path, n_max: int) -> Dataset:
-    """Read a tokens table, split by reduced formula.
+    """Read a tokens table, split by reduced formula; its column `weight`, where there is one, says how much each crystal counts.
 
-    Raises InputError for crystals of more than n_max − 1 sites, and for those whose atoms lie on one place.
+    Raises InputError for crystals of more than n_max − 1 sites, for those whose atoms lie on one place, and for weights below 0.
     """
-    crystals = [s for s in sites_from_table(read_table(path), str(path)) if s is not None]
+    table = read_table(path)
+    found = list(zip(sites_from_table(table, str(path)), _weights(table, str(path)), strict=True))
+    crystals = [s for s, _ in found if s is not None]
     too_long = sum(len(s) >= n_max for s in crystals)
     if too_long:
         raise InputError(f"{path}: {too_long} crystals have more than {n_max - 1} sites; leave them out or raise n_max.")
@@ -52,12 +56,24 @@ def load_dataset(path: str | Path, n_max: int) -> Dataset:
             f"{path}: {overlapping} crystals have atoms nearer than {SHORTEST_DISTANCE} Å, which no policy should learn; tokenize "
             "the crystals again, which leaves them out by name."
         )
-    parts: dict[bool, list[Sites]] = {False: [], True: []}
-    for sites in crystals:
-        parts[held_out(sites_formula(sites))].append(sites)
-    if not parts[False]:
+    parts: dict[bool, list[tuple[Sites, float]]] = {False: [], True: []}
+    for sites, weight in found:
+        if sites is not None:
+            parts[held_out(sites_formula(sites))].append((sites, weight))
+    training = [(sites, weight) for sites, weight in parts[False] if weight > 0]
+    if not training:
         raise InputError(f"{path} holds no crystal to train on; give a larger table.")
-    return Dataset(parts[False], parts[True])
+    weights = np.array([weight for _, weight in training], np.float32)
+    return Dataset([s for s, _ in training], [s for s, _ in parts[True]], None if (weights == 1).all() else weights)
+
+
+def _weights(table: pa.Table, source: str) -> list[float]:
+    if "weight" not in table.column_names:
+        return [1.0] * table.num_rows
+    weights = [1.0 if value is None else float(value) for value in table.column("weight").to_pylist()]
+    if not all(0 <= value < np.inf for value in weights):
+        raise InputError(f"{source}: the column 'weight' holds values that are no weights; they must be 0 or larger.")
+    return weights
 
 
 def sites_formula(sites: Sites) -> str:
@@ -66,13 +82,16 @@ def sites_formula(sites: Sites) -> str:
     return reduced_formula(np.repeat(sites.elements, multiplicities))
 
 
-def space_group_counts(crystals: Sequence[Sites]) -> list[int]:
-    """How many crystals each of the 230 space groups has."""
-    return np.bincount([s.space_group for s in crystals], minlength=231)[1:].tolist()
+def space_group_counts(crystals: Sequence[Sites], weights: np.ndarray | None = None) -> list[int]:
+    """How many crystals each of the 230 space groups has, each counted by its weight."""
+    counts = np.bincount([s.space_group for s in crystals], weights, minlength=231)[1:]
+    return np.ceil(counts).astype(int).tolist()
 
 
-def minibatches(crystals: Sequence[Sites], size: int, seed: tuple[int, ...] | None) -> Iterator[Minibatch]:
-    """One pass over `crystals` in batches of `size`, each from one bucket.
+def minibatches(
+    crystals: Sequence[Sites], size: int, seed: tuple[int, ...] | None, weights: np.ndarray | None = None
+) -> Iterator[Minibatch]:
+    """One pass over `crystals` in batches of `size`, each from one bucket; weights: how much each counts, 1 where None.
 
     The order depends on `seed` alone; None keeps the order given. The last batch of a bucket
     is filled up with rows of weight 0, so that one compiled step serves a bucket.
@@ -89,7 +108,8 @@ def minibatches(crystals: Sequence[Sites], size: int, seed: tuple[int, ...] | No
     for i in np.arange(len(batches)) if random is None else random.permutation(len(batches)):
         number, members = batches[i]
         rows = np.concatenate([members, np.full(size - len(members), members[0])])
-        weight = (np.arange(size) < len(members)).astype(np.float32)
+        weight = np.zeros(size, np.float32)
+        weight[: len(members)] = 1.0 if weights is None else weights[members]
         yield Minibatch(make_batch([crystals[j] for j in rows], BUCKETS[number] + 1), weight)
 
 

@@ -92,19 +92,20 @@ def pretrain(
     train_step = make_train_step(optimizer, settings)
     evaluate = eqx.filter_jit(loss)
     variations = Variations(dataset.training) if settings.augmentation else None
+    counted = len(dataset.training) if dataset.weights is None else float(dataset.weights.sum())
     started = time.monotonic() - (curve[-1].seconds if curve else 0.0)
     for epoch in range(len(curve), settings.epochs):
         total = 0.0
         crystals = dataset.training
         if variations is not None:
             crystals = variations.draw(settings.augmentation, ((settings.seed or 0), epoch, 1))
-        for batch, weight in minibatches(crystals, settings.batch_size, ((settings.seed or 0), epoch)):
+        for batch, weight in minibatches(crystals, settings.batch_size, ((settings.seed or 0), epoch), dataset.weights):
             state, value = train_step(state, batch, weight)
             total += float(value)
             if advance is not None:
                 advance(float(value) / float(weight.sum()))
         nll = _mean_nll(evaluate, state.average, dataset.held_out, settings.batch_size)
-        record = EpochRecord(epoch + 1, int(state.step), total / len(dataset.training), nll, time.monotonic() - started)
+        record = EpochRecord(epoch + 1, int(state.step), total / counted, nll, time.monotonic() - started)
         if not curve or nll <= min(r.held_out_nll for r in curve):
             best = state.average
         curve.append(record)

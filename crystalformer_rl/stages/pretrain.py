@@ -59,6 +59,6 @@ def pretrain(
         "best_epoch": best.epoch,
         "held_out_nll": round(best.held_out_nll, 4),
         "minutes": round(records[-1].seconds / 60, 1),
-        "space_group_counts": space_group_counts(dataset.training),
+        "space_group_counts": space_group_counts(dataset.training, dataset.weights),
     }
     return Pretrained(policy, card, table_of_rows(LEARNING_CURVE, [record._asdict() for record in records]))
