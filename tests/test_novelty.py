@@ -142,6 +142,21 @@ def test_a_pretraining_match_comes_before_a_held_out_one(tmp_path):
     assert (row["novel"], row["match_id"]) == (False, "seen")
 
 
+def test_a_recovered_structure_is_not_new_and_shows_no_more_than_its_formula(tmp_path):
+    """The policy was trained on it, but nobody knows that it is right; nor does it give its elements to others."""
+    entries = {
+        "seen": (rock_salt("Na", "Cl"), "pretraining"),
+        "recovered-CsCl": (caesium_chloride("Cs", "Cl"), "recovered"),
+    }
+    known = Known.from_reference(write_reference(tmp_path / "r.parquet", entries))
+    crystals = [caesium_chloride("Cs", "Cl"), rock_salt("Cs", "Cl"), caesium_chloride("Rb", "Br"), rock_salt("Rb", "Br")]
+    same, polymorph, substituted, of_known = novelty(crystal_table(crystals), known).to_pylist()
+    assert (same["novel"], same["match_role"], same["known_level"]) == (False, "recovered", "formula")
+    assert (polymorph["novel"], polymorph["match_id"], polymorph["known_level"]) == (True, None, "formula")
+    assert (substituted["novel"], substituted["known_level"]) == (True, "none")
+    assert of_known["known_level"] == "substitution"
+
+
 def test_the_ladder_of_what_is_known(known):
     expected = {
         "structure": rock_salt("Na", "Cl"),

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from policy_examples import SMALL, rock_salt, rutile, same_sites, small_policy
@@ -14,6 +15,7 @@ from policy_examples import SMALL, rock_salt, rutile, same_sites, small_policy
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.tokens import Sites, sort_sites, token_columns
+from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.checkpoint import load_policy
 from crystalformer_rl.policy.dataset import (
     BUCKETS,
@@ -80,6 +82,35 @@ def test_rows_that_fill_up_do_not_count():
     whole = of_batch(small_policy(), tokens, jnp.asarray(weight))
     single = of_batch(small_policy(), *(next(minibatches([rock_salt()], 1, None))._replace(weight=jnp.ones(1))))
     assert float(whole) == pytest.approx(3 * float(single), rel=1e-5)
+
+
+def test_a_crystal_counts_by_its_weight(tmp_path):
+    """Twice the weight is the same crystal twice; weight 0 is none, null is 1."""
+    crystals = [s for s in family(60) if not held_out(sites_formula(s))][:4]
+    columns = {"id": list("abcd"), **token_columns(crystals)}
+    table = make_table(TOKENS, columns).append_column("weight", pa.array([2.0, 0.5, None, 0.0]))
+    write_table(tmp_path / "t.parquet", table, {})
+    dataset = load_dataset(tmp_path / "t.parquet", 21)
+    assert len(dataset.training) == 3
+    assert dataset.weights is not None
+    of_batch = eqx.filter_jit(loss)
+
+    def total(training, weights=None):
+        batches = minibatches(training, 8, None, weights)
+        return sum(float(of_batch(small_policy(), tokens, jnp.asarray(weight))) for tokens, weight in batches)
+
+    first, second, third = crystals[:3]
+    expected = total([first, first]) + 0.5 * total([second]) + total([third])
+    assert total(dataset.training, dataset.weights) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_refused(tmp_path, wrong):
+    crystals = family(3)
+    table = make_table(TOKENS, {"id": list("abc"), **token_columns(crystals)})
+    write_table(tmp_path / "t.parquet", table.append_column("weight", pa.array([1.0, wrong, 1.0])), {})
+    with pytest.raises(InputError, match="weight"):
+        load_dataset(tmp_path / "t.parquet", 21)
 
 
 class Cut(Exception):

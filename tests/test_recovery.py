@@ -11,14 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, parse_formula
+from crystalformer_rl.cli import cli
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, SYMBOLS, parse_formula
 from crystalformer_rl.crystal.encode import symmetrize
 from crystalformer_rl.crystal.split import held_out
-from crystalformer_rl.crystal.structure import Crystal
-from crystalformer_rl.crystal.tokens import Sites, decode
+from crystalformer_rl.crystal.structure import Crystal, crystal_columns
+from crystalformer_rl.crystal.tokens import Sites, decode, token_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.recovery import acceptance
 from crystalformer_rl.recovery.acceptance import calibrated, fit
@@ -29,7 +31,11 @@ from crystalformer_rl.recovery.targets import wanted
 from crystalformer_rl.recovery.volumes import atomic_volumes, ratio
 from crystalformer_rl.reference.energies import ReferenceEnergies, read_energies
 from crystalformer_rl.stages import recover as stage
+from crystalformer_rl.stages.extend import extend
 from crystalformer_rl.stages.recover import Plan, judged, recover, structures_of
+from crystalformer_rl.tables.column import table_of_rows
+from crystalformer_rl.tables.parquet import read_table, write_table
+from crystalformer_rl.tables.recovery_columns import RECOVERED
 from crystalformer_rl.tables.status import STATUSES
 
 Z = ATOMIC_NUMBERS
@@ -277,3 +283,43 @@ def test_a_killed_run_goes_on_and_every_composition_has_a_row(
     with pytest.raises(InputError, match="parts of other potentials"):
         recover(asked, plan, tmp_path)
     assert again.drop_columns(["energy"]).to_pylist() == first.drop_columns(["energy"]).to_pylist()
+
+
+# --- in a reference ------------------------------------------------------------------------
+
+
+def accepted(root: Path, folder: Path, formula: str) -> Path:
+    """A RECOVERED table with one structure, which is rock salt, and one that was not accepted."""
+    own = rock_salt(*(SYMBOLS[z - 1] for z in parse_formula(formula)), 5.6)
+    crystal = decode(own)
+    row = crystal_columns([crystal]) | token_columns([own], coords_name="site_frac_coords")
+    first = {name: values[0] for name, values in row.items()} | {
+        "id": f"recovered-{formula}", "energy": -3.0, "formation_energy": -1.0, "evaluations": 9, "p_right": 0.9, "status": "ok"
+    }  # fmt: skip
+    second = first | {"id": "recovered-NaI", "formula": "NaI", "status": "not_accepted"}
+    write_table(folder / "recovered.parquet", table_of_rows(RECOVERED, [first, second]), {})
+    return folder / "recovered.parquet"
+
+
+def test_recovered_structures_join_a_reference_and_change_no_energy(root: Path, tmp_path: Path) -> None:
+    reference = root / "resources" / "embedded" / "reference.parquet"
+    recovered = accepted(root, tmp_path, "LiTm")
+    ran = CliRunner().invoke(cli, ["extend", str(reference), str(recovered), "--out", str(tmp_path / "extended.parquet")])
+    assert ran.exit_code == 0, ran.output
+    table = read_table(tmp_path / "extended.parquet")
+    known = read_table(reference)
+    assert table.num_rows == known.num_rows + 1
+    assert table["role"].to_pylist()[-1] == "recovered"
+    before, after = read_energies(reference), read_energies(tmp_path / "extended.parquet")
+    assert after.bias == before.bias
+    assert after.phases.table.num_rows == before.phases.table.num_rows
+    assert after.identity == before.identity
+    with pytest.raises(InputError, match="already"):
+        extend(tmp_path / "extended.parquet", recovered)
+
+
+def test_a_reference_is_not_extended_by_what_is_held_out(root: Path, tmp_path: Path) -> None:
+    salts = (f"{a}{b}" for a in ("Li", "Na", "K", "Rb", "Cs") for b in ("F", "Cl", "Br", "I"))
+    formula = next(name for name in salts if held_out(name))
+    with pytest.raises(InputError, match=f"{formula} is held out"):
+        extend(root / "resources" / "embedded" / "reference.parquet", accepted(root, tmp_path, formula))

@@ -25,6 +25,7 @@ COMMANDS = {
     "relax": "Relax crystals with a potential, keeping the space group.",
     "reference": "Build a reference: crystals, tokens and energies in one potential.",
     "recover": "Find structures for compositions whose energy is known.",
+    "extend": "Add recovered structures to a reference.",
     "hull": "Formation energy and energy above the convex hull.",
     "properties": "Predict band gap and dielectric constants.",
     "train-properties": "Train the property models.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from crystalformer_rl.crystal.chemical_system import chemical_system, chemical_systems
 from crystalformer_rl.crystal.elements import parse_formula, reduced_formula
@@ -22,14 +23,10 @@ from crystalformer_rl.discovery.ordering import Forms, disordered_parent
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table
+from crystalformer_rl.tables.role import TRAINED, Role
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
-
-PRETRAINING = "pretraining"
-HELD_OUT = "held_out"
-HULL_ONLY = "hull_only"
-_ROLES = (PRETRAINING, HELD_OUT, HULL_ONLY)
 
 LEVELS = {
     "structure": "the structure itself",
@@ -94,12 +91,10 @@ class Known:
             optional=[columns[name] for name in ("chemical_system", *TOKENS)],
         )
         roles = table.column("role").to_pylist()
-        wrong = sorted({str(role) for role in roles} - set(_ROLES))
+        wrong = sorted({str(role) for role in roles} - set(Role))
         if wrong:
-            raise InputError(
-                f"{path}, column 'role': '{wrong[0]}' is not one of {', '.join(_ROLES)}; correct the reference."
-            )
-        if PRETRAINING not in roles:
+            raise InputError(f"{path}, column 'role': '{wrong[0]}' is not one of {', '.join(Role)}; correct the reference.")
+        if Role.PRETRAINING not in roles:
             raise InputError(
                 f"{path} has no rows of role 'pretraining', so nothing can be called new; use a whole reference."
             )
@@ -112,12 +107,18 @@ class Known:
             if atoms:
                 self.rows_of.setdefault(composition_key(atoms), []).append(row)
         if set(TOKENS) <= set(self.table.column_names):
-            self._prototypes = KnownPrototypes(self.table)
+            self._prototypes = KnownPrototypes(self._table_of_known())
         formulas, systems = self._names(source)
         # backwards, so that the first entry of a formula stands for it
         last = len(self.ids) - 1
         self.formulas = {f: last - k for k, f in enumerate(reversed(formulas)) if f is not None}
         self.systems = {s: last - k for k, s in enumerate(reversed(systems)) if s is not None}
+
+    def _table_of_known(self) -> pa.Table:
+        """The entries, those without tokens that were recovered."""
+        recovered = pa.array([role == Role.RECOVERED for role in self.roles], pa.bool_())
+        columns = [pc.if_else(recovered, None, self.table.column(name)) for name in TOKENS]
+        return pa.table(columns, names=list(TOKENS))
 
     def _names(self, source: str) -> tuple[list[str | None], list[str | None]]:
         """Reduced formula and chemical system of each entry; the builder of a reference writes both."""
@@ -141,10 +142,10 @@ class Known:
             raise InputError(f"{source}, row '{self.ids[row]}': {error}") from error
 
     def find(self, structure: Structure, key: Composition) -> Match | None:
-        """The first entry that matches `structure` (reduced); a pretraining entry before a held-out one."""
-        rows = [row for row in self.rows_of.get(key, ()) if self.roles[row] != HULL_ONLY]
+        """The first entry that matches `structure` (reduced); what the policy was trained on before a held-out entry."""
+        rows = [row for row in self.rows_of.get(key, ()) if self.roles[row] != Role.HULL_ONLY]
         self._load(row for row in rows if row not in self._structures)
-        for role in (PRETRAINING, HELD_OUT):
+        for role in (*TRAINED, Role.HELD_OUT):
             for row in rows:
                 known = self._structures[row]
                 if self.roles[row] == role and known is not None and same_structure(structure, known):
@@ -157,8 +158,9 @@ class Known:
         """The first of `LEVELS` that applies to a crystal, with an entry that shows it.
 
         forms: the crystal reduced; match: what `find` says of it; symmetries: gives its sites, at one tolerance or several.
+        A structure that was recovered from an energy shows nothing: of its formula the energy alone is known.
         """
-        if match is not None:
+        if match is not None and match.role != Role.RECOVERED:
             return Knowledge("structure", match.id)
         if (row := self._ordering(crystal, forms)) is not None:
             return Knowledge("ordering", self.ids[row])
@@ -185,7 +187,7 @@ class Known:
 
     def _ordering(self, crystal: Crystal, forms: Forms) -> int | None:
         """The first entry that has the same disordered parent."""
-        rows = self.rows_of.get(composition_key(crystal.atomic_numbers), ())
+        rows = [r for r in self.rows_of.get(composition_key(crystal.atomic_numbers), ()) if self.roles[r] != Role.RECOVERED]
         if forms.parent is None:
             return None
         for row, entry in zip(rows, self._crystals(rows), strict=True):

@@ -17,11 +17,12 @@ from crystalformer_rl.crystal.encode import EncodeError, space_group, symmetrize
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.discovery.distinct import Distinct
-from crystalformer_rl.discovery.known_structures import HELD_OUT, PRETRAINING, Known
+from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import MatchError, composition_key, same_either_way
 from crystalformer_rl.discovery.ordering import Forms, same_parent
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.discovery_columns import NOVELTY
+from crystalformer_rl.tables.role import TRAINED, Role
 from crystalformer_rl.tables.status import OK, Status
 
 TOLERANCES = (0.01, 0.1)
@@ -31,7 +32,7 @@ TOLERANCES = (0.01, 0.1)
 def novelty_table(crystals: pa.Table, known: Known, advance: Callable[[int], object] | None = None) -> pa.Table:
     """The NOVELTY table of a table of crystals, row by row.
 
-    `novel`: no pretraining structure of the reference matches. `unique`: of the crystals of one structure (connected
+    `novel`: no structure of the reference matches that the policy was trained on. `unique`: of the crystals of one structure (connected
     components of all matches) the one with the smallest id, numbers in it by their value; `unique_parent`: the same where
     orderings of one disordered parent are one. A row that comes with another status than ok keeps it, and has nulls.
     """
@@ -90,8 +91,8 @@ def _verdict(crystal: Crystal, known: Known, forms: Forms) -> dict[str, Any]:
     knowledge = known.knowledge(crystal, forms, match, symmetries)
     exchange = knowledge.exchange
     return {
-        "novel": role != PRETRAINING,
-        "rediscovered": role == HELD_OUT,
+        "novel": role not in TRAINED,
+        "rediscovered": role == Role.HELD_OUT,
         "match_id": None if match is None else match.id,
         "match_role": role,
         "known_level": knowledge.level,

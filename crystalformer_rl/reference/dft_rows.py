@@ -12,6 +12,7 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.reference.competing import EnergyFrom
 from crystalformer_rl.tables.column import Column, make_table, pick
 from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.role import Role
 from crystalformer_rl.tables.status import OK
 
 COLUMNS: tuple[Column, ...] = pick(REFERENCE, "formula", "dft_formation_energy")
@@ -45,7 +46,7 @@ def dft_rows(table: pa.Table, source: str, where: str = "the table of DFT energi
         "id": [f"dft-{formula}" for formula in formulas],
         "formula": formulas,
         "chemical_system": chemical_systems(pa.array(formulas, pa.string())),
-        "role": ["hull_only"] * n,
+        "role": [Role.HULL_ONLY] * n,
         "source": [source] * n,
         "dft_formation_energy": [round(lowest[formula], _DIGITS) for formula in formulas],
         "energy_from": [EnergyFrom.DFT.value] * n,

@@ -20,10 +20,11 @@ from crystalformer_rl.tables.column import pick
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table
 from crystalformer_rl.tables.provenance import read_provenance
+from crystalformer_rl.tables.role import Role
 from crystalformer_rl.tables.status import OK
 
 _NEEDED = ("id", "formula", "energy", "formation_energy")
-_USED = ("chemical_system", "dft_formation_energy", "energy_from", "status")
+_USED = ("role", "chemical_system", "dft_formation_energy", "energy_from", "status")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ReferenceEnergies:
 
 
 def read_energies(path: str | Path) -> ReferenceEnergies:
-    """The energies of a REFERENCE file: rows of status ok with an energy of the potential or of DFT.
+    """The energies of a REFERENCE file: rows of status ok with an energy of the potential or of DFT, but for recovered structures.
 
     DFT energies are read where the file records the potential's bias against them, and not otherwise. Raises InputError where the
     file lacks the potential's identity or the elemental energies, or where an id is missing or occurs twice.
@@ -62,6 +63,9 @@ def read_energies(path: str | Path) -> ReferenceEnergies:
 def _usable(table: pa.Table, with_dft: bool) -> pa.Table:
     sources = ["energy", "formation_energy", *(["dft_formation_energy"] if with_dft else [])]
     kept = pc.is_valid(table.column("formula"))
+    if "role" in table.column_names:
+        # a structure that an energy was taken for is no second energy
+        kept = pc.and_(kept, pc.fill_null(pc.not_equal(table.column("role"), Role.RECOVERED), True))
     if "status" in table.column_names:
         kept = pc.and_(kept, pc.fill_null(pc.equal(table.column("status"), OK.value), True))
     known = None

@@ -25,6 +25,7 @@ from crystalformer_rl.reference.identity import Corrections, Functional
 from crystalformer_rl.reference.scale import dft_identity
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.role import Role
 from crystalformer_rl.tables.status import OK, Status
 
 Treatment = Literal["mp2020", "none", "as-given"]
@@ -265,7 +266,7 @@ def _table(rows: list[_Row], formation: list[float | None], source: str) -> pa.T
     data = {
         "id": [row.id for row in rows],
         "formula": [row.formula for row in rows],
-        "role": ["hull_only"] * len(rows),
+        "role": [Role.HULL_ONLY] * len(rows),
         "source": [source] * len(rows),
         "energy_from": ["given"] * len(rows),
         "n_atoms": [None if row.counts is None else sum(row.counts.values()) for row in rows],

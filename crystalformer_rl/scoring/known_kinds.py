@@ -1,4 +1,4 @@
-"""Which kinds of crystals the policy was shown: those of the reference's pretraining rows."""
+"""Which kinds of crystals the policy was shown: those of the reference's entries that it was trained on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from crystalformer_rl.crystal.prototype import Kind, kind
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table
+from crystalformer_rl.tables.role import TRAINED
 
 _NEEDED = ("role", "space_group", "wyckoff", "elements")
 
@@ -58,8 +59,8 @@ def _sketch(group: int, elements: list[int]) -> _Sketch:
 
 
 def known_kinds(reference: str | Path) -> KnownKinds:
-    """The kinds of the pretraining rows of a REFERENCE file; entries without tokens have none."""
+    """The kinds of the entries of a REFERENCE file that a policy was trained on; entries without tokens have none."""
     columns = {column.name: column for column in REFERENCE}
     table = read_table(reference, [columns[name] for name in _NEEDED])
     rows = zip(*(table.column(name).to_pylist() for name in _NEEDED), strict=True)
-    return KnownKinds((g, w, z) for role, g, w, z in rows if role == "pretraining" and g and w and z)
+    return KnownKinds((g, w, z) for role, g, w, z in rows if role in TRAINED and g and w and z)

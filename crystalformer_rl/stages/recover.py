@@ -35,12 +35,11 @@ from crystalformer_rl.tables.column import FLOATS, Column, table_of_rows
 from crystalformer_rl.tables.parquet import atomic_path, read_table, write_table
 from crystalformer_rl.tables.provenance import digest_json, provenance, sha256, with_record
 from crystalformer_rl.tables.recovery_columns import RECOVERED
+from crystalformer_rl.tables.role import Role
 from crystalformer_rl.tables.status import OK, Status
 
 SHARD = 64
 """Compositions a file in the working folder."""
-
-_TRAINED = "pretraining"
 
 _PART = (*RECOVERED, Column("features", FLOATS, "", "what the acceptance judges; null without a structure"))
 """Columns of a finished part: a row a structure, without a verdict, so that another calibration needs no new energies."""
@@ -98,7 +97,7 @@ def recover(
 def prototypes_of(reference: str | Path, settings: RecoverSettings) -> Prototypes:
     """The prototypes of a reference's pretraining entries."""
     table = read_table(reference)
-    trained = pc.and_(pc.equal(table.column("role"), _TRAINED), pc.is_valid(table.column("wyckoff")))
+    trained = pc.and_(pc.equal(table.column("role"), Role.PRETRAINING), pc.is_valid(table.column("wyckoff")))
     table = table.filter(trained)
     kept = [not held_out(formula) for formula in table.column("formula").to_pylist()]
     table = table.filter(pa.array(kept, pa.bool_()))

@@ -36,6 +36,7 @@ from crystalformer_rl.reference.identity import Corrections, Functional, Potenti
 from crystalformer_rl.reference.scale import MP2020_SCALE
 from crystalformer_rl.tables.column import make_table, table_of_rows
 from crystalformer_rl.tables.energy_columns import REFERENCE
+from crystalformer_rl.tables.role import Role
 from crystalformer_rl.tables.status import OK, Status
 
 
@@ -50,10 +51,10 @@ class Selection:
     def role(self, crystal: Crystal, dft_e_above_hull: float | None) -> str:
         """`pretraining`, `held_out` or `hull_only`; an entry without a DFT label is `hull_only`."""
         if self.hull_only:
-            return "hull_only"
+            return Role.HULL_ONLY
         if dft_e_above_hull is None or not dft_e_above_hull <= self.max_e_above_hull or len(crystal) > self.max_atoms:
-            return "hull_only"
-        return "held_out" if held_out(crystal.formula) else "pretraining"
+            return Role.HULL_ONLY
+        return Role.HELD_OUT if held_out(crystal.formula) else Role.PRETRAINING
 
 
 def reference(
@@ -88,7 +89,7 @@ def reference(
     labels = {name: _column(table, name) for name in (*LABELS, "source")}
     selection = selection or Selection()
     roles = [
-        "hull_only" if c is None else selection.role(c, label)
+        Role.HULL_ONLY if c is None else selection.role(c, label)
         for c, label in zip(crystals, labels["dft_e_above_hull"], strict=True)
     ]
     known = dict(single_points or {})
@@ -97,8 +98,8 @@ def reference(
         check_single_points(potential, {i: c for i, c in zip(ids, crystals, strict=True) if c is not None}, known)
 
     sound = [k for k, status in enumerate(statuses) if status == OK]
-    to_relax = [k for k in sound if roles[k] != "hull_only"]
-    to_evaluate = [k for k in sound if roles[k] == "hull_only" and ids[k] not in known]
+    to_relax = [k for k in sound if roles[k] != Role.HULL_ONLY]
+    to_evaluate = [k for k in sound if roles[k] == Role.HULL_ONLY and ids[k] not in known]
     rows: dict[int, dict[str, Any]] = {}
     shards = [
         *shards_of("relaxed", to_relax, ids, crystals, settings.model_dump(), potential.identity),
@@ -115,7 +116,7 @@ def reference(
     for k, (crystal, row) in enumerate(zip(crystals, found, strict=True)):
         row |= {"id": ids[k], "role": roles[k]} | {name: values[k] for name, values in labels.items()}
         entries.append(_with_formation_energy(row, crystal, elemental))
-    used = sum(1 for k, i in enumerate(ids) if roles[k] == "hull_only" and i in known)
+    used = sum(1 for k, i in enumerate(ids) if roles[k] == Role.HULL_ONLY and i in known)
     origins = {
         "pretraining and held_out": f"relaxed with the space group kept, at most {settings.max_evaluations} "
         f"evaluations, to {settings.fmax} eV/Å and {settings.smax} GPa; force_max and stress_max say what remains",

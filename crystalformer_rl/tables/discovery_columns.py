@@ -16,7 +16,7 @@ NOVELTY = (
     Column("novel", pa.bool_(), "", "no structure of the reference's pretraining set matches"),
     Column("rediscovered", pa.bool_(), "", "novel, and matches a held-out entry, which the policy never saw"),
     Column("match_id", pa.string(), "", "the reference entry that matches, if any"),
-    Column("match_role", pa.string(), "", "role of that entry: pretraining or held_out"),
+    Column("match_role", pa.string(), "", "role of that entry: pretraining, recovered or held_out"),
     Column(
         "known_level",
         pa.string(),

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from crystalformer_rl.tables.column import FLOAT, Column
 from crystalformer_rl.tables.crystal_columns import CRYSTALS_AND_TOKENS, ID, STATUS
+from crystalformer_rl.tables.role import Role
 
 #: The crystal is the primitive cell, the tokens are those of the relaxed crystal.
 RELAXED = (
@@ -110,7 +111,7 @@ JUDGED = (
 
 REFERENCE = (
     *CRYSTALS_AND_TOKENS,
-    Column("role", pa.string(), "", "pretraining (the policy saw it), held_out, or hull_only"),
+    Column("role", pa.string(), "", "; ".join(f"{role}: {role.meaning}" for role in Role)),
     Column("source", pa.string(), "", "the collection the entry comes from"),
     Column("chemical_system", pa.string(), "", "symbols of its elements in alphabetical order: Ca-F"),
     Column("n_atoms", pa.int64(), "", "atoms in the primitive cell"),
