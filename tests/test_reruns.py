@@ -217,7 +217,7 @@ def test_after_the_run_the_second_plan_is_empty(tiny_run: Path, tmp_path: Path, 
 # --- edits of the package -------------------------------------------------------
 
 STAGES = ("check-potential", "check-reference", "sample", "relax", "hull", "properties", "novelty", "finetune", "evaluate",
-          "rank", "report", "judge", "compare", "select", "tokenize", "pretrain", "recover")  # fmt: skip
+          "rank", "report", "judge", "compare", "select", "tokenize", "pretrain", "recover", "extend")  # fmt: skip
 LOADED = {
     **dict.fromkeys(
         ("check-potential", "check-reference", "relax", "properties", "finetune", "judge", "recover"), "potential.chgnet"
@@ -233,7 +233,7 @@ EDITS: dict[str, set[str]] = {
     "tables/discovery_columns.py": {"novelty", "evaluate", "rank", "report", "compare", "judge"},
     "tables/pretrain_columns.py": {"pretrain"},
     "reference/energies.py": {"recover", "hull", "judge", "finetune", "evaluate", "check-reference"},
-    "reference/competing.py": {"recover", "hull", "judge", "finetune", "evaluate", "check-reference"},
+    "reference/competing.py": {"recover", "extend", "hull", "judge", "finetune", "evaluate", "check-reference"},
     "reference/corrections.py": {"recover", "hull", "evaluate", "judge", "finetune"},
     "hull/probability.py": {"hull", "judge", "finetune", "evaluate"},
     "hull/convex_hull.py": {"recover", "hull", "judge", "finetune", "evaluate"},

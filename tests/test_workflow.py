@@ -172,6 +172,10 @@ def test_a_turn_of_the_data_engine(root: Path, workflow: Workflow) -> None:
     assert "recover compositions.parquet --prototypes" in recover
     assert "--second sevennet-0" in recover
     assert recovered in next(line for line in lines if "crystalformer-rl tokenize" in line)
+    extended = "results/data-engine/pretrain/reference.parquet"
+    assert f"{recovered} --out {extended}" in next(line for line in lines if "crystalformer-rl extend" in line)
+    for command in ("novelty", "evaluate", "finetune"):
+        assert f"--reference {extended}" in next(line for line in lines if f"crystalformer-rl {command}" in line)
 
 
 def test_plan_of_a_longer_run(workflow: Workflow) -> None:

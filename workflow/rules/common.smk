@@ -127,9 +127,13 @@ STABILITY = chosen("resources.stability", CONFIG.resources.stability, "stability
 if CONFIG.policy.source == "pretrain":
     BASE_POLICY = "<results>/pretrain/policy.safetensors"
     PRETRAIN_DATA = chosen("pretrain.data", CONFIG.pretrain.data, "crystals")
+    RECOVERED = ["<results>/pretrain/recovered.parquet"] if CONFIG.recover.compositions else []
 else:
     BASE_POLICY = chosen("policy.source", CONFIG.policy.source, "policy", POLICY_SUFFIXES)
     PRETRAIN_DATA = []
+    RECOVERED = []
+# What the policy has seen: the reference, and the structures recovered for its training.
+SEEN = "<results>/pretrain/reference.parquet" if RECOVERED else REFERENCE
 
 
 class Potential(NamedTuple):

@@ -4,7 +4,7 @@
 rule novelty:
     input:
         relaxed=batches("<results>/relaxed/{policy}/{batch}.parquet"),
-        reference=REFERENCE,
+        reference=SEEN,
     output:
         "<results>/novelty/{policy}.parquet",
     log:
@@ -27,7 +27,7 @@ rule evaluate:
     input:
         samples=batches("<results>/samples/{policy}/{batch}.parquet"),
         relaxed=batches("<results>/relaxed/{policy}/{batch}.parquet"),
-        reference=REFERENCE,
+        reference=SEEN,
         hull="<results>/hull/{policy}.parquet",
         novelty="<results>/novelty/{policy}.parquet",
         properties="<results>/properties/{policy}.parquet",

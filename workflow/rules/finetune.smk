@@ -23,7 +23,7 @@ rule finetune:
     input:
         unpack(round_start),
         base=BASE_POLICY,
-        reference=REFERENCE,
+        reference=SEEN,
         properties=REWARDED_PROPERTIES,
         stability=REWARDED_STABILITY,
         tables=REWARD_TABLES,

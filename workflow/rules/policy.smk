@@ -34,10 +34,33 @@ rule recover:
         " --processes {threads} --work {params.parts:q} --out {output:q} > {log:q} 2>&1"
 
 
+# They are in no hull and no known structures; but a sample that matches one is not new.
+rule extend:
+    input:
+        reference=REFERENCE,
+        recovered="<results>/pretrain/recovered.parquet",
+    output:
+        "<results>/pretrain/reference.parquet",
+    log:
+        "<results>/logs/extend.log",
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=stage("extend"),
+    message:
+        "Adding the recovered structures to the reference"
+    shell:
+        "crystalformer-rl extend {input.reference:q} {input.recovered:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule tokenize:
     input:
         PRETRAIN_DATA,
-        ["<results>/pretrain/recovered.parquet"] if CONFIG.recover.compositions else [],
+        RECOVERED,
     output:
         "<results>/pretrain/tokens.parquet",
     log:
