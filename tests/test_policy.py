@@ -227,7 +227,13 @@ def test_next_letter_frequencies_match():
 
 
 def _first_letter(policy, g):
-    return np.asarray(letter_log_probs(policy.first_logits(jnp.array([g])), _progress(g, 1, current=1, place=0), None)[0])
+    return np.asarray(
+        letter_log_probs(
+            policy.letter_logits(policy.first_output(jnp.array([g])), jnp.array([g])),
+            _progress(g, 1, current=1, place=0),
+            None,
+        )[0]
+    )
 
 
 def _progress(g, n, current, place):

@@ -267,6 +267,7 @@ def test_a_killed_run_goes_on_and_every_composition_has_a_row(
     for name in ("LiTm", "HoBi2"):
         if rows[name]["atomic_numbers"] is not None:
             assert 0 <= rows[name]["p_right"] <= 1
+            assert rows[name]["weight"] in (0, rows[name]["p_right"])
             assert rows[name]["donor"]
     parts = sorted(tmp_path.glob("recovered_*.parquet"))
     parts[0].unlink()
@@ -294,9 +295,9 @@ def accepted(root: Path, folder: Path, formula: str) -> Path:
     crystal = decode(own)
     row = crystal_columns([crystal]) | token_columns([own], coords_name="site_frac_coords")
     first = {name: values[0] for name, values in row.items()} | {
-        "id": f"recovered-{formula}", "energy": -3.0, "formation_energy": -1.0, "evaluations": 9, "p_right": 0.9, "status": "ok"
+        "id": f"recovered-{formula}", "energy": -3.0, "formation_energy": -1.0, "evaluations": 9, "p_right": 0.9, "weight": 0.9, "status": "ok"
     }  # fmt: skip
-    second = first | {"id": "recovered-NaI", "formula": "NaI", "status": "not_accepted"}
+    second = first | {"id": "recovered-NaI", "formula": "NaI", "weight": 0.0, "status": "not_accepted"}
     write_table(folder / "recovered.parquet", table_of_rows(RECOVERED, [first, second]), {})
     return folder / "recovered.parquet"
 

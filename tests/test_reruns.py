@@ -97,6 +97,7 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "recover.max_atoms": (10, NOTHING),
     "recover.max_evaluations": (10, NOTHING),
     "recover.accepted_from": (0.9, NOTHING),
+    "recover.learned_from": (0.5, NOTHING),
 }
 """Another value of each setting, and the rules that are planned with it before those that follow them.
 

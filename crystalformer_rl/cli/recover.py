@@ -12,7 +12,16 @@ from crystalformer_rl.cli.console import count_words, progress, say, summarize
 from crystalformer_rl.cli.options import device_option, json_option, out_option, potential_option, setting_option
 from crystalformer_rl.recovery.recover_settings import RecoverSettings
 
-_FIELDS = ("candidates", "relaxed", "max_atoms", "max_evaluations", "accepted_from", "max_e_above_hull", "limit")
+_FIELDS = (
+    "candidates",
+    "relaxed",
+    "max_atoms",
+    "max_evaluations",
+    "accepted_from",
+    "learned_from",
+    "max_e_above_hull",
+    "limit",
+)
 
 
 def _settings(command: Callable[..., None]) -> Callable[..., None]:

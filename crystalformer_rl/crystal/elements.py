@@ -73,6 +73,9 @@ def electronegativity_rank(z: int) -> tuple[float, str]:
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86, 118)
 
 
+ELEMENT_FEATURES = 12
+
+
 @cache
 def element_features() -> np.ndarray:
     """(119, 12) what the periodic table says of each element, columns of about unit size; row 0 is padding, zero.
@@ -80,7 +83,7 @@ def element_features() -> np.ndarray:
     Period, electronegativity, electrons beyond the noble gas before and missing to the one after (in this period), and
     the block (s, p, d, f) together with the place in it.
     """
-    rows = np.zeros((119, 12))
+    rows = np.zeros((119, ELEMENT_FEATURES))
     for z in range(1, 119):
         period = next(n for n, last in enumerate(_NOBLE_GASES) if z <= last)
         outer = z - _NOBLE_GASES[period - 1]

@@ -74,13 +74,14 @@ def log_prob_and_lattice(
     places = jnp.broadcast_to(jnp.arange(batch.w.shape[1]), batch.w.shape)
     before = jnp.concatenate([jnp.ones_like(batch.w[:, :1]), batch.w[:, :-1]], axis=1)
     progress = Progress(groups, before, places, atoms_so_far(groups, batch.w, batch.a, behaviour))
-    first = policy.first_logits(batch.g)[:, None]
-    letters = letter_log_probs(jnp.concatenate([first, outputs[:, :-1, 4, : shape.wyck_types]], axis=1), progress, behaviour)
+    first = policy.first_output(batch.g)[:, None]
+    before_letters = jnp.concatenate([first, outputs[:, :-1, 4, : first.shape[-1]]], axis=1)
+    letters = letter_log_probs(policy.letter_logits(before_letters, groups), progress, behaviour)
     if shape.likelihood == "normalized" and batch.w.shape[1] == shape.n_max:
         letters = letters.at[:, -1].set(only_padding(letters[:, -1]))
     w = _pick(letters, batch.w).sum(-1)
 
-    elements = element_log_probs(outputs[..., 0, : shape.atom_types], batch.w, progress, behaviour)
+    elements = element_log_probs(policy.element_logits(outputs[..., 0, :]), batch.w, progress, behaviour)
     a = _pick(elements, batch.a).sum(-1)
 
     mixture = coordinate_mixture(outputs[..., 1:4, :], shape.Kx, temperature)

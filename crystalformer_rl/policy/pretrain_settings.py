@@ -22,6 +22,14 @@ class ShapeSettings(Section):
     n_max: Integer = Field(21, ge=2, le=256, description="Places of a sequence, one of which is its end.")
     widening: Integer = Field(4, ge=1, le=64, description="Width of a block's perceptron in units of model_size.")
 
+    relatives: Integer = Field(
+        16,
+        ge=0,
+        le=1024,
+        description="Size of the keys by which Wyckoff positions of like site symmetry share what they learn, as like space groups and like elements do then; "
+        "0: nothing is shared, as in the published network.",
+    )
+
 
 class TrainingSettings(Section):
     """How a base policy is trained."""

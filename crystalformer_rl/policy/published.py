@@ -116,6 +116,7 @@ def _build(arrays: dict[str, dict[str, np.ndarray]], shape: PolicyShape) -> Poli
         blocks=_stack(blocks),
         final_norm=norm(2 * shape.num_layers),
         head=linear(f"linear_{last}"),
+        relatives=None,
         shape=shape,
     )
     if policy.head.w.shape != (shape.model_size, shape.output_size):

@@ -178,7 +178,7 @@ def _put_down(result: Samples, batch: Lanes, *, everything: bool) -> np.ndarray:
 def blank_state(policy: Policy, g: Int[Array, " b"], behaviour: Behaviour, places: int) -> SampleState:
     """Sequences before their first letter."""
     shape, size, dtype = policy.shape, g.shape[0], policy.head.w.dtype
-    first = policy.first_logits(g)
+    first = policy.first_output(g)
     n_elements = 0 if behaviour.formula is None else len(behaviour.formula.elements)
     return SampleState(
         position=jnp.zeros((), jnp.int32),
@@ -265,7 +265,7 @@ def _progress(run: Run, state: SampleState, current: Int[Array, " b"]) -> Progre
 def _write_letter(policy: Policy, run: Run, chance: Chance, state: SampleState) -> tuple[SampleState, Float[Array, "b d"]]:
     """The Wyckoff letter of the next site, or the end."""
     shape, place = policy.shape, state.position // TOKENS_PER_SITE
-    logits, progress = state.output[:, : shape.wyck_types], _progress(run, state, state.current)
+    logits, progress = policy.letter_logits(state.output, run.g), _progress(run, state, state.current)
     plain, ours = letter_log_probs(logits, progress, None), letter_log_probs(logits, progress, run.behaviour)
     if shape.likelihood == "normalized":
         plain, ours = (jnp.where(place == shape.n_max - 1, only_padding(p), p) for p in (plain, ours))
@@ -277,9 +277,9 @@ def _write_letter(policy: Policy, run: Run, chance: Chance, state: SampleState) 
 
 def _write_element(policy: Policy, run: Run, chance: Chance, state: SampleState) -> tuple[SampleState, Float[Array, "b d"]]:
     """The element of a site; the lattice where the sequence has just ended."""
-    shape, place = policy.shape, state.position // TOKENS_PER_SITE
+    place = state.position // TOKENS_PER_SITE
     before = jnp.where(place == 0, 1, state.w[:, jnp.maximum(place - 1, 0)])
-    logits, progress = state.output[:, : shape.atom_types], _progress(run, state, before)
+    logits, progress = policy.element_logits(state.output), _progress(run, state, before)
     plain = element_log_probs(logits, state.current, progress, None)
     ours = element_log_probs(logits, state.current, progress, run.behaviour)
     a = jax.vmap(choose)(chance.uniform[:, 0], ours)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from crystalformer_rl.crystal.elements import ELEMENT_FEATURES
 from crystalformer_rl.errors import InputError
 
 Likelihood = Literal["normalized", "published"]
@@ -18,6 +19,9 @@ class PolicyShape:
     for all six lattice parameters, only coordinates that are independent, and an end that is certain at the last
     place. `published`: each lattice parameter sums over the components by itself, a coordinate that the
     ones before it determine (y in (x, 2x, z)) counts too, and a sequence may run out of places.
+
+    `relatives`: size of the keys by which letters are chosen for their site symmetry; where it is not 0, space groups, Wyckoff positions and
+    elements share parameters with those alike (`transformer.Relatives`). The published network has none.
     """
 
     Nf: int = 5
@@ -33,12 +37,13 @@ class PolicyShape:
     atom_types: int = 119
     wyck_types: int = 28
     widening: int = 4
+    relatives: int = 0
     likelihood: Likelihood = "normalized"
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "likelihood" and (not isinstance(value, int) or value < 1):
+            if field.name not in ("likelihood", "relatives") and (not isinstance(value, int) or value < 1):
                 raise InputError(f"policy shape: {field.name} must be a whole number above zero, found {value!r}.")
         if self.key_size % 2:
             raise InputError(f"policy shape: key_size must be even for the rotary embedding, found {self.key_size}.")
@@ -47,8 +52,11 @@ class PolicyShape:
 
     @property
     def output_size(self) -> int:
-        """Numbers at each output: room for elements with the lattice mixture, a coordinate mixture, or letters."""
-        return max(self.atom_types + self.Kl * 13, 3 * self.Kx, self.wyck_types)
+        """Numbers at each output: room for elements with the lattice mixture, a coordinate mixture, or letters; of what relatives
+        share there is one more for each feature of an element, and for each of a letter's keys.
+        """
+        shared = ELEMENT_FEATURES if self.relatives else 0
+        return max(self.atom_types + self.Kl * 13 + shared, 3 * self.Kx, self.wyck_types + self.relatives)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

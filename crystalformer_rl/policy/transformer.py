@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from crystalformer_rl.crystal.elements import element_features
+from crystalformer_rl.crystal.elements import ELEMENT_FEATURES, element_features
+from crystalformer_rl.crystal.site_symmetry import GROUP_FEATURES, SITE_FEATURES, group_features, site_features
 from crystalformer_rl.policy.batch import symmetry_arrays
 from crystalformer_rl.policy.shape import PolicyShape
 
@@ -93,6 +94,30 @@ class Cache(eqx.Module):
     values: tuple[Float[Array, "b h t k"], ...]
 
 
+class Relatives(eqx.Module):
+    """What space groups, Wyckoff positions and elements share with those alike, so that what one learns serves the others.
+
+    Projections of their features: `group` and `element` to their embeddings, `site` to token W, `letter` to the keys that the outputs at Z choose
+    letters by.
+    """
+
+    group: Float[Array, "f e"]
+    element: Float[Array, "f e"]
+    site: Float[Array, "f d"]
+    letter: Float[Array, "f k"]
+
+    @staticmethod
+    def init(key: PRNGKeyArray, shape: PolicyShape) -> Relatives:
+        keys = jax.random.split(key, 4)
+        e = shape.embed_size
+        return Relatives(
+            group=jax.random.normal(keys[0], (GROUP_FEATURES, e)) * 0.4,
+            element=jax.random.normal(keys[1], (ELEMENT_FEATURES, e)) * 0.25,
+            site=jax.random.normal(keys[2], (SITE_FEATURES, shape.model_size)) / jnp.sqrt(SITE_FEATURES),
+            letter=jax.random.normal(keys[3], (SITE_FEATURES, shape.relatives)) / jnp.sqrt(SITE_FEATURES),
+        )
+
+
 class Policy(eqx.Module):
     """The generative policy. `blocks` holds all layers, stacked along the first axis of every array."""
 
@@ -104,6 +129,7 @@ class Policy(eqx.Module):
     blocks: Block
     final_norm: LayerNorm
     head: Linear
+    relatives: Relatives | None
     shape: PolicyShape = eqx.field(static=True)
 
     @staticmethod
@@ -117,28 +143,67 @@ class Policy(eqx.Module):
             g_embedding=jax.random.normal(keys[0], (230, e)) * 0.5,
             w_embedding=jax.random.normal(keys[1], (shape.wyck_types, e)) * 0.5,
             a_embedding=_element_embedding(keys[2], shape.atom_types, e),
-            first_w=(Linear.init(keys[3], e, shape.h0_size), Linear.init(keys[4], shape.h0_size, shape.wyck_types)),
+            first_w=(
+                Linear.init(keys[3], e, shape.h0_size),
+                Linear.init(keys[4], shape.h0_size, shape.wyck_types + shape.relatives),
+            ),
             inputs=tuple(Linear.init(k, n, d) for k, n in zip(keys[5:10], widths, strict=True)),  # type: ignore[arg-type]
             blocks=jax.vmap(lambda k: Block.init(k, shape))(jax.random.split(keys[10], shape.num_layers)),
             final_norm=LayerNorm.init(d),
             head=_head(jax.random.fold_in(key, 1), shape),
+            relatives=Relatives.init(jax.random.fold_in(key, 2), shape) if shape.relatives else None,
             shape=shape,
         )
 
-    def first_logits(self, g: Int[Array, " b"]) -> Float[Array, "b wyck"]:
-        """Logits of the first Wyckoff letter, from the space group alone."""
+    def first_output(self, g: Int[Array, " b"]) -> Float[Array, "b o"]:
+        """What `letter_logits` makes the first Wyckoff letter of, from the space group alone; as wide as an output's part that it reads."""
         hidden, out = self.first_w
-        return out(jax.nn.gelu(hidden(self.g_embedding[g - 1]), approximate=True))
+        return out(jax.nn.gelu(hidden(self.embed_group(g)), approximate=True))
+
+    def letter_logits(self, output: Float[Array, "*n o"], g: Int[Array, "*n"]) -> Float[Array, "*n wyck"]:
+        """Logits of a site's Wyckoff letter, from the output at the Z before."""
+        letters = self.shape.wyck_types
+        logits = output[..., :letters]
+        if self.relatives is None:
+            return logits
+        keys = (jnp.asarray(site_features(), logits.dtype) @ self.relatives.letter)[g]
+        return logits + jnp.einsum("...k,...wk->...w", output[..., letters : letters + self.shape.relatives], keys)
+
+    def element_logits(self, output: Float[Array, "*n o"]) -> Float[Array, "*n atom"]:
+        """Logits of a site's element, from the output at its W."""
+        elements = self.shape.atom_types
+        logits = output[..., :elements]
+        if self.relatives is None:
+            return logits
+        features = jnp.asarray(element_features()[:elements], logits.dtype)
+        return logits + output[..., -ELEMENT_FEATURES:] @ features.T
+
+    def embed_group(self, g: Int[Array, "*n"]) -> Float[Array, "*n e"]:
+        """Embedding of a space group."""
+        own = self.g_embedding[g - 1]
+        if self.relatives is None:
+            return own
+        return own + (jnp.asarray(group_features(), own.dtype) @ self.relatives.group)[g]
+
+    def embed_element(self, a: Int[Array, "*n"]) -> Float[Array, "*n e"]:
+        """Embedding of an element."""
+        own = self.a_embedding[a]
+        if self.relatives is None:
+            return own
+        return own + (jnp.asarray(element_features(), own.dtype) @ self.relatives.element)[a]
 
     def embed_w(self, g: Int[Array, "*n"], w: Int[Array, "*n"]) -> Float[Array, "*n d"]:
         """Token W: space group, letter, multiplicity."""
         multiplicity = jnp.asarray(symmetry_arrays().multiplicities)[g, w][..., None]
-        parts = (self.g_embedding[g - 1], self.w_embedding[w], multiplicity.astype(self.w_embedding.dtype))
-        return self.inputs[0](jnp.concatenate(parts, -1))
+        parts = (self.embed_group(g), self.w_embedding[w], multiplicity.astype(self.w_embedding.dtype))
+        own = self.inputs[0](jnp.concatenate(parts, -1))
+        if self.relatives is None:
+            return own
+        return own + (jnp.asarray(site_features(), own.dtype) @ self.relatives.site)[g, w]
 
     def embed_a(self, g: Int[Array, "*n"], a: Int[Array, "*n"]) -> Float[Array, "*n d"]:
         """Token A: space group, element."""
-        return self.inputs[1](jnp.concatenate([self.g_embedding[g - 1], self.a_embedding[a]], -1))
+        return self.inputs[1](jnp.concatenate([self.embed_group(g), self.embed_element(a)], -1))
 
     def embed_x(self, axis: int | Int[Array, ""], g: Int[Array, "*n"], x: Float[Array, "*n"]) -> Float[Array, "*n d"]:
         """Token X, Y or Z (`axis` 0, 1, 2, traced or not): space group, harmonics of the coordinate."""
@@ -146,7 +211,7 @@ class Policy(eqx.Module):
         angles = x[..., None] * (np.float32(2 * np.pi) * np.arange(1, self.shape.Nf + 1, dtype=np.float32))
         waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(*x.shape, 2 * self.shape.Nf)
         linear = jax.tree.map(lambda *leaves: jnp.stack(leaves)[axis], *self.inputs[2:])
-        embedded = self.g_embedding[g - 1]
+        embedded = self.embed_group(g)
         return linear(jnp.concatenate([embedded, waves.astype(embedded.dtype)], -1))
 
     def outputs(

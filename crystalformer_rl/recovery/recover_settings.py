@@ -28,6 +28,12 @@ class RecoverSettings(Section):
     accepted_from: Number = Field(
         0.75, ge=0, le=1, description="Least probability that a structure is the right one for it to be accepted."
     )
+    learned_from: Number = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Least probability from which a structure counts in pretraining, by as much as it is probable.",
+    )
 
     @property
     def relaxation(self) -> RelaxSettings:

@@ -19,34 +19,35 @@ from crystalformer_rl.tables.role import Role
 from crystalformer_rl.tables.status import OK
 
 _SHARED = ("id", "formula", "atomic_numbers", "frac_coords", "lattice", "space_group", "wyckoff", "elements",
-           "site_frac_coords", "lattice_parameters", "energy", "formation_energy", "force_max", "stress_max", "evaluations", "status")  # fmt: skip
+           "site_frac_coords", "lattice_parameters", "energy", "formation_energy", "force_max", "stress_max", "evaluations")  # fmt: skip
 
 
 def extend(reference: str | Path, recovered: str | Path) -> pa.Table:
-    """The REFERENCE table with the accepted rows of a RECOVERED table after its own, in the role `recovered`.
+    """The REFERENCE table with the rows of a RECOVERED table that count in pretraining after its own, in the role `recovered`.
 
     A crystal that matches one is not new to the policy; on the hull, in the bias and as a known structure they count nothing. Raises
     InputError where the reference has one of them already, or holds the formula out.
     """
     known, found = read_table(reference, REFERENCE), read_table(recovered, RECOVERED)
-    accepted = found.filter(pc.equal(found.column("status"), OK))
-    names = accepted.column("formula").to_pylist()
+    learned = found.filter(pc.greater(found.column("weight"), 0))
+    names = learned.column("formula").to_pylist()
     if not names:
-        raise InputError(f"{recovered} holds no structure that was accepted; there is nothing to add.")
+        raise InputError(f"{recovered} holds no structure that counts in pretraining; there is nothing to add.")
     if wrong := next((name for name in names if held_out(name)), None):
         raise InputError(f"{recovered}: {wrong} is held out, so no policy may be trained on it; make the table again.")
-    twice = set(accepted.column("id").to_pylist()) & set(known.column("id").to_pylist())
+    twice = set(learned.column("id").to_pylist()) & set(known.column("id").to_pylist())
     if twice:
         raise InputError(
             f"{reference} has {min(twice)} already; add the recovered structures to the reference without them."
         )
-    columns: dict[str, list[Any]] = {name: accepted.column(name).to_pylist() for name in _SHARED}
+    columns: dict[str, list[Any]] = {name: learned.column(name).to_pylist() for name in _SHARED}
     n = len(names)
     columns |= {
         "role": [Role.RECOVERED] * n,
         "source": ["recovered"] * n,
         "n_atoms": [len(numbers) for numbers in columns["atomic_numbers"]],
         "energy_from": [EnergyFrom.RELAXED] * n,
+        "status": [OK] * n,
     }
     own = [column.name for column in REFERENCE]
     parts = (known.select(own), make_table(REFERENCE, columns).select(own))

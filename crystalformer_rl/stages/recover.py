@@ -156,12 +156,13 @@ def _structure_row(one: Tried, lowest: float) -> dict[str, Any]:
 def judged(structures: Sequence[dict[str, Any]], settings: RecoverSettings) -> dict[str, Any]:
     """The RECOVERED row of one composition: the likeliest of its structures, accepted or not."""
     if structures[0]["features"] is None:
-        return dict(structures[0])
+        return structures[0] | {"weight": 0.0}
     chances = probabilities(np.array([row["features"] for row in structures], float))
     place = int(chances.argmax())
     p = float(chances[place])
     return structures[place] | {
         "p_right": round(p, 4),
+        "weight": round(p, 4) if p >= settings.learned_from else 0.0,
         "status": OK if p >= settings.accepted_from else Status.NOT_ACCEPTED,
     }
 
@@ -173,7 +174,7 @@ def _known(reference: str | Path) -> set[str]:
 
 
 def _refused(one: Wanted) -> dict[str, Any]:
-    return {"id": f"recovered-{one.formula}", "formula": one.formula, "status": one.status, "note": one.note}
+    return {"id": f"recovered-{one.formula}", "formula": one.formula, "weight": 0.0, "status": one.status, "note": one.note}
 
 
 # --- in parts, in processes -------------------------------------------------------
@@ -183,7 +184,9 @@ def _attempted(
     parts: Sequence[Sequence[Wanted]], plan: Plan, work: Path, processes: int, advance: Callable[[int], object] | None
 ) -> Iterator[dict[str, Any]]:
     """The rows of all attempts, in order, from parts that lie in the working folder or are computed."""
-    settings = plan.settings.model_dump(exclude={"accepted_from", "compositions", "limit", "max_e_above_hull", "second"})
+    settings = plan.settings.model_dump(
+        exclude={"accepted_from", "learned_from", "compositions", "limit", "max_e_above_hull", "second"}
+    )
     content = [sha256(plan.reference), plan.potential, plan.settings.second, settings]
     paths = [work / f"recovered_{digest_json([content, [_key(one) for one in part]])[:16]}.parquet" for part in parts]
     missing = [(part, path) for part, path in zip(parts, paths, strict=True) if not path.is_file()]

@@ -12,24 +12,39 @@ from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.crystal.tokens import token_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.column import make_table
-from crystalformer_rl.tables.crystal_columns import NOTE, STATUS, TOKENS
+from crystalformer_rl.tables.crystal_columns import NOTE, STATUS, TOKENS, WEIGHT
 from crystalformer_rl.tables.provenance import with_record
-from crystalformer_rl.tables.status import OK
+from crystalformer_rl.tables.status import OK, Status
 
 
 def tokenize(crystals: pa.Table, symprec: float = SYMPREC, *, advance: Callable[[int], object] | None = None) -> pa.Table:
     """The TOKENS table, with note and status, of a crystals table, row for row.
 
     symprec: Å, how far atoms may be from their symmetric places. A crystal that cannot be described in 20 sites keeps its
-    row, with the reason in `status`.
+    row, with the reason in `status`. A column `weight` (how much a crystal counts in pretraining) is kept; by it a recovered structure counts that
+    is probable and not accepted.
     """
-    parsed, given = crystals_from_table(crystals)
+    weights = crystals.column("weight").to_pylist() if "weight" in crystals.column_names else None
+    parsed, given = crystals_from_table(_with_probable(crystals))
     encoded = encode([c if s == OK else None for c, s in zip(parsed, given, strict=True)], symprec, advance)
     statuses = [own if own != OK else found for own, (_, found) in zip(given, encoded, strict=True)]
     columns = {"id": crystals.column("id").to_pylist(), **token_columns([s for s, _ in encoded]), "status": statuses}
     if "note" in crystals.column_names:
         columns["note"] = crystals.column("note").to_pylist()
-    return with_record(make_table((*TOKENS, NOTE, STATUS), columns), {"stage": "tokenize"})
+    if weights is not None:
+        columns["weight"] = weights
+    return with_record(make_table((*TOKENS, WEIGHT, NOTE, STATUS), columns), {"stage": "tokenize"})
+
+
+def _with_probable(crystals: pa.Table) -> pa.Table:
+    """The crystals, with status ok for those of status not_accepted that have a weight."""
+    if not {"weight", "status"} <= set(crystals.column_names):
+        return crystals
+    status = crystals.column("status")
+    counts = pc.fill_null(pc.greater(crystals.column("weight"), 0), False)
+    probable = pc.and_(counts, pc.fill_null(pc.equal(status, Status.NOT_ACCEPTED), False))
+    place = crystals.schema.get_field_index("status")
+    return crystals.set_column(place, crystals.schema.field(place), pc.if_else(probable, OK, status))
 
 
 def within_limits(

@@ -17,6 +17,9 @@ NOTE = Column(
 )
 
 
+WEIGHT = Column("weight", FLOAT, "", "how much the crystal counts in pretraining; null: 1")
+
+
 CRYSTALS = (
     ID,
     Column("formula", pa.string(), "", "reduced formula"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from crystalformer_rl.tables.column import FLOAT, Column
-from crystalformer_rl.tables.crystal_columns import CRYSTALS_AND_TOKENS, NOTE, STATUS
+from crystalformer_rl.tables.crystal_columns import CRYSTALS_AND_TOKENS, NOTE, STATUS, WEIGHT
 from crystalformer_rl.tables.energy_columns import REFERENCE
 
 #: One composition a row: the structure that is accepted, or the best and why it is not.
@@ -36,6 +36,7 @@ RECOVERED = (
     Column("relaxed", pa.int64(), "", "of them relaxed"),
     Column("evaluations", pa.int64(), "", "evaluations of the potential"),
     Column("p_right", FLOAT, "", "probability that the structure is the composition's ground state"),
+    WEIGHT,
     NOTE,
     STATUS,
 )

@@ -31,6 +31,7 @@ rule recover:
         " --max-e-above-hull {params.settings[max_e_above_hull]} --candidates {params.settings[candidates]}"
         " --relaxed {params.settings[relaxed]} --max-atoms {params.settings[max_atoms]}"
         " --max-evaluations {params.settings[max_evaluations]} --accepted-from {params.settings[accepted_from]}"
+        " --learned-from {params.settings[learned_from]}"
         " --processes {threads} --work {params.parts:q} --out {output:q} > {log:q} 2>&1"
 
 
