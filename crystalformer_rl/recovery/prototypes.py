@@ -79,8 +79,8 @@ class Prototypes:
                 )
 
     @classmethod
-    def from_reference(cls, path: str | Path, most_atoms: int = 20) -> Prototypes:
-        """Those of a reference's pretraining entries. Raises InputError where it has none with tokens."""
+    def from_reference(cls, path: str | Path, most_atoms: int = 20, more: Sequence[tuple[str, Sites]] = ()) -> Prototypes:
+        """Those of a reference's pretraining entries, and `more`: (id, sites). Raises InputError where the file has none with tokens."""
         table = read_table(path)
         trained = pc.and_(pc.equal(table.column("role"), "pretraining"), pc.is_valid(table.column("wyckoff")))
         table = table.filter(trained)
@@ -90,6 +90,7 @@ class Prototypes:
             raise InputError(f"{path} has no pretraining entries with tokens, so no prototypes; build it with structures.")
         found = sites_from_table(table, str(path))
         pairs = [(name, own) for name, own in zip(table.column("id").to_pylist(), found, strict=True) if own is not None]
+        pairs += more
         return cls([name for name, _ in pairs], [own for _, own in pairs], most_atoms)
 
     def __len__(self) -> int:

@@ -20,6 +20,7 @@ from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.hull_table import hull_table
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.prediction.common_types import common_types
 from crystalformer_rl.prediction.descent import SAME_ENERGY, Advance, Tell, descended
 from crystalformer_rl.prediction.formula_groups import space_group_probabilities
 from crystalformer_rl.prediction.generation import POLICY, SUBSTITUTION, Proposed, by_policy, by_substitution
@@ -53,7 +54,7 @@ _KNOWN = ("match_id", "match_role", "known_level", "known_partner", "known_excha
 class Means:
     """What formulas are predicted with. policy: None where it makes no candidates; trained: (230,) how often it saw each space group.
 
-    worker: the potential's; prototypes, hull and known crystals are those of one reference.
+    worker: the potential's; hull and known crystals are those of one reference, prototypes too, with those of the elements beside them.
     """
 
     worker: PotentialWorker
@@ -70,7 +71,7 @@ class Means:
         """Read a reference. Raises InputError where its energies are another potential's."""
         hull = Hull.from_reference(reference)
         check_same_potential(f"the potential '{worker.name}'", worker.identity, str(reference), hull.identity)
-        prototypes = Prototypes.from_reference(reference, most_atoms)
+        prototypes = Prototypes.from_reference(reference, most_atoms, common_types())
         return cls(worker, prototypes, hull, Known.from_reference(reference), policy, trained)
 
 
