@@ -9,7 +9,7 @@ from crystalformer_rl.crystal.lattice import lattice_matrix
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.tokens import Sites
 
-_ATOMS = {
+_ATOMS: dict[str, tuple[int, tuple[float, ...], list[tuple[float, ...]]]] = {
     "fcc Cu": (29, (3.615, 3.615, 3.615, 90, 90, 90), [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)]),
     "bcc W": (74, (3.165, 3.165, 3.165, 90, 90, 90), [(0, 0, 0), (0.5, 0.5, 0.5)]),
     "hcp Mg": (12, (3.209, 3.209, 5.211, 90, 90, 120), [(1 / 3, 2 / 3, 0.25), (2 / 3, 1 / 3, 0.75)]),

@@ -23,7 +23,7 @@ _STOICHIOMETRY_WEIGHT = 20.0
 
 
 def space_group_probabilities(
-    counts: Mapping[int, int], prototypes: Prototypes, trained: Sequence[float], sharpness: float = SHARPNESS
+    counts: Mapping[int, int], prototypes: Prototypes, trained: Sequence[float] | np.ndarray, sharpness: float = SHARPNESS
 ) -> np.ndarray:
     """p(g | formula), (230,), sum 1.
 

@@ -43,8 +43,8 @@ def _height(formula: str, best: Row) -> str:
         return f"The best structure of {formula} has no distance to the hull."
     if not is_stable(height, STABLE_BELOW):
         return (
-            f"The best structure of {formula} lies {height:.3f} eV/atom above the hull, so that {formula} decomposes, or its structure was not "
-            f"found: what is made lies below {STABLE_BELOW:g} eV/atom almost always."
+            f"Warning: the best structure of {formula} lies {height:.3f} eV/atom above the hull, further than almost all that is made: "
+            f"{formula} decomposes, or its structure was not found, or the potential errs."
         )
     side = "above" if height >= 0 else "below"
     return f"The best structure of {formula} lies {abs(height):.3f} eV/atom {side} the hull."
