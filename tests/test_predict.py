@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Structure
 
+import crystalformer_rl as cf
 from crystalformer_rl.crystal.elements import parse_formula
 from crystalformer_rl.crystal.encode import symmetrize
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.tokens import Sites, decode, primitive
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.potential.client import PotentialWorker
+from crystalformer_rl.front_door.workers import worker
 from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.prediction.common_types import common_types
 from crystalformer_rl.prediction.contacts import closest_contact
@@ -227,9 +227,8 @@ def test_each_generator_has_its_own_shares_of_the_work() -> None:
 
 
 @pytest.fixture(scope="module")
-def means(embedded: Path, network: tuple[Any, list[float]]) -> Iterator[Means]:
-    with PotentialWorker("chgnet") as worker:
-        yield Means.of(embedded / "reference.parquet", worker, *network, 20)
+def means(embedded: Path, network: tuple[Any, list[float]]) -> Means:
+    return Means.of(embedded / "reference.parquet", worker("chgnet"), *network, 20)
 
 
 QUICK = PredictSettings(n=24, prototypes=12, tried=8, relaxed=2)
@@ -309,6 +308,16 @@ def test_a_formula_is_reduced_and_one_without_prototypes_needs_the_policy(means:
     assert asked("Mg2O2", means.hull, 20) == {8: 1, 12: 1}
     with pytest.raises(InputError, match="no known compound has the stoichiometry of Li4Mg15"):
         predict("Li4Mg15", means, PredictSettings(by="substitution"))
+
+
+def test_a_prediction_in_a_session(means: Means) -> None:
+    found = cf.predict("KF", by="substitution", prototypes=4, tried=2, relaxed=1, progress=False)
+    assert found["rank"].tolist()[0] == 1
+    assert found["prototype"][0] == "AB_cF8_225_a_b"
+    assert found.attrs["verdict"][0].startswith("The best structure of KF lies 0.0")
+    assert found.attrs["units"]["above_best"] == "eV/atom"
+    with pytest.raises(InputError, match="'draws' is 0"):
+        cf.predict("KF", draws=0)
 
 
 def test_words_say_what_the_best_is_worth() -> None:

@@ -41,9 +41,12 @@ def predict(
     """
     chosen: PredictSettings = validate(PredictSettings, settings, "predict")
     known = located(reference, "reference")
-    own = policy if isinstance(policy, Policy) else load_policy(policy)
-    trained = space_group_weights(own.card, own.source, table=None if "space_group_counts" in own.card else known)
-    means = predict_stage.Means.of(known, worker(potential), own.network, trained, chosen.max_atoms)
+    network, trained = None, [1.0] * 230
+    if chosen.by != "substitution":
+        own = policy if isinstance(policy, Policy) else load_policy(policy)
+        trained = space_group_weights(own.card, own.source, table=None if "space_group_counts" in own.card else known)
+        network = own.network
+    means = predict_stage.Means.of(known, worker(potential), network, trained, chosen.max_atoms)
     with _Bars(progress) as bars:
         found = predict_stage.predict(formula, means, chosen, seed=seed, tell=bars)
     words = verdict_on(found.formula, found.table.to_pylist(), found.known, found.found_known())

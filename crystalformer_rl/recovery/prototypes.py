@@ -17,8 +17,8 @@ from crystalformer_rl.crystal.elements import SYMBOLS, reduced_formula
 from crystalformer_rl.crystal.lattice import lattice_matrix
 from crystalformer_rl.crystal.prototype import Prototype, elements_by_role
 from crystalformer_rl.crystal.split import held_out
-from crystalformer_rl.crystal.tokens import Sites, primitive, sites_from_table
-from crystalformer_rl.crystal.wyckoff import wyckoff_table
+from crystalformer_rl.crystal.tokens import Sites, sites_from_table
+from crystalformer_rl.crystal.wyckoff import centring_vectors, wyckoff_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.recovery.likeness import likeness
 from crystalformer_rl.recovery.volumes import atomic_volumes, ratio
@@ -71,7 +71,7 @@ class Prototypes:
         self._volumes = atomic_volumes(compositions, [_conventional_volume(own) for own in self._sites])
         self._families: dict[tuple[int, ...], list[_Family]] = defaultdict(list)
         for found, family in members.items():
-            rows = [(row, elements) for row, elements in family if len(primitive(self._sites[row])) <= most_atoms]
+            rows = [(row, elements) for row, elements in family if _primitive_atoms(self._sites[row]) <= most_atoms]
             if rows:
                 counts = _counts(found)
                 self._families[tuple(sorted(counts))].append(
@@ -167,6 +167,10 @@ def _composition(sites: Sites) -> dict[int, int]:
     for letter, z in zip(sites.wyckoff, sites.elements, strict=True):
         counts[int(z)] += table.multiplicity(sites.space_group, int(letter))
     return dict(counts)
+
+
+def _primitive_atoms(sites: Sites) -> int:
+    return sites.n_atoms // len(centring_vectors(sites.space_group))
 
 
 def _formula(counts: Mapping[int, int]) -> str:
