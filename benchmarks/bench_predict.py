@@ -82,9 +82,11 @@ def judged(rows: list[Row], entry: Row) -> dict[str, Row]:
     for name, makers in MAKERS.items():
         ours = [row for row in rest if row["id"].split("-")[0] in makers]
         lowest = min(ours, key=lambda row: float(row["energy"]), default=None)
+        own_energy = min((float(row["energy"]) for row in ours if row["id"] in same), default=np.inf)
         found[name] = {
             "kind": any(one.split("-")[0] in makers for one in made),
             "found": any(row["id"] in same for row in ours),
+            "near": lowest is not None and own_energy <= lowest["energy"] + AS_LOW,
             "lowest": lowest is not None and lowest["id"] in same,
             "above": None if lowest is None else lowest["energy"] - entry["energy"],
             "evaluations": sum(row["evaluations"] or 0 for row in rows if row["id"].split("-")[0] in makers),
@@ -154,6 +156,7 @@ def main() -> None:
         counts = {
             "made in the entry's kind": sum(row[name]["kind"] for row in rows),
             "ground state found": sum(row[name]["found"] for row in rows),
+            "ground state found, at most 10 meV/atom above the lowest": sum(row[name]["near"] for row in rows),
             "ground state found, and ranked first": sum(row[name]["lowest"] for row in rows),
             "best at most 10 meV/atom above the entry": sum(
                 row[name]["above"] is not None and row[name]["above"] <= AS_LOW for row in rows
