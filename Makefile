@@ -14,7 +14,7 @@ CORES ?= all
 # One thread a process: two that share the cores would wait for each other. A file's tests compile their programs once.
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile
 
-.PHONY: help install run test test-all coverage lint docs schema bench-relax bench-hull bench-novelty bench-sampler bench-train
+.PHONY: help install run test test-all coverage lint docs schema bench-relax bench-hull bench-novelty bench-sampler bench-train bench-predict
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-sampler: $(VENV)/installed  ## Speed of the sampler against the published 
 
 bench-train: $(VENV)/installed  ## Speed of pretraining against the published step (minutes)
 	@$(BIN)/python benchmarks/bench_train.py
+
+bench-predict: $(VENV)/installed  ## Whether the ground states of held-out compounds are found (half an hour; POLICY=file for another policy)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_predict.py $(if $(POLICY),--policy $(POLICY))
 
 # The stamps are newer than pyproject.toml as long as what it asks for is installed.
 $(VENV)/installed: pyproject.toml

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crystalformer_rl.front_door.crystals import evaluate, novelty, phase_diagram, relax, to_structures
     from crystalformer_rl.front_door.policies import Policy, load_policy
+    from crystalformer_rl.front_door.predictions import predict
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ _FRONT_DOOR = {
     "phase_diagram": "crystals",
     "load_policy": "policies",
     "Policy": "policies",
+    "predict": "predictions",
 }
 #: Rooms whose names are also functions of the front door: `hull(…)` computes, `hull.stability` is a module.
 _CALLABLE_ROOMS = {"hull": "crystals", "properties": "crystals", "finetune": "policies"}
@@ -42,6 +44,7 @@ __all__ = [
     "load_policy",
     "novelty",
     "phase_diagram",
+    "predict",
     "properties",
     "relax",
     "to_structures",

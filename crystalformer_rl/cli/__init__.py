@@ -16,6 +16,7 @@ COMMANDS = {
     "tokenize": "Turn crystals into space group, Wyckoff sites and lattice.",
     "pretrain": "Train a policy on tokens.",
     "sample": "Sample crystals from a policy.",
+    "predict": "Predict the structures of a formula, lowest energy first.",
     "mcmc": "Markov chains over elements, coordinates and lattices on fixed Wyckoff sites.",
     "convert": "Turn a published checkpoint into a policy of ours.",
     "log-prob": "Log-probabilities of tokens under a policy.",

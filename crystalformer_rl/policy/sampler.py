@@ -385,9 +385,10 @@ def sample(
     behaviour: Behaviour,
     *,
     batch_size: int = 64,
+    groups: np.ndarray | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> Samples:
-    """Crystals of the given numbers of a run, each with its space group drawn first.
+    """Crystals of the given numbers of a run, each with its space group drawn first, or with those of `groups` (n,).
 
     Every batch is filled up, so that few compiled programs serve all: on a CPU to `LANES`, which is as fast as
     more; on an accelerator to the multiple of `LANES` that holds `batch_size`.
@@ -396,7 +397,8 @@ def sample(
     lanes = LANES if on_cpu else -(-batch_size // LANES) * LANES
     wave = lanes * (WAVE if on_cpu else 1)
     numbers_ = np.asarray(numbers, np.int32)
-    groups = draw_space_groups(seed, numbers_, space_group_weights)
+    if groups is None:
+        groups = draw_space_groups(seed, numbers_, space_group_weights)
     parts = []
     for start in range(0, len(numbers_), wave):
         size = min(wave, len(numbers_) - start)

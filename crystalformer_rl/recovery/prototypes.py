@@ -7,16 +7,22 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, permutations
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from crystalformer_rl.crystal.elements import SYMBOLS, reduced_formula
 from crystalformer_rl.crystal.lattice import lattice_matrix
 from crystalformer_rl.crystal.prototype import Prototype, elements_by_role
-from crystalformer_rl.crystal.tokens import Sites, primitive
-from crystalformer_rl.crystal.wyckoff import wyckoff_table
+from crystalformer_rl.crystal.split import held_out
+from crystalformer_rl.crystal.tokens import Sites, sites_from_table
+from crystalformer_rl.crystal.wyckoff import centring_vectors, wyckoff_table
+from crystalformer_rl.errors import InputError
 from crystalformer_rl.recovery.likeness import likeness
 from crystalformer_rl.recovery.volumes import atomic_volumes, ratio
+from crystalformer_rl.tables.parquet import read_table
 
 _MOST_WAYS = 5040
 _COMMON = 0.5  # nats for each e-fold of compounds that a prototype has
@@ -65,12 +71,27 @@ class Prototypes:
         self._volumes = atomic_volumes(compositions, [_conventional_volume(own) for own in self._sites])
         self._families: dict[tuple[int, ...], list[_Family]] = defaultdict(list)
         for found, family in members.items():
-            rows = [(row, elements) for row, elements in family if len(primitive(self._sites[row])) <= most_atoms]
+            rows = [(row, elements) for row, elements in family if _primitive_atoms(self._sites[row]) <= most_atoms]
             if rows:
                 counts = _counts(found)
                 self._families[tuple(sorted(counts))].append(
                     _Family(counts, np.array([elements for _, elements in rows]), np.array([row for row, _ in rows]))
                 )
+
+    @classmethod
+    def from_reference(cls, path: str | Path, most_atoms: int = 20, more: Sequence[tuple[str, Sites]] = ()) -> Prototypes:
+        """Those of a reference's pretraining entries, and `more`: (id, sites). Raises InputError where the file has none with tokens."""
+        table = read_table(path)
+        trained = pc.and_(pc.equal(table.column("role"), "pretraining"), pc.is_valid(table.column("wyckoff")))
+        table = table.filter(trained)
+        kept = [not held_out(formula) for formula in table.column("formula").to_pylist()]
+        table = table.filter(pa.array(kept, pa.bool_()))
+        if not table.num_rows:
+            raise InputError(f"{path} has no pretraining entries with tokens, so no prototypes; build it with structures.")
+        found = sites_from_table(table, str(path))
+        pairs = [(name, own) for name, own in zip(table.column("id").to_pylist(), found, strict=True) if own is not None]
+        pairs += more
+        return cls([name for name, _ in pairs], [own for _, own in pairs], most_atoms)
 
     def __len__(self) -> int:
         return sum(len(families) for families in self._families.values())
@@ -81,20 +102,34 @@ class Prototypes:
         Donors of the composition's own formula are left out. The score is the likeness of the exchanged elements, and a little for prototypes
         that many compounds have.
         """
-        formula = _formula(composition)
         found: list[tuple[float, int, tuple[int, ...], tuple[int, ...], int]] = []
-        for family in self._families.get(tuple(sorted(composition.values())), []):
-            ways = np.array(list(_ways(composition, family.counts)))
-            kept = np.array([self._formulas[row] != formula for row in family.rows])
-            if not len(ways) or not kept.any():
-                continue
-            donors, rows = family.elements[kept], family.rows[kept]
-            scores = self.likeness[donors[:, None], ways[None]].sum(-1)
+        for donors, rows, ways, scores in self._scored(composition):
             donor, way = np.unravel_index(int(scores.argmax()), scores.shape)
             score = float(scores[donor, way]) + _COMMON * math.log(len(rows))
             found.append((score, int(rows[donor]), tuple(donors[donor].tolist()), tuple(ways[way].tolist()), len(rows)))
         found.sort(key=lambda item: (-item[0], item[1]))
         return [self._made(*item) for item in found[:most]]
+
+    def likeness_by_group(self, composition: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Space group (n,) of every donor of a reduced composition, and the likeness (n,) of its elements, exchanged in the best way, in nats.
+
+        Donors of the composition's own formula are left out.
+        """
+        groups, scores = [], []
+        for _, rows, _, found in self._scored(composition):
+            groups += [self._sites[row].space_group for row in rows]
+            scores += found.max(1).tolist()
+        return np.array(groups, int), np.array(scores, float)
+
+    def _scored(self, composition: Mapping[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each prototype of the stoichiometry: its donors' elements (d, k) and rows (d,), the ways (w, k) to place the composition's, likeness (d, w)."""
+        formula = _formula(composition)
+        for family in self._families.get(tuple(sorted(composition.values())), []):
+            ways = np.array(list(_ways(composition, family.counts)))
+            kept = np.array([self._formulas[row] != formula for row in family.rows])
+            if len(ways) and kept.any():
+                donors = family.elements[kept]
+                yield donors, family.rows[kept], ways, self.likeness[donors[:, None], ways[None]].sum(-1)
 
     def _made(self, score: float, row: int, old: tuple[int, ...], new: tuple[int, ...], family: int) -> Candidate:
         own = self._sites[row]
@@ -132,6 +167,10 @@ def _composition(sites: Sites) -> dict[int, int]:
     for letter, z in zip(sites.wyckoff, sites.elements, strict=True):
         counts[int(z)] += table.multiplicity(sites.space_group, int(letter))
     return dict(counts)
+
+
+def _primitive_atoms(sites: Sites) -> int:
+    return sites.n_atoms // len(centring_vectors(sites.space_group))
 
 
 def _formula(counts: Mapping[int, int]) -> str:

@@ -15,9 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.structure import crystal_columns
-from crystalformer_rl.crystal.tokens import sites_from_table, token_columns
+from crystalformer_rl.crystal.tokens import token_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.potential import load
 from crystalformer_rl.potential.potential_registry import fingerprint
@@ -35,7 +34,6 @@ from crystalformer_rl.tables.column import FLOATS, Column, table_of_rows
 from crystalformer_rl.tables.parquet import atomic_path, read_table, write_table
 from crystalformer_rl.tables.provenance import digest_json, provenance, sha256, with_record
 from crystalformer_rl.tables.recovery_columns import RECOVERED
-from crystalformer_rl.tables.role import Role
 from crystalformer_rl.tables.status import OK, Status
 
 SHARD = 64
@@ -64,7 +62,8 @@ class Plan:
         if name is not None:
             second = SecondOpinion.of(energies, load(name, device=self.device), name, self.reference)
         elemental = by_number(energies.elemental_energies)
-        return Means(prototypes_of(self.reference, self.settings), potential, elemental, self.settings, second)
+        prototypes = Prototypes.from_reference(self.reference, self.settings.max_atoms)
+        return Means(prototypes, potential, elemental, self.settings, second)
 
 
 def recover(
@@ -92,20 +91,6 @@ def recover(
     rows += [_refused(replace(one, status=Status.NOT_ATTEMPTED)) for one in beyond]
     rows += [_refused(one) for one in asked if one.target is None]
     return with_record(table_of_rows(RECOVERED, rows), {"stage": "recover"})
-
-
-def prototypes_of(reference: str | Path, settings: RecoverSettings) -> Prototypes:
-    """The prototypes of a reference's pretraining entries."""
-    table = read_table(reference)
-    trained = pc.and_(pc.equal(table.column("role"), Role.PRETRAINING), pc.is_valid(table.column("wyckoff")))
-    table = table.filter(trained)
-    kept = [not held_out(formula) for formula in table.column("formula").to_pylist()]
-    table = table.filter(pa.array(kept, pa.bool_()))
-    if not table.num_rows:
-        raise InputError(f"{reference} has no pretraining entries with tokens, so no prototypes; build it with structures.")
-    found = sites_from_table(table, str(reference))
-    pairs = [(name, own) for name, own in zip(table.column("id").to_pylist(), found, strict=True) if own is not None]
-    return Prototypes([name for name, _ in pairs], [own for _, own in pairs], settings.max_atoms)
 
 
 def structures_of(attempt: Attempt, height: float | None) -> list[dict[str, Any]]:

@@ -59,6 +59,8 @@ class Status(StrEnum):
     NOT_ATTEMPTED = "not_attempted", "beyond the limits of this run"
     NO_PROTOTYPE = "no_prototype", "no known crystal has the composition's stoichiometry"
     NOT_ACCEPTED = "not_accepted", "the best structure is not probable enough to be the right one"
+    DUPLICATE = "duplicate", "the structure of another row, which stands for it"
+    OUTDONE = "outdone", "others of its formula lay lower after as little work, so that it was not relaxed to rest"
     NO_FIGURE = "no_figure", "a figure that the reward needs is not known, and no stage says why"
     MATCH_FAILED = "match_failed", "the structure matcher could not handle the crystal"
     UPSTREAM_FAILED = "upstream_failed", "an earlier stage failed for this crystal; its own status says how"
