@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--policy", default="embedded")
     given = parser.parse_args()
-    sampled = cf.sample(given.n, policy=given.policy, seed=given.seed)
+    sampled = cf.load_policy(given.policy).sample(given.n, seed=given.seed)
     relaxed = cf.relax(sampled)
     before, after = cf.properties(sampled), cf.properties(relaxed)
     before, after = (table.set_index("id") for table in (before, after))
