@@ -28,10 +28,11 @@ def command(crystals: tuple[str, ...], models: str | None, device: str, out: str
     fom_total = eps_total · band_gap (eV), each with _std such that mean ± 1.645 std holds the truth nine
     times in ten; insulator_probability at equal prior odds; applicability, the distance to the dielectric
     training data, about 1 at its edge: larger is extrapolation; soft_mode, the family of a crystal whose
-    eps_total is known to come out too small. A metal has no dielectric constants and figures of merit of
-    0. Rows that came with another status than ok keep it.
+    eps_total is known to come out too small; eps_electronic_1, _2 and _3, the tensor's principal values;
+    in_training, whether the models learned from a crystal of the same formula. A metal has no dielectric
+    constants and figures of merit of 0. Rows that came with another status than ok keep it.
 
-    The models want relaxed crystals: they learned from those.
+    The models want relaxed crystals: they learned from those; the card says how wrong they are on others.
 
     \b
     Example:

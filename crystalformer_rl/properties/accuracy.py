@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from crystalformer_rl.properties.examples import FOLDS, Examples
-from crystalformer_rl.properties.gaussian_process import GaussianProcess, Kernel
-from crystalformer_rl.properties.models import Standardization, dielectric_constant, figure_of_merit, nearest_distance
+from crystalformer_rl.properties.models import dielectric_constant, figure_of_merit, widened
 from crystalformer_rl.properties.network import GapEstimate
 
 COVERAGE = 0.90
@@ -37,9 +36,19 @@ def gaps_covered(estimate: GapEstimate, truth: np.ndarray) -> Covered:
     return lambda factor: covered_by(*estimate.reported(factor), truth)
 
 
-def constants_covered(mean: np.ndarray, std: np.ndarray, truth: np.ndarray) -> Covered:
-    """Which dielectric constants (n,) lie in their interval, from mean and deviation of the logarithm."""
-    return lambda factor: covered_by(*dielectric_constant(mean, std, factor), truth)
+def constants_covered(
+    mean: np.ndarray, std: np.ndarray, truth: np.ndarray, far: float, applicability: np.ndarray, width: float = INTERVAL
+) -> Covered:
+    """Which dielectric constants (n,) lie within `width` deviations, from mean and deviation of the logarithm.
+
+    far, applicability (n,): how much wider the deviations are beyond the training data.
+    """
+
+    def covered(factor: float) -> np.ndarray:
+        constant, deviation = dielectric_constant(mean, std, widened(factor, far, applicability))
+        return np.abs(truth - constant) <= width * deviation
+
+    return covered
 
 
 def calibrate(covered: Covered, of: np.ndarray) -> float:
@@ -61,31 +70,35 @@ def cross_coverage(folds: np.ndarray, covered: Covered, of: np.ndarray) -> float
     return hits / int(of.sum())
 
 
-def gap_figures(gaps: Examples, estimate: GapEstimate, calibration: float) -> dict[str, Any]:
-    """Errors of the gap and of the metal decision, over all rows, by source and by the gap reported."""
-    truth = gaps.labels["band_gap"]
+def gap_errors(truth: np.ndarray, estimate: GapEstimate, calibration: float, rows: np.ndarray) -> dict[str, Any]:
+    """Errors of the gap and of the metal decision over the rows (n,) bool; truth: (n,) gaps in eV, 0 for a metal."""
     reported, std = estimate.reported(calibration)
-    insulator = truth > 0
     found = estimate.insulator_probability >= 0.5
+    ins, metal = rows & (truth > 0), rows & (truth <= 0)
+    rates = (_mean(found[ins]), _mean(~found[metal]))
+    return {
+        "rows": int(rows.sum()),
+        "insulators": int(ins.sum()),
+        "mae_insulators": _mean(np.abs(reported - truth)[ins]),
+        "mae_insulators_if_insulator": _mean(np.abs(estimate.insulating_gap - truth)[ins]),
+        "insulators_found": rates[0],
+        "metals_found": rates[1],
+        "balanced_accuracy": None if rates[0] is None or rates[1] is None else (rates[0] + rates[1]) / 2,
+        "coverage_insulators": _mean(covered_by(reported, std, truth)[ins]),
+        "coverage_all": _mean(covered_by(reported, std, truth)[rows]),
+    }
+
+
+def gap_figures(gaps: Examples, estimate: GapEstimate, calibration: float) -> dict[str, Any]:
+    """`gap_errors` over all rows, by source and by the gap reported."""
+    truth, sources = gaps.labels["band_gap"], np.array(gaps.sources)
+    reported, _ = estimate.reported(calibration)
 
     def of(rows: np.ndarray) -> dict[str, Any]:
-        ins, metal = rows & insulator, rows & ~insulator
-        rates = (_mean(found[ins]), _mean(~found[metal]))
-        return {
-            "rows": int(rows.sum()),
-            "insulators": int(ins.sum()),
-            "mae_insulators": _mean(np.abs(reported - truth)[ins]),
-            "mae_insulators_if_insulator": _mean(np.abs(estimate.insulating_gap - truth)[ins]),
-            "insulators_found": rates[0],
-            "metals_found": rates[1],
-            "balanced_accuracy": None if rates[0] is None or rates[1] is None else (rates[0] + rates[1]) / 2,
-            "coverage_insulators": _mean(covered_by(reported, std, truth)[ins]),
-            "coverage_all": _mean(covered_by(reported, std, truth)[rows]),
-        }
+        return gap_errors(truth, estimate, calibration, rows)
 
-    sources = np.array(gaps.sources)
     figures = of(np.ones(len(truth), bool))
-    figures["coverage_insulators_cross"] = cross_coverage(gaps.folds, gaps_covered(estimate, truth), insulator)
+    figures["coverage_insulators_cross"] = cross_coverage(gaps.folds, gaps_covered(estimate, truth), truth > 0)
     bounds = (0.0, 1.0, 2.0, 4.0, np.inf)
     figures["by_gap"] = [
         {"from": low, "to": None if np.isinf(high) else high, **of((reported > low) & (reported <= high))}
@@ -95,45 +108,25 @@ def gap_figures(gaps: Examples, estimate: GapEstimate, calibration: float) -> di
 
 
 def dielectric_figures(
-    examples: Examples, held_out: Mapping[str, tuple[np.ndarray, np.ndarray]], calibration: Mapping[str, float]
+    examples: Examples, name: str, log: tuple[np.ndarray, np.ndarray], calibration: float, covered: Covered
 ) -> dict[str, Any]:
-    """Mean absolute error of the logarithms and coverage of the constants' intervals."""
-    figures = {}
-    for name, (mean, std) in held_out.items():
-        truth = examples.labels[name]
-        covered = constants_covered(mean, std, truth)
-        figures[name] = {
-            "rows": len(truth),
-            "mae_ln": float(np.abs(mean - np.log(truth)).mean()),
-            "rmse_ln": float(np.sqrt(np.mean((mean - np.log(truth)) ** 2))),
-            "coverage": float(covered(calibration[name]).mean()),
-            "coverage_cross": cross_coverage(examples.folds, covered, np.ones(len(truth), bool)),
+    """Errors of the logarithms of one constant and coverage of its intervals, over all rows that have it and by source."""
+    truth, sources = examples.labels[name], np.array(examples.sources)
+    known = np.isfinite(truth)
+    error = log[0] - np.log(np.where(known, truth, 1.0))
+
+    def of(rows: np.ndarray) -> dict[str, Any]:
+        return {
+            "rows": int(rows.sum()),
+            "mae_ln": _mean(np.abs(error)[rows]),
+            "median_ln": float(np.median(np.abs(error)[rows])),
+            "rmse_ln": float(np.sqrt(np.mean(error[rows] ** 2))),
+            "coverage": _mean(covered(calibration)[rows]),
         }
-    return figures
 
-
-def applicability_figures(
-    kernel: Kernel, examples: Examples, held_out: Mapping[str, tuple[np.ndarray, np.ndarray]], scale: float
-) -> list[dict[str, Any]]:
-    """Errors of the logarithms by the distance to the rows that the model had seen."""
-    distance = np.empty(len(examples.formulas))
-    folds = examples.folds
-    for fold in range(FOLDS):
-        out = folds == fold
-        scaling = Standardization.of(examples.rows[~out])
-        seen = GaussianProcess(kernel, scaling(examples.rows[~out]), np.zeros(1), 1.0, np.ones(1))
-        distance[out] = nearest_distance(seen, scaling(examples.rows[out])) / scale
-    bounds = (0.0, 0.5, 0.75, 1.0, 1.5, np.inf)
-    figures = []
-    for low, high in pairwise(bounds):
-        rows = (distance >= low) & (distance < high)
-        if rows.any():
-            errors = {
-                name: float(np.abs(mean - np.log(examples.labels[name]))[rows].mean())
-                for name, (mean, _) in held_out.items()
-            }
-            figures.append({"from": low, "to": None if np.isinf(high) else high, "rows": int(rows.sum()), **errors})
-    return figures
+    figures = of(known) | {"coverage_cross": cross_coverage(examples.folds, covered, known)}
+    by_source = {source: of(known & (sources == source)) for source in sorted(set(sources[known]))}
+    return figures | {"by_source": by_source}
 
 
 @dataclass(frozen=True)
@@ -159,6 +152,10 @@ class Merits:
     def covered(self, factor: float) -> np.ndarray:
         """Which truths lie in their interval at a factor on the deviation."""
         return covered_by(self.predicted, factor * self.std, self.truth)
+
+    def take(self, rows: np.ndarray) -> Merits:
+        """Some of them: a mask (n,)."""
+        return Merits(self.predicted[rows], self.std[rows], self.truth[rows])
 
 
 def fom_figures(folds: np.ndarray, merits: Merits, calibration: float) -> dict[str, Any]:

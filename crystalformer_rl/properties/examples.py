@@ -1,30 +1,31 @@
-"""Labelled crystals to learn from, turned into features once and kept for the next time."""
+"""Labelled crystals to learn from, and which of them must not be learned from."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from crystalformer_rl.crystal.split import held_out
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.properties.features import Elements, feature_matrix, feature_names
-from crystalformer_rl.properties.prediction import Embedder, embed
 from crystalformer_rl.reading.inputs import read_crystals
-from crystalformer_rl.tables.parquet import atomic_path
-from crystalformer_rl.tables.provenance import digest_json, sha256
 from crystalformer_rl.tables.status import OK
 
 FOLDS = 5
+TENSOR = "eps_electronic_tensor"
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Crystals to learn from: features (n, d), reduced formulas (n), where each comes from (n), labels name → (n,)."""
+    """Crystals to learn from: features (n, d), reduced formulas (n), where each comes from (n), labels name → (n,).
+
+    A label that is unknown is NaN.
+    """
 
     rows: np.ndarray
     formulas: Sequence[str]
@@ -36,19 +37,51 @@ class Examples:
         """(n,) the fold of each formula, the same everywhere and always."""
         return np.array([hashlib.sha256(formula.encode()).digest()[1] % FOLDS for formula in self.formulas])
 
+    @property
+    def withheld(self) -> np.ndarray:
+        """(n,) bool: of a held-out formula, which no model learns from."""
+        return np.array([held_out(formula) for formula in self.formulas], bool)
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """Some of them: indices (m,) or a mask (n,)."""
+        chosen = np.arange(len(self.formulas))[rows]
+        return Examples(
+            self.rows[chosen],
+            [self.formulas[i] for i in chosen],
+            [self.sources[i] for i in chosen],
+            {name: values[chosen] for name, values in self.labels.items()},
+        )
+
 
 @dataclass(frozen=True)
 class Labelled:
-    """Crystals of one file that have all their labels: crystals (n), sources (n), labels name → (n,)."""
+    """Crystals of one file with their labels: crystals (n), sources (n), labels name → (n,), NaN where one is unknown.
+
+    tensors: electronic dielectric tensors (n, 3, 3), where the file has them.
+    """
 
     path: str
     crystals: list[Crystal]
     sources: list[str]
     labels: dict[str, np.ndarray]
+    tensors: np.ndarray | None = None
+
+    @property
+    def formulas(self) -> list[str]:
+        """Reduced formulas (n)."""
+        return [crystal.formula for crystal in self.crystals]
+
+    def take(self, rows: np.ndarray) -> Labelled:
+        """The crystals at indices (m,)."""
+        labels = {name: values[rows] for name, values in self.labels.items()}
+        tensors = None if self.tensors is None else self.tensors[rows]
+        return Labelled(self.path, [self.crystals[i] for i in rows], [self.sources[i] for i in rows], labels, tensors)
 
 
-def read_labelled(path: str, lowest: Mapping[str, float]) -> Labelled:
+def read_labelled(path: str, lowest: Mapping[str, float], *, complete: bool = True) -> Labelled:
     """Crystals with the labels named in `lowest` {label: least value that makes sense}; rows that lack one are skipped.
+
+    complete: False keeps the rows without labels, too.
 
     The column `source` says where a row comes from, else the file's name does. Raises
     InputError for a missing or absurd label, or where no row remains.
@@ -69,45 +102,24 @@ def read_labelled(path: str, lowest: Mapping[str, float]) -> Labelled:
             )
         columns[name] = values
     crystals, statuses = crystals_from_table(table)
-    complete = np.isfinite(np.array(list(columns.values()))).all(axis=0)
-    keep = [i for i, status in enumerate(statuses) if status == OK and complete[i]]
+    labelled = np.isfinite(np.array(list(columns.values()))).all(axis=0)
+    keep = [i for i, status in enumerate(statuses) if status == OK and (labelled[i] or not complete)]
     if not keep:
         raise InputError(f"{path} has no row with a crystal and the labels {', '.join(lowest)}; fill them in.")
     named = table.column("source").to_pylist() if "source" in table.column_names else [Path(path).stem] * table.num_rows
     chosen = [crystal for i in keep if (crystal := crystals[i]) is not None]
-    return Labelled(path, chosen, [str(named[i]) for i in keep], {name: values[keep] for name, values in columns.items()})
+    labels = {name: values[keep] for name, values in columns.items()}
+    return Labelled(path, chosen, [str(named[i]) for i in keep], labels, _tensors(table, keep))
 
 
-def features(
-    potential: Embedder,
-    elements: Elements,
-    data: Labelled,
-    cache: str | None = None,
-    advance: Callable[[int], Any] | None = None,
-) -> tuple[np.ndarray, list[str]]:
-    """Embedding and features (n, d) of labelled crystals and a status for each; rows of another status than ok are NaN.
-
-    cache: a folder where the features are kept under the digest of what they are made of.
-    """
-    names = feature_names(elements)
-    size = potential.embed(data.crystals[:1]).shape[1]  # the same weights may be embedded in another way
-    key = digest_json(
-        [sha256(data.path), sorted(data.labels), potential.identity.as_record(), size, names, elements.table.tolist()]
-    )
-    file = Path(cache) / f"features-{key[:16]}.npz" if cache else None
-    if file is not None and file.is_file():
-        with np.load(file, allow_pickle=False) as stored:
-            if advance is not None:
-                advance(len(data.crystals))
-            return stored["rows"], stored["statuses"].tolist()
-    embeddings, statuses = embed(potential, data.crystals, advance)
-    good = [i for i, status in enumerate(statuses) if status == OK]
-    rows = np.full((len(statuses), embeddings.shape[1] + len(names)), np.nan)
-    rows[good] = np.hstack([embeddings[good], feature_matrix([data.crystals[i] for i in good], elements)[0]])
-    if file is not None:
-        with atomic_path(file) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, rows=rows, statuses=np.array(statuses))
-    return rows, statuses
+def _tensors(table: pa.Table, rows: Sequence[int]) -> np.ndarray | None:
+    if TENSOR not in table.column_names:
+        return None
+    column = table.column(TENSOR)
+    found = [column[i].as_py() for i in rows]
+    if any(each is None or len(each) != 9 for each in found):
+        raise InputError(f"the column '{TENSOR}' wants nine numbers in every row; complete it or leave the column out.")
+    return np.array(found, float).reshape(-1, 3, 3)
 
 
 def examples(data: Labelled, rows: np.ndarray, statuses: Sequence[str]) -> Examples:

@@ -16,7 +16,7 @@ from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.properties.element_table import N_ELEMENTS, PROPERTIES
 
 _COLUMN = {name: i for i, name in enumerate(PROPERTIES)}
-_SAME_ATOM = 1e-4  # Å; nearer than this an atom is itself
+SAME_ATOM = 1e-4  # Å; nearer than this an atom is itself
 _MOST_ASSIGNMENTS = 20_000  # assignments of oxidation states that are tried for one composition
 
 #: Groups of elements whose atom fractions are features.
@@ -37,6 +37,11 @@ FAMILIES: dict[str, tuple[int, ...]] = {
     "halogen": (17, 35, 53, 85),
     "noble_gas": (2, 10, 18, 36, 54, 86),
 }
+
+
+def column_of(name: str) -> int:
+    """The column of a property of elements in `Elements.table`."""
+    return _COLUMN[name]
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,7 @@ def neighbours(crystal: Crystal, reach: float) -> tuple[np.ndarray, np.ndarray, 
     first, second, image = first[order], second[order], image[order]
     vector = positions[second] - positions[first] + image @ lattice
     distance = np.sqrt(np.einsum("px,px->p", vector, vector))
-    others = distance > _SAME_ATOM
+    others = distance > SAME_ATOM
     return first[others], second[others], distance[others]
 
 

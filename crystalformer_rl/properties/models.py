@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,30 @@ import numpy as np
 
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.properties.anisotropy import Anisotropy, orientation_tensors, principal_values
 from crystalformer_rl.properties.features import Elements, feature_matrix, feature_names
 from crystalformer_rl.properties.gaussian_process import GaussianProcess, Kernel
 from crystalformer_rl.properties.network import GapEstimate, Members, combine
+from crystalformer_rl.properties.seen_formulas import seen
 from crystalformer_rl.resources.mistaken import mistaken_for
 from crystalformer_rl.tables.parquet import atomic_path
 
-FORMAT = "crystalformer_rl properties 2"
+_FORMATS = "crystalformer_rl properties "
+FORMAT = f"{_FORMATS}3"
 METADATA_KEY = "crystalformer_rl"
 DIELECTRIC = ("eps_electronic", "eps_total")
+IONIC = "eps_ionic"
+"""The ions' part, eps_total − eps_electronic; its process learns the logarithm of it and `IONIC_OFFSET`."""
+
+IONIC_OFFSET = 0.5
 MERITS = {"fom": "eps_electronic", "fom_total": "eps_total"}
 """Figures of merit, and the dielectric constant that each multiplies with the gap."""
 
 LEADING = 64
 """Columns of an embedding, the means over atoms before the read-out, that the dielectric constants are learned from."""
+
+FARTHEST = 2.0
+"""Beyond the edge; further out a standard deviation grows no more, since nothing was measured there."""
 
 _NO_STATE = -128  # stands for "no further oxidation state" among int8
 
@@ -54,7 +64,8 @@ class Prediction:
     """Figures for n crystals, each (n,); `_std` is a standard deviation in the same unit.
 
     band_gap in eV; eps_electronic, eps_total without unit; fom = eps_electronic · band_gap and fom_total =
-    eps_total · band_gap in eV.
+    eps_total · band_gap in eV. eps_electronic_1 to _3: principal values of the tensor, rising, whose mean is eps_electronic.
+    in_training: whether the models learned from a crystal of this reduced formula.
     """
 
     band_gap: np.ndarray
@@ -69,6 +80,10 @@ class Prediction:
     fom_total_std: np.ndarray
     insulator_probability: np.ndarray
     applicability: np.ndarray
+    eps_electronic_1: np.ndarray
+    eps_electronic_2: np.ndarray
+    eps_electronic_3: np.ndarray
+    in_training: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -77,10 +92,11 @@ class PropertyModels:
 
     elements: the periodic table; gap_scaling, members: the ensemble for the gap;
     dielectric_scaling, processes: a Gaussian process for the logarithm of each
-    dielectric constant; calibration: name → factor on the standard deviation,
-    and on the logit of being an insulator;
-    applicability_scale: the kernel distance that counts as 1; card: origin, licence,
-    figures, `embedding` (the identity of the potential), `embedding_size`, `features` (the names of the others).
+    dielectric constant and of the ions' part, whose inputs are the first of those of `eps_electronic`; anisotropy: of the electronic tensor,
+    from the first of these inputs likewise; calibration: name → factor on the standard deviation,
+    and on the logit of being an insulator; far: what widens a standard deviation beyond the training data;
+    applicability_scale: the kernel distance that counts as 1; formulas: fingerprints of those learned from; card: origin,
+    licence, figures, `embedding` (the identity of the potential), `embedding_size`, `features` (the names of the others).
     """
 
     elements: Elements
@@ -88,8 +104,11 @@ class PropertyModels:
     members: Members
     dielectric_scaling: Standardization
     processes: Mapping[str, GaussianProcess]
+    anisotropy: Anisotropy
     calibration: Mapping[str, float]
+    far: Mapping[str, float]
     applicability_scale: float
+    formulas: np.ndarray
     card: dict[str, Any] = field(repr=False)
 
     @property
@@ -105,17 +124,22 @@ class PropertyModels:
     def predict(self, crystals: Sequence[Crystal], embeddings: np.ndarray) -> Prediction:
         """Predict for n crystals of elements up to Z = 94 with finite embeddings (n, e)."""
         if not len(crystals):
-            return Prediction(*(np.empty(0) for _ in range(12)))
-        return self.predict_rows(self.features(crystals, embeddings))
+            return Prediction(*(np.empty(0) for _ in fields(Prediction)))
+        tensors = orientation_tensors(crystals, self.elements)
+        known = seen([crystal.formula for crystal in crystals], self.formulas)
+        return self.predict_rows(self.features(crystals, embeddings), tensors, known)
 
-    def predict_rows(self, rows: np.ndarray) -> Prediction:
-        """Predict from features (n, d)."""
+    def predict_rows(self, rows: np.ndarray, tensors: np.ndarray, in_training: np.ndarray) -> Prediction:
+        """Predict from features (n, d), orientation tensors (n, K, 3, 3), and whether each formula was learned from (n,) bool."""
         estimate = self.gap_estimate(rows)
         gap, gap_std = estimate.reported(self.calibration["band_gap"])
         standardized = self.dielectric_scaling(dielectric_rows(rows, self.card["embedding_size"]))
+        applicability = nearest_distance(self.processes["eps_electronic"], standardized) / self.applicability_scale
+        logs = log_constants({name: process.predict(standardized) for name, process in self.processes.items()})
         eps, std = {}, {}
-        for name, process in self.processes.items():
-            eps[name], std[name] = dielectric_constant(*process.predict(standardized), self.calibration[name])
+        for name, (mean, deviation) in logs.items():
+            wider = widened(self.calibration[name], self.far[name], applicability)
+            eps[name], std[name] = dielectric_constant(mean, deviation, wider)
         # the ions can only add to what the electrons screen
         eps["eps_total"] = np.maximum(eps["eps_total"], eps["eps_electronic"])
         merit = {}
@@ -123,7 +147,7 @@ class PropertyModels:
             product, product_std = figure_of_merit(eps[constant], std[constant], gap, gap_std)
             # the two errors are not independent: too small a gap goes with too large a constant
             merit[name] = product, product_std * self.calibration[name]
-        distance = nearest_distance(self.processes["eps_electronic"], standardized)
+        principal = principal_values(eps["eps_electronic"], self.anisotropy.deviators(standardized, tensors))
         return Prediction(
             band_gap=gap,
             band_gap_std=gap_std,
@@ -136,7 +160,11 @@ class PropertyModels:
             fom_total=merit["fom_total"][0],
             fom_total_std=merit["fom_total"][1],
             insulator_probability=estimate.insulator_probability,
-            applicability=distance / self.applicability_scale,
+            applicability=applicability,
+            eps_electronic_1=principal[:, 0],
+            eps_electronic_2=principal[:, 1],
+            eps_electronic_3=principal[:, 2],
+            in_training=in_training,
         )
 
     def gap_estimate(self, rows: np.ndarray) -> GapEstimate:
@@ -147,7 +175,7 @@ class PropertyModels:
         """Write the models, whole or not at all, the same bytes for the same models."""
         from safetensors.numpy import save_file
 
-        process = next(iter(self.processes.values()))
+        process = self.processes["eps_electronic"]
         arrays = {
             "elements.table": self.elements.table.astype(np.float32),
             "elements.states": np.where(np.isfinite(self.elements.states), self.elements.states, _NO_STATE).astype(np.int8),
@@ -156,6 +184,8 @@ class PropertyModels:
             "dielectric.mean": self.dielectric_scaling.mean.astype(np.float32),
             "dielectric.scale": self.dielectric_scaling.scale.astype(np.float32),
             "dielectric.inputs": process.inputs.astype(np.float16),
+            "anisotropy.weights": self.anisotropy.weights.astype(np.float32),
+            "formulas": self.formulas.astype(np.uint32),
             **{name: array.astype(np.float16) for name, array in self.members.arrays().items()},
         }
         for name, process in self.processes.items():
@@ -163,14 +193,10 @@ class PropertyModels:
             arrays[f"{name}.noise_weights"] = process.noise_weights.astype(np.float32)
         header = {
             "format": FORMAT,
-            "kernel": {
-                "blocks": process.kernel.blocks,
-                "weights": process.kernel.weights,
-                "amplitude": process.kernel.amplitude,
-                "linear": process.kernel.linear,
-            },
+            "kernels": {name: asdict(process.kernel) for name, process in self.processes.items()},
             "noise": {name: process.noise for name, process in self.processes.items()},
             "calibration": dict(self.calibration),
+            "far": dict(self.far),
             "applicability_scale": self.applicability_scale,
             "card": self.card,
         }
@@ -200,10 +226,26 @@ def dielectric_rows(rows: np.ndarray, embedding_size: int) -> np.ndarray:
     return np.hstack([rows[:, : min(LEADING, embedding_size)], rows[:, embedding_size:]])
 
 
-def dielectric_constant(mean: np.ndarray, std: np.ndarray, calibration: float) -> tuple[np.ndarray, np.ndarray]:
+def log_constants(said: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean (n,) and deviation (n,) of the logarithm of each of `DIELECTRIC` from what the processes say.
+
+    ln ε_total is the mean of two estimates: learned directly, and from ε_electronic, of which more is known, with the ions' part.
+    The deviation is that of the direct one.
+    """
+    electronic, direct, ionic = said["eps_electronic"], said["eps_total"], said[IONIC][0]
+    summed = np.log(np.exp(electronic[0]) + np.maximum(np.exp(ionic) - IONIC_OFFSET, 0.0))
+    return {"eps_electronic": electronic, "eps_total": ((direct[0] + summed) / 2, direct[1])}
+
+
+def dielectric_constant(mean: np.ndarray, std: np.ndarray, factor: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Dielectric constant and its standard deviation from mean and deviation of its logarithm, to first order."""
     constant = np.exp(mean)
-    return constant, calibration * constant * std
+    return constant, factor * constant * std
+
+
+def widened(calibration: float, far: float, applicability: np.ndarray) -> np.ndarray:
+    """Factors (n,) on standard deviations: the calibration, growing with the distance beyond the edge of the training data."""
+    return calibration * (1 + far * np.clip(applicability - 1.0, 0.0, FARTHEST))
 
 
 def figure_of_merit(
@@ -244,6 +286,11 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error}); fetch or train it again.") from error
     header = json.loads(metadata.get(METADATA_KEY, "{}"))
+    if str(header.get("format", "")).startswith(_FORMATS) and header["format"] != FORMAT:
+        raise InputError(
+            f"{path} holds property models of another version ('{header['format']}', not '{FORMAT}'); train them again with "
+            "`crystalformer-rl train-properties`."
+        )
     if header.get("format") != FORMAT:
         raise InputError(
             f"{path} holds no property models ('{FORMAT}'); give a file made by `crystalformer-rl train-properties`."
@@ -254,26 +301,28 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _assemble(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> PropertyModels:
     states = arrays["elements.states"].astype(float)
     states[states == _NO_STATE] = np.nan
-    kernel = header["kernel"]
-    covariance = Kernel(tuple(kernel["blocks"]), tuple(kernel["weights"]), kernel["amplitude"], kernel["linear"])
     inputs = arrays["dielectric.inputs"].astype(float)
-    processes = {
-        name: GaussianProcess(
-            covariance,
-            inputs,
-            arrays[f"{name}.targets"].astype(float),
-            header["noise"][name],
-            arrays[f"{name}.noise_weights"].astype(float),
-        )
-        for name in DIELECTRIC
-    }
+    processes = {}
+    for name in (*DIELECTRIC, IONIC):
+        targets = arrays[f"{name}.targets"].astype(float)
+        weights = arrays[f"{name}.noise_weights"].astype(float)
+        kernel = _kernel(header["kernels"][name])
+        processes[name] = GaussianProcess(kernel, inputs[: len(targets)], targets, header["noise"][name], weights)
+    tilts = arrays["anisotropy.weights"].astype(float)
     return PropertyModels(
         Elements(arrays["elements.table"].astype(float), states),
         Standardization(arrays["gap.mean"].astype(float), arrays["gap.scale"].astype(float)),
         Members.from_arrays(arrays),
         Standardization(arrays["dielectric.mean"].astype(float), arrays["dielectric.scale"].astype(float)),
         processes,
+        Anisotropy(processes["eps_electronic"].kernel, inputs[: len(tilts)], tilts),
         header["calibration"],
+        header["far"],
         header["applicability_scale"],
+        arrays["formulas"],
         header["card"],
     )
+
+
+def _kernel(stored: Mapping[str, Any]) -> Kernel:
+    return Kernel(tuple(stored["blocks"]), tuple(stored["weights"]), stored["amplitude"], stored["linear"])

@@ -15,7 +15,7 @@ from crystalformer_rl.properties.models import PropertyModels
 from crystalformer_rl.properties.soft_modes import soft_mode
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import make_table
-from crystalformer_rl.tables.property_columns import PREDICTED, PROPERTIES, SOFT_MODE
+from crystalformer_rl.tables.property_columns import IN_TRAINING, PREDICTED, PROPERTIES, SOFT_MODE
 from crystalformer_rl.tables.status import OK, Status
 
 _CHUNK = 64  # crystals embedded at a time; the potential packs its own batches within
@@ -106,6 +106,8 @@ def properties_table(
         columns[column.name] = pa.array(values, mask=~np.isfinite(values))
     families: dict[int, str | None] = {good[j]: soft_mode(chosen[j]) for j in usable}
     columns[SOFT_MODE.name] = [families.get(i) for i in range(len(statuses))]
+    learned = {} if prediction is None else dict(zip(rows.tolist(), prediction.in_training.tolist(), strict=True))
+    columns[IN_TRAINING.name] = [learned.get(i) for i in range(len(statuses))]
     return make_table(PROPERTIES, columns)
 
 

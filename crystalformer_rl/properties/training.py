@@ -1,27 +1,45 @@
-"""Train the property models, with every figure from rows whose formula the model had not seen."""
+"""Train the property models, with every figure from rows whose formula, or chemical family, the model had not seen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from crystalformer_rl.properties.accuracy import (
+    Covered,
     Merits,
-    applicability_figures,
     calibrate,
     constants_covered,
     dielectric_figures,
     fom_figures,
+    gap_errors,
     gap_figures,
     gaps_covered,
 )
+from crystalformer_rl.properties.dielectric_training import DielectricSet, Unseen, fit, judged, kernel_of
 from crystalformer_rl.properties.element_table import element_table, oxidation_states
-from crystalformer_rl.properties.examples import FOLDS, Examples
+from crystalformer_rl.properties.examples import Examples
+from crystalformer_rl.properties.extrapolation import (
+    anisotropy_figures,
+    by_applicability,
+    by_family,
+    calibrate_far,
+    constant_errors,
+)
+from crystalformer_rl.properties.families import anion_family, cation_family
 from crystalformer_rl.properties.features import Elements
-from crystalformer_rl.properties.gaussian_process import CLIP, GaussianProcess, Kernel
+from crystalformer_rl.properties.gap_training import (
+    Advance,
+    NetworkSettings,
+    TrainedGap,
+    best_sharpness,
+    scaled,
+    train_gap,
+    without_families,
+)
 from crystalformer_rl.properties.models import (
     DIELECTRIC,
     MERITS,
@@ -30,41 +48,15 @@ from crystalformer_rl.properties.models import (
     dielectric_constant,
     dielectric_rows,
     nearest_distance,
+    widened,
 )
 from crystalformer_rl.properties.network import OUTPUTS, Members, combine
+from crystalformer_rl.properties.seen_formulas import fingerprints
 
-Advance = Callable[[int], Any]
+SPREAD_AT_EDGE = 0.95
+"""Share of the training crystals whose distance to the next one counts as at most 1."""
 
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """The networks for the gap. `per_fold` networks are trained without each fold; all of them make the ensemble.
-
-    absolute: share of the plain absolute error in the loss of the gap, beside the Laplace likelihood, which lets
-    crystals with a large stated error off too lightly; metals: weight of the gap that is given to a metal.
-    """
-
-    hidden: int = 224
-    epochs: int = 40
-    batch: int = 512
-    per_fold: int = 2
-    input_dropout: float = 0.1
-    dropout: float = 0.08
-    learning_rate: float = 5e-3
-    weight_decay: float = 5e-2
-    absolute: float = 0.7
-    metals: float = 0.2
-
-    @property
-    def count(self) -> int:
-        return FOLDS * self.per_fold
-
-
-#: Chosen once by cross-validation on the dielectric set.
-KERNEL_WEIGHTS = (0.3, 0.05, 0.2)  # embedding, composition, structure
-KERNEL_AMPLITUDE = 0.6
-KERNEL_LINEAR = 0.5
-NOISE = {"eps_electronic": 0.05, "eps_total": 0.08}
+_CALIBRATIONS = 3  # the widening and the calibration lean on each other
 
 
 def elements() -> Elements:
@@ -72,176 +64,193 @@ def elements() -> Elements:
     return Elements(element_table().astype(np.float32).astype(float), oxidation_states())
 
 
-def train(
-    gaps: Examples,
-    dielectric: Examples,
-    blocks: tuple[int, int, int],
-    card: Mapping[str, Any],
-    settings: NetworkSettings | None = None,
-    advance: Advance | None = None,
-) -> PropertyModels:
-    """Train everything and judge it by cross-validation.
+@dataclass(frozen=True)
+class Material:
+    """What the models are trained on.
 
-    gaps: label `band_gap` (eV, 0 for a metal), the dielectric rows last; dielectric:
-    labels `band_gap`, `eps_electronic`, `eps_total`. blocks: sizes of the feature blocks (embedding,
-    composition, structure; of the embedding the part that the dielectric constants use). card: what the models' card says besides the figures.
-    advance is called with 1 for each of `settings.count` networks.
+    gaps: label `band_gap` (eV, 0 for a metal), the crystals of `dielectric` last; dielectric: with the features that `gaps` has;
+    blocks: sizes of the feature blocks (embedding, composition, structure; of the embedding the part that the dielectric constants
+    use); moved: `dielectric` with its crystals that have all labels in another geometry, by a name of what was done to them.
+    """
+
+    gaps: Examples
+    dielectric: DielectricSet
+    blocks: tuple[int, int, int]
+    moved: Mapping[str, DielectricSet] = field(default_factory=dict)
+
+
+def train(
+    material: Material, card: Mapping[str, Any], settings: NetworkSettings | None = None, advance: Advance | None = None
+) -> PropertyModels:
+    """Train everything and judge it by cross-validation, and by leaving chemical families out.
+
+    card: what the models' card says besides the figures. advance is called with 1 for each network, of which there are
+    `settings.count` and one for each family of anions.
     """
     settings = settings or NetworkSettings()
-    kernel = Kernel(blocks, KERNEL_WEIGHTS, KERNEL_AMPLITUDE, KERNEL_LINEAR)
-    members, gap_scaling, unseen = train_gap(gaps, settings, advance)
+    gaps, size = material.gaps, card["embedding_size"]
+    trained = train_gap(gaps, settings, advance)
     truth = gaps.labels["band_gap"]
-    calibration = {"insulator_logit": best_sharpness(unseen[..., 0].mean(0), truth > 0)}
-    estimate = combine(unseen, calibration["insulator_logit"])
+    calibration = {"insulator_logit": best_sharpness(trained.unseen[..., 0].mean(0), truth > 0)}
+    estimate = combine(trained.unseen, calibration["insulator_logit"])
     calibration["band_gap"] = calibrate(gaps_covered(estimate, truth), truth > 0)
 
-    dielectric = replace(dielectric, rows=dielectric_rows(dielectric.rows, card["embedding_size"]))
-    logs = {name: np.log(dielectric.labels[name]) for name in DIELECTRIC}
-    held_out = {name: cross_validate(kernel, dielectric, logs[name], NOISE[name]) for name in DIELECTRIC}
-    every = np.ones(len(dielectric.formulas), bool)
-    for name, (mean, std) in held_out.items():
-        calibration[name] = calibrate(constants_covered(mean, std, dielectric.labels[name]), every)
-    last = slice(len(truth) - len(dielectric.formulas), None)
-    gap, gap_std = estimate.reported(calibration["band_gap"])
-    merits = {}
-    for name, constant in MERITS.items():
-        eps = dielectric_constant(*held_out[constant], calibration[constant])
-        merits[name] = Merits.of(dielectric.labels[constant], dielectric.labels["band_gap"], (gap[last], gap_std[last]), eps)
-        calibration[name] = calibrate(merits[name].covered, every)
-    scaling = Standardization.of(dielectric.rows)
+    kernel = kernel_of(material.blocks)
+    data = _narrow(material.dielectric, size)
+    examples = data.examples
+    unseen = judged(kernel, data, examples.folds)
+    families = {"anion": anion_family, "cation": cation_family}
+    groups = {name: [of(formula) for formula in examples.formulas] for name, of in families.items()}
+    left_out = {name: judged(kernel, data, group) for name, group in groups.items()}
+
+    learned = data.take(~examples.withheld)
+    scaling = Standardization.of(learned.examples.rows)
     # as stored, so that what is trained is what predicts
-    inputs = scaling(dielectric.rows).astype(np.float16).astype(float)
-    processes = {name: GaussianProcess.fit(kernel, inputs, logs[name], NOISE[name]) for name in DIELECTRIC}
-    scale = float(np.quantile(nearest_distance(processes["eps_electronic"], inputs, itself=True), 0.95))
-    figures = {
+    inputs = scaling(learned.examples.rows).astype(np.float16).astype(float)
+    processes, anisotropy = fit(kernel, learned, inputs)
+    scale = float(np.quantile(nearest_distance(processes["eps_electronic"], inputs, itself=True), SPREAD_AT_EDGE))
+
+    far: dict[str, float] = {}
+    both = _together(list(left_out.values()))
+    covered: dict[str, Covered] = {}
+    for name in DIELECTRIC:
+        constants = examples.labels[name]
+        far[name] = 0.0
+        for _ in range(_CALIBRATIONS):
+            covered[name] = constants_covered(*unseen.logs[name], constants, far[name], unseen.distance / scale)
+            calibration[name] = calibrate(covered[name], np.isfinite(constants))
+            far[name] = calibrate_far(calibration[name], both, scale, name, np.tile(constants, len(left_out)))
+        covered[name] = constants_covered(*unseen.logs[name], constants, far[name], unseen.distance / scale)
+    last = slice(len(truth) - len(examples.formulas), None)
+    gap, gap_std = (values[last] for values in estimate.reported(calibration["band_gap"]))
+    figures: dict[str, Any] = {
         "gap": gap_figures(gaps, estimate, calibration["band_gap"]),
-        "dielectric": dielectric_figures(dielectric, held_out, calibration),
-        "applicability": applicability_figures(kernel, dielectric, held_out, scale),
-        **{name: fom_figures(dielectric.folds, merit, calibration[name]) for name, merit in merits.items()},
+        "dielectric": {
+            name: dielectric_figures(examples, name, unseen.logs[name], calibration[name], covered[name])
+            for name in DIELECTRIC
+        },
+        "applicability": by_applicability(examples, unseen, scale, calibration, far),
+        "families": {name: by_family(examples, group, left_out[name]) for name, group in groups.items()},
+        "families_applicability": by_applicability(_repeated(examples, len(left_out)), both, scale, calibration, far),
+        "anisotropy": anisotropy_figures(data.deviators[data.complete], unseen.deviators[data.complete]),
     }
-    full = {**card, "figures": figures, "networks": settings.count, "rows": {"gaps": len(truth), "dielectric": len(inputs)}}
-    return PropertyModels(elements(), gap_scaling, members, scaling, processes, calibration, scale, full)
-
-
-# --- the gap ------------------------------------------------------------------
-
-
-def best_sharpness(logit: np.ndarray, insulator: np.ndarray) -> float:
-    """The factor on logits (n,) with the least cross-entropy, metals and insulators weighing the same."""
-    sign = np.where(insulator, -1.0, 1.0)
-    weight = np.where(insulator, 1 / max(insulator.sum(), 1), 1 / max((~insulator).sum(), 1))
-    factors = np.geomspace(0.1, 2.0, 61)
-    losses = [weight @ np.logaddexp(0.0, factor * sign * logit) for factor in factors]
-    return round(float(factors[int(np.argmin(losses))]), 4)
-
-
-def train_gap(
-    gaps: Examples, settings: NetworkSettings, advance: Advance | None
-) -> tuple[Members, Standardization, np.ndarray]:
-    """All networks, the scaling of their inputs, and for each row the outputs of those that had not seen its formula.
-
-    The outputs are (settings.per_fold, n, 3).
-    """
-    scaling = Standardization.of(gaps.rows)
-    inputs = np.clip(scaling(gaps.rows), -CLIP, CLIP).astype(np.float32)
-    truth, folds = gaps.labels["band_gap"], gaps.folds
-    trained: list[list[np.ndarray]] = []
-    unseen = np.empty((settings.per_fold, len(truth), OUTPUTS))
-    for fold in range(FOLDS):
-        out = folds == fold
-        for k in range(settings.per_fold):
-            trained.append(train_network(inputs[~out], truth[~out], settings, seed=fold * settings.per_fold + k))
-            unseen[k, out] = _stack(trained[-1:])(inputs[out])[0]
-            if advance is not None:
-                advance(1)
-    return _stack(trained), scaling, unseen
-
-
-def _stack(networks: Sequence[Sequence[np.ndarray]]) -> Members:
-    """Members of the ensemble, in the precision they are stored in."""
-    parts = [np.stack([network[i] for network in networks]).astype(np.float16) for i in range(6)]
-    return Members(((parts[0], parts[1]), (parts[2], parts[3]), (parts[4], parts[5])))
-
-
-def train_network(inputs: np.ndarray, gaps: np.ndarray, settings: NetworkSettings, seed: int) -> list[np.ndarray]:
-    """Weights and biases (in, out), (out,) of three layers, trained on standardized inputs (n, d) and gaps (n,) in eV.
-
-    The loss is the cross-entropy of metal or insulator, both classes weighing the
-    same, and the Laplace likelihood of the gap of the insulators. One torch thread,
-    so that the same data give the same bytes.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = _optimize(torch.from_numpy(inputs), torch.from_numpy(gaps.astype(np.float32)), settings)
-    finally:
-        torch.set_num_threads(threads)
-    layers = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
-    return [array.detach().numpy() for layer in layers for array in (layer.weight.T, layer.bias)]
-
-
-def _optimize(inputs: Any, gaps: Any, settings: NetworkSettings) -> Any:
-    import torch
-    from torch import nn
-
-    insulator = (gaps > 0).float()
-    share = insulator.mean().clamp(1e-3, 1 - 1e-3)
-    class_weight = torch.where(gaps > 0, 0.5 / share, 0.5 / (1 - share))
-    width = settings.hidden
-    network = nn.Sequential(
-        nn.Dropout(settings.input_dropout),
-        *(nn.Linear(inputs.shape[1], width), nn.SiLU(), nn.Dropout(settings.dropout)),
-        *(nn.Linear(width, width), nn.SiLU(), nn.Dropout(settings.dropout)),
-        nn.Linear(width, OUTPUTS),
+    for name, constant in MERITS.items():
+        known = np.isfinite(examples.labels[constant])
+        factor = widened(calibration[constant], far[constant], unseen.distance / scale)
+        eps = dielectric_constant(*unseen.logs[constant], factor)
+        merit = Merits.of(
+            examples.labels[constant][known],
+            examples.labels["band_gap"][known],
+            (gap[known], gap_std[known]),
+            (eps[0][known], eps[1][known]),
+        )
+        calibration[name] = calibrate(merit.covered, np.ones(int(known.sum()), bool))
+        figures[name] = fom_figures(examples.folds[known], merit, calibration[name])
+        first = np.array(examples.sources)[known] == examples.sources[0]
+        figures[name]["complete"] = fom_figures(examples.folds[known][first], merit.take(first), calibration[name])
+    figures["gap_families"] = _gap_families(gaps, settings, calibration, advance)
+    figures["unrelaxed"] = [
+        _moved_figures(name, material, size, trained, calibration, settings) for name in ("relaxed", *material.moved)
+    ]
+    models = PropertyModels(
+        elements(),
+        trained.scaling,
+        trained.members,
+        scaling,
+        processes,
+        anisotropy,
+        calibration,
+        far,
+        scale,
+        fingerprints(formula for formula, out in zip(gaps.formulas, gaps.withheld, strict=True) if not out),
+        {
+            **card,
+            "figures": figures,
+            "networks": settings.count,
+            "rows": {"gaps": int((~gaps.withheld).sum()), "dielectric": len(inputs)},
+        },
     )
-    batch = min(settings.batch, len(inputs))
-    steps = len(inputs) // batch
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps * settings.epochs)
-    for _ in range(settings.epochs):
-        for rows in torch.randperm(len(inputs))[: steps * batch].view(steps, batch):
-            logit, gap, log_scale = network(inputs[rows]).unbind(1)
-            truth, is_insulator = gaps[rows], insulator[rows]
-            decision = nn.functional.binary_cross_entropy_with_logits(logit, is_insulator, class_weight[rows])
-            error = (truth - gap).abs()
-            of_gap = _gap_loss(error, log_scale, settings.absolute)
-            of_metal = nn.functional.relu(gap) * (1 - is_insulator)
-            loss = decision + (of_gap * is_insulator).sum() / is_insulator.sum().clamp(min=1)
-            loss = loss + settings.metals * of_metal.sum() / (1 - is_insulator).sum().clamp(min=1)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-    return network.eval()
+    figures["withheld"] = _withheld_figures(models, material)
+    return models
 
 
-def _gap_loss(error: Any, log_scale: Any, absolute: float) -> Any:
-    """Laplace likelihood of the absolute errors, a share of it with the stated scale learning from fixed errors."""
-    import torch
-
-    inverse = torch.exp(-log_scale)
-    likelihood = error * inverse + log_scale
-    plain = error + error.detach() * inverse + log_scale
-    return (1 - absolute) * likelihood + absolute * plain
+def _narrow(data: DielectricSet, embedding_size: int) -> DielectricSet:
+    """With the features alone that the dielectric constants are learned from."""
+    return replace(data, examples=replace(data.examples, rows=dielectric_rows(data.examples.rows, embedding_size)))
 
 
-# --- the dielectric constants -------------------------------------------------
+def _together(parts: list[Unseen]) -> Unseen:
+    """One after the other."""
+    logs = {name: tuple(np.concatenate([part.logs[name][i] for part in parts]) for i in range(2)) for name in DIELECTRIC}
+    return Unseen(
+        {name: (mean, std) for name, (mean, std) in logs.items()},
+        np.concatenate([part.distance for part in parts]),
+        np.concatenate([part.deviators for part in parts]),
+    )
 
 
-def cross_validate(kernel: Kernel, examples: Examples, targets: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (n,) for each row by a process that had not seen its formula."""
-    mean, std = np.empty(len(targets)), np.empty(len(targets))
-    folds = examples.folds
-    for fold in range(FOLDS):
-        out = folds == fold
-        if not out.any():
-            continue
-        scaling = Standardization.of(examples.rows[~out])
-        process = GaussianProcess.fit(kernel, scaling(examples.rows[~out]), targets[~out], noise)
-        mean[out], std[out] = process.predict(scaling(examples.rows[out]))
-    return mean, std
+def _repeated(examples: Examples, times: int) -> Examples:
+    return examples.take(np.tile(np.arange(len(examples.formulas)), times))
+
+
+def _gap_families(
+    gaps: Examples, settings: NetworkSettings, calibration: Mapping[str, float], advance: Advance | None
+) -> list[dict[str, Any]]:
+    """Errors of the gap and of the metal decision on families of anions that the network had not seen, and over all."""
+    families = [anion_family(formula) for formula in gaps.formulas]
+    estimate = combine(without_families(gaps, families, settings, advance), calibration["insulator_logit"])
+    family = np.array(families)
+    whole = [("all", np.ones(len(family), bool)), *((name, family == name) for name in sorted(set(families)))]
+    truth = gaps.labels["band_gap"]
+    return [{"family": name} | gap_errors(truth, estimate, calibration["band_gap"], rows) for name, rows in whole]
+
+
+def _moved_figures(
+    name: str,
+    material: Material,
+    size: int,
+    trained: TrainedGap,
+    calibration: Mapping[str, float],
+    settings: NetworkSettings,
+) -> dict[str, Any]:
+    """Errors on the dielectric set in another geometry, by models that had not seen the formulas."""
+    seen = _narrow(material.dielectric, size)
+    moved = material.moved.get(name, material.dielectric)
+    unseen = judged(kernel_of(material.blocks), _narrow(moved, size), seen.examples.folds, seen)
+    inputs, folds = scaled(trained.scaling, moved.examples.rows), moved.examples.folds
+    outputs = np.empty((settings.per_fold, len(folds), OUTPUTS))
+    for fold in np.unique(folds):
+        chosen = slice(int(fold) * settings.per_fold, (int(fold) + 1) * settings.per_fold)
+        members = Members(tuple((weight[chosen], bias[chosen]) for weight, bias in trained.members.layers))
+        outputs[:, folds == fold] = members(inputs[folds == fold])
+    estimate = combine(outputs, calibration["insulator_logit"])
+    gap, _ = estimate.reported(calibration["band_gap"])
+    truth, tried = moved.examples.labels["band_gap"], moved.complete
+    return {
+        "geometry": name,
+        **constant_errors(moved.examples, unseen, tried),
+        "mae_gap": float(np.abs(gap - truth)[tried].mean()),
+        "insulators_found": float((estimate.insulator_probability >= 0.5)[tried & (truth > 0)].mean()),
+    }
+
+
+def _withheld_figures(models: PropertyModels, material: Material) -> dict[str, Any]:
+    """Errors of the finished models on the formulas that no model learned from."""
+    out = material.gaps.withheld
+    gaps = material.gaps.take(out)
+    figures: dict[str, Any] = {}
+    if gaps.formulas:
+        every = np.ones(len(gaps.formulas), bool)
+        figures["gap"] = gap_errors(
+            gaps.labels["band_gap"], models.gap_estimate(gaps.rows), models.calibration["band_gap"], every
+        )
+    data = material.dielectric.take(material.dielectric.examples.withheld)
+    n = len(data.examples.formulas)
+    if n:
+        said = models.predict_rows(data.examples.rows, data.orientations, np.zeros(n, bool))
+        for name in DIELECTRIC:
+            truth = data.examples.labels[name]
+            known = np.isfinite(truth)
+            error = np.abs(np.log(getattr(said, name)[known]) - np.log(truth[known]))
+            figures[name] = {"rows": int(known.sum()), "mae_ln": float(error.mean()) if known.any() else None}
+    return figures

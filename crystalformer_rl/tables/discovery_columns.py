@@ -9,7 +9,7 @@ import pyarrow as pa
 from crystalformer_rl.tables.column import FLOAT, Column, pick
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, ID, NOTE, SPACE_GROUP, STATUS
 from crystalformer_rl.tables.energy_columns import HULL, JUDGED, PROBABILITIES, RELAXED
-from crystalformer_rl.tables.property_columns import PREDICTED, SOFT_MODE
+from crystalformer_rl.tables.property_columns import IN_TRAINING, PREDICTED, SOFT_MODE
 
 NOVELTY = (
     ID,
@@ -92,6 +92,7 @@ EVALUATED = (
     Column("stable", pa.bool_(), "", "at most the stability threshold above the hull, after relaxation"),
     *PREDICTED,
     SOFT_MODE,
+    IN_TRAINING,
     *_KNOWN,
     *pick(NOVELTY, "unique", "duplicate_of", "unique_parent"),
     Column("sun", pa.bool_(), "", "stable after relaxation, unique and novel"),
@@ -207,6 +208,7 @@ CANDIDATES = (
     Column("reward", FLOAT, "", "what it earns at rest by the run's reward; null where the ranking is not by reward"),
     *PREDICTED,
     SOFT_MODE,
+    IN_TRAINING,
     *_KNOWN,
     *pick(RELAXED, "converged"),
     *pick(CRYSTALS, "atomic_numbers", "frac_coords", "lattice"),

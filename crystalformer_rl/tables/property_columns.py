@@ -14,6 +14,13 @@ SOFT_MODE = Column(
     "family known for a soft mode, whose eps_total the models underestimate many times, such as perovskite titanate; else null",
 )
 
+IN_TRAINING = Column(
+    "in_training",
+    pa.bool_(),
+    "",
+    "whether the property models learned the gap or a dielectric constant of a crystal of this reduced formula, in whatever structure",
+)
+
 PROPERTIES = (
     ID,
     *(
@@ -31,9 +38,19 @@ PROPERTIES = (
     Column(
         "applicability", FLOAT, "", "distance to the dielectric training data; up to about 1 inside, larger is extrapolation"
     ),
+    *(
+        Column(
+            f"eps_electronic_{k}",
+            FLOAT,
+            "",
+            f"{which} principal value of the electronic dielectric tensor, null for a metal, predicted",
+        )
+        for k, which in ((1, "smallest"), (2, "middle"), (3, "largest"))
+    ),
     SOFT_MODE,
+    IN_TRAINING,
     STATUS,
 )
 
 
-PREDICTED = tuple(column for column in PROPERTIES if column not in (ID, SOFT_MODE, STATUS))
+PREDICTED = tuple(column for column in PROPERTIES if column not in (ID, SOFT_MODE, IN_TRAINING, STATUS))
