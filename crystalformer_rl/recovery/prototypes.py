@@ -23,6 +23,7 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.recovery.likeness import likeness
 from crystalformer_rl.recovery.volumes import atomic_volumes, ratio
 from crystalformer_rl.tables.parquet import read_table
+from crystalformer_rl.tables.role import Role
 
 _MOST_WAYS = 5040
 _COMMON = 0.5  # nats for each e-fold of compounds that a prototype has
@@ -82,7 +83,7 @@ class Prototypes:
     def from_reference(cls, path: str | Path, most_atoms: int = 20, more: Sequence[tuple[str, Sites]] = ()) -> Prototypes:
         """Those of a reference's pretraining entries, and `more`: (id, sites). Raises InputError where the file has none with tokens."""
         table = read_table(path)
-        trained = pc.and_(pc.equal(table.column("role"), "pretraining"), pc.is_valid(table.column("wyckoff")))
+        trained = pc.and_(pc.equal(table.column("role"), Role.PRETRAINING), pc.is_valid(table.column("wyckoff")))
         table = table.filter(trained)
         kept = [not held_out(formula) for formula in table.column("formula").to_pylist()]
         table = table.filter(pa.array(kept, pa.bool_()))
