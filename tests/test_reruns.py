@@ -251,6 +251,7 @@ EDITS: dict[str, set[str]] = {
     "rewards/algebra.py": {"finetune", "rank"},
     "scoring/score.py": {"finetune"},
     "recovery/acceptance.py": {"recover"},
+    "prediction/common_types.py": set(),
     "recovery/acceptance.json": {"recover"},
     "scoring/figure_answers.py": {"finetune", "judge"},
     "properties/models.py": {"properties", "finetune", "relax", "judge"},
