@@ -11,20 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from tqdm import tqdm
-from update_reference import EMBEDDED, SETTINGS
+from update_reference import EMBEDDED, SETTINGS, relaxed_rows
 
 from crystalformer_rl.crystal.elements import parse_formula
-from crystalformer_rl.crystal.structure import crystals_from_table
 from crystalformer_rl.potential import load
-from crystalformer_rl.potential.shards import run_shards, shards_of
 from crystalformer_rl.reading.inputs import read_crystals
 from crystalformer_rl.reference.competing import EnergyFrom
 from crystalformer_rl.reference.file import write_reference
@@ -38,21 +33,6 @@ from crystalformer_rl.tables.role import Role
 from crystalformer_rl.tables.status import OK
 
 _KEPT = {"id", "formula", "role", "source", "chemical_system", "dft_formation_energy", "dft_e_above_hull", "dft_band_gap"}
-
-
-def relaxed_rows(crystals: pa.Table, wanted: set[str], work: Path, processes: int) -> dict[str, dict[str, Any]]:
-    """The relaxed entries of the wanted crystals by id."""
-    found, statuses = crystals_from_table(crystals)
-    ids = crystals.column("id").to_pylist()
-    rows = [k for k, name in enumerate(ids) if name in wanted and statuses[k] == OK]
-    potential = load("chgnet")
-    shards = shards_of("relaxed", rows, ids, found, SETTINGS.model_dump(), potential.identity)
-    results: dict[str, dict[str, Any]] = {}
-    with tqdm(total=len(rows), desc="relax", unit="crystal", disable=not sys.stderr.isatty()) as bar:
-        for shard, table in run_shards(shards, work, "chgnet", potential, processes):
-            results |= {row["id"]: row for row in table.to_pylist()}
-            bar.update(len(shard.rows))
-    return results
 
 
 def main() -> None:
@@ -74,7 +54,7 @@ def main() -> None:
         for i, role in zip(*(known.column(n).to_pylist() for n in ("id", "role")), strict=True)
         if role == Role.HULL_ONLY and i in trained
     }
-    relaxed = relaxed_rows(crystals, waiting, arguments.work, arguments.processes)
+    relaxed = relaxed_rows(waiting, crystals, load("chgnet"), arguments.work, arguments.processes, only_ready=False)
     zero, failed = by_number(record["elemental_energies"]), 0
     rows: list[dict[str, Any]] = []
     changes: list[float] = []

@@ -88,6 +88,10 @@ def command(
     write_table(out, found, provenance("recover", parameters, [compositions, reference], potential=identity))
     statuses = found.column("status").to_pylist()
     evaluations = sum(value or 0 for value in found.column("evaluations").to_pylist())
-    summary = summarize(statuses, out, evaluations=evaluations)
-    words = f"{out}: {len(statuses)} compositions ({count_words(statuses)}), {evaluations} evaluations of {potential_name}."
+    weights = [weight for weight in found.column("weight").to_pylist() if weight]
+    summary = summarize(statuses, out, evaluations=evaluations, learned=len(weights), weight=round(sum(weights), 1))
+    words = (
+        f"{out}: {len(statuses)} compositions ({count_words(statuses)}), {evaluations} evaluations of {potential_name}; "
+        f"{len(weights)} structures count in pretraining, as much as {sum(weights):.0f} crystals."
+    )
     say(summary, words, as_json)
