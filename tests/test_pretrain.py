@@ -133,6 +133,13 @@ def test_a_run_cut_off_goes_on_to_the_same_weights(tmp_path):
     assert [r[:4] for r in again] == [r[:4] for r in curve]
     assert eqx.tree_equal(resumed, whole)
 
+    weighed = dataset._replace(weights=np.linspace(0.1, 1.0, 40, dtype=np.float32))
+    for changed in (Dataset(dataset.training[1:], dataset.held_out), Dataset(dataset.training, family(9)), weighed):
+        with pytest.raises(InputError, match="other crystals"):
+            pretrain(changed, SMALL, SETTINGS, checkpoint=state)
+    with pytest.raises(InputError, match="other settings"):
+        pretrain(dataset, SMALL, SETTINGS.model_copy(update={"dropout": 0.3}), checkpoint=state)
+
 
 def test_pretrain_command(tmp_path):
     write_tokens(tmp_path / "t.parquet", family(40))

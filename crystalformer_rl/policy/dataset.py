@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +81,25 @@ def sites_formula(sites: Sites) -> str:
     """Reduced formula of a crystal given by its sites."""
     multiplicities = wyckoff_table().multiplicities[sites.space_group, sites.wyckoff]
     return reduced_formula(np.repeat(sites.elements, multiplicities))
+
+
+def dataset_digest(dataset: Dataset) -> str:
+    """SHA-256 of all crystals, their order and their weights."""
+    digest = sha256()
+    for crystals in (dataset.training, dataset.held_out):
+        digest.update(f"{len(crystals)} crystals".encode())
+        for sites in crystals:
+            digest.update(f"{sites.space_group} {len(sites)}".encode())
+            for values, kind in (
+                (sites.wyckoff, "<i8"),
+                (sites.elements, "<i8"),
+                (sites.frac_coords, "<f8"),
+                (sites.lattice_parameters, "<f8"),
+            ):
+                digest.update(np.ascontiguousarray(values, kind).tobytes())
+    if dataset.weights is not None:
+        digest.update(np.ascontiguousarray(dataset.weights, "<f4").tobytes())
+    return digest.hexdigest()
 
 
 def space_group_counts(crystals: Sequence[Sites], weights: np.ndarray | None = None) -> list[int]:

@@ -18,7 +18,7 @@ from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_safetensors, write_safetensors
-from crystalformer_rl.policy.dataset import Dataset, Variations, count_batches, minibatches
+from crystalformer_rl.policy.dataset import Dataset, Variations, count_batches, dataset_digest, minibatches
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.pretrain_settings import TrainingSettings
 from crystalformer_rl.policy.shape import PolicyShape
@@ -79,7 +79,7 @@ def pretrain(
     """Train a policy; returns the averaged weights with the best held-out likelihood, and the learning curve.
 
     With `checkpoint`, the whole state is written there after each epoch, and training goes on from it:
-    the result is the same as without the interruption. `advance` receives the running loss after each step.
+    the result is the same as without the interruption; one of another shape, other settings or other crystals raises InputError. `advance` receives the running loss after each step.
     """
     steps = settings.epochs * count_batches(dataset.training, settings.batch_size)
     optimizer = make_optimizer(settings, steps)
@@ -87,8 +87,9 @@ def pretrain(
     policy = Policy.init(key, shape)
     state = TrainingState(policy, policy, optimizer.init(eqx.filter(policy, eqx.is_array)), jnp.zeros((), jnp.int32))
     best, curve = policy, list[EpochRecord]()
+    made_by = {"shape": shape.to_dict(), "settings": settings.model_dump(), "data": dataset_digest(dataset)}
     if checkpoint is not None and checkpoint.exists():
-        state, best, curve = _restore(checkpoint, state, shape, settings)
+        state, best, curve = _restore(checkpoint, state, made_by)
     train_step = make_train_step(optimizer, settings)
     evaluate = eqx.filter_jit(loss)
     variations = Variations(dataset.training) if settings.augmentation else None
@@ -110,7 +111,7 @@ def pretrain(
             best = state.average
         curve.append(record)
         if checkpoint is not None:
-            _save(checkpoint, state, best, curve, shape, settings)
+            write_safetensors(checkpoint, named_arrays((state, best)), made_by | {"curve": curve})
         if report is not None:
             report(record)
         if _should_stop(curve, settings):
@@ -157,20 +158,13 @@ def _mean_nll(evaluate: Callable[..., Array], policy: Policy, crystals: list[Sit
     return sum(values) / len(crystals)
 
 
-def _save(
-    path: Path, state: TrainingState, best: Policy, curve: list[EpochRecord], shape: PolicyShape, settings: TrainingSettings
-) -> None:
-    metadata = {"shape": shape.to_dict(), "settings": settings.model_dump(), "curve": curve}
-    write_safetensors(path, named_arrays((state, best)), metadata)
-
-
-def _restore(
-    path: Path, blank: TrainingState, shape: PolicyShape, settings: TrainingSettings
-) -> tuple[TrainingState, Policy, list[EpochRecord]]:
+def _restore(path: Path, blank: TrainingState, made_by: dict[str, Any]) -> tuple[TrainingState, Policy, list[EpochRecord]]:
     arrays, metadata = read_safetensors(path)
-    if metadata.get("shape") != shape.to_dict() or metadata.get("settings") != settings.model_dump():
+    names = {"shape": "another shape", "settings": "other settings", "data": "other crystals"}
+    other = [name for key, name in names.items() if metadata.get(key) != made_by[key]]
+    if other:
         raise InputError(
-            f"{path} was made with another shape or other settings; remove it to start afresh, or restore the config."
+            f"{path} was made with {' and '.join(other)}; remove it to start afresh, or restore what it was made with."
         )
     state, best = fill_arrays((blank, blank.policy), arrays, str(path))
     return state, best, [EpochRecord(*row) for row in metadata["curve"]]
