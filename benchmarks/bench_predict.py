@@ -1,11 +1,12 @@
 """Whether the ground states of held-out compounds are found: by the policy, by substitution, and by both.
 
-    python benchmarks/bench_predict.py [--policy POLICY] [--n 200] [--compounds 60] [--work work/bench-predict]
+    python benchmarks/bench_predict.py [--policy POLICY] [--n 200] [--compounds 60] [--without-prototype] [--work work/bench-predict]
 
 The compounds are entries of the embedded reference that were held out of training, the lowest of their formula, of at most 20
 atoms and at most 0.03 eV/atom above DFT's hull; a hash of their ids chooses. No compound of their formulas is a prototype. Found is what
 pymatgen's StructureMatcher (its defaults) calls the structure of the entry, both at rest in the potential. The generators share no
-work: each has its own candidates, first steps and relaxations, so that `both` costs what the two cost.
+work: each has its own candidates, first steps and relaxations, so that `both` costs what the two cost. With --without-prototype the
+compounds are those whose prototype no other known compound has: substitution cannot make them, and only the policy is asked.
 
 A table a compound stays in the folder --work, in a folder named by policy, reference and settings, and a killed run goes on from
 there. The last line is JSON.
@@ -31,7 +32,9 @@ from crystalformer_rl.discovery.matching import to_structure
 from crystalformer_rl.formatting import percent_interval, signed
 from crystalformer_rl.intervals import fraction
 from crystalformer_rl.potential.client import PotentialWorker
-from crystalformer_rl.prediction.predict_settings import PredictSettings
+from crystalformer_rl.prediction.common_types import common_types
+from crystalformer_rl.prediction.predict_settings import Generator, PredictSettings
+from crystalformer_rl.recovery.prototypes import Prototypes
 from crystalformer_rl.resources.registry import embedded_folder
 from crystalformer_rl.stages.questions import RELAX
 from crystalformer_rl.tables.energy_columns import RELAXED
@@ -46,10 +49,10 @@ MAKERS = {"policy alone": ("policy",), "substitution alone": ("substitution",), 
 Row = dict[str, Any]
 
 
-def compounds(reference: Path, n: int, most_atoms: int) -> pa.Table:
-    """Rows of the reference: the compounds of the benchmark."""
+def compounds(reference: Path, n: int, most_atoms: int, known: Prototypes | None = None) -> pa.Table:
+    """Rows of the reference: the compounds of the benchmark; known: those of which no compound may be."""
     table = read_table(reference)
-    columns = ("id", "formula", "role", "n_atoms", "energy", "dft_e_above_hull")
+    columns = ("id", "formula", "role", "n_atoms", "energy", "dft_e_above_hull", "space_group", "wyckoff", "elements")
     rows = [row | {"place": k} for k, row in enumerate(table.select(columns).to_pylist()) if row["role"] == "held_out"]
     lowest: dict[str, Row] = {}
     for row in rows:
@@ -60,6 +63,8 @@ def compounds(reference: Path, n: int, most_atoms: int) -> pa.Table:
         for row in lowest.values()
         if row["n_atoms"] <= most_atoms and (row["dft_e_above_hull"] is not None and row["dft_e_above_hull"] <= NEAR_HULL)
     ]
+    if known is not None:
+        able = [row for row in able if not known.has(row["space_group"], row["wyckoff"], row["elements"])]
     able.sort(key=lambda row: hashlib.sha256(f"predict{row['id']}".encode()).hexdigest())
     return table.take(pa.array([row["place"] for row in able[:n]]))
 
@@ -107,7 +112,8 @@ def run(options: argparse.Namespace, settings: PredictSettings, say: Callable[[s
     from crystalformer_rl.policy.space_group_weights import space_group_weights
     from crystalformer_rl.stages.predict import Means, predict
 
-    chosen = compounds(reference, options.compounds, settings.max_atoms)
+    known = Prototypes.from_reference(reference, settings.max_atoms, common_types()) if options.without_prototype else None
+    chosen = compounds(reference, options.compounds, settings.max_atoms, known)
     network, card = load_policy(policy)
     trained = space_group_weights(card, str(policy), table=None if "space_group_counts" in card else reference)
     found = []
@@ -146,13 +152,15 @@ def main() -> None:
     parser.add_argument("--reference", help="by default the embedded one")
     parser.add_argument("--n", type=int, default=PredictSettings().n, help="candidates of the policy a compound")
     parser.add_argument("--compounds", type=int, default=60)
+    parser.add_argument("--without-prototype", action="store_true", help="compounds that substitution cannot make")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", default="work/bench-predict")
     options = parser.parse_args()
-    rows = run(options, PredictSettings(n=options.n))
+    by: Generator = "policy" if options.without_prototype else "both"
+    rows = run(options, PredictSettings(n=options.n, by=by))
     n, summary = len(rows), {}
     print(f"{n} held-out compounds, {options.n} samples of the policy each")
-    for name in MAKERS:
+    for name in MAKERS if by == "both" else ["policy alone"]:
         counts = {
             "made in the entry's kind": sum(row[name]["kind"] for row in rows),
             "ground state found": sum(row[name]["found"] for row in rows),

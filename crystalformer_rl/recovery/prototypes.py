@@ -70,6 +70,7 @@ class Prototypes:
         compositions = [_composition(own) for own in self._sites]
         self._formulas = [_formula(counts) for counts in compositions]
         self._volumes = atomic_volumes(compositions, [_conventional_volume(own) for own in self._sites])
+        self._members = frozenset(members)
         self._families: dict[tuple[int, ...], list[_Family]] = defaultdict(list)
         for found, family in members.items():
             rows = [(row, elements) for row, elements in family if _primitive_atoms(self._sites[row]) <= most_atoms]
@@ -96,6 +97,11 @@ class Prototypes:
 
     def __len__(self) -> int:
         return sum(len(families) for families in self._families.values())
+
+    def has(self, space_group: int, wyckoff: Sequence[int], elements: Sequence[int]) -> bool:
+        """Whether a known crystal has the prototype of these sites, given in the standard description."""
+        found = elements_by_role(space_group, np.array(wyckoff), np.array(elements))[0]
+        return found in self._members
 
     def candidates(self, composition: Mapping[int, int], most: int) -> list[Candidate]:
         """The likeliest structures of a reduced composition {atomic number: atoms}, best first, each prototype with its best donor.
