@@ -73,6 +73,10 @@ def main() -> None:
         failed += row["id"] in waiting and row["role"] == Role.HULL_ONLY
         rows.append(row)
     kept = {key: record[key] for key in ("potential", "elemental_energies", "energies", "bias")}
+    kept["energies"]["pretraining, of WBM"] = kept["energies"]["hull_only"].partition(";")[0]
+    kept["energies"]["recovered"] = (
+        f"relaxed with the space group kept, to {SETTINGS.fmax} eV/Å and {SETTINGS.smax} GPa; on no hull"
+    )
     base = arguments.work / "reference.parquet"
     write_table(base, table_of_rows(REFERENCE, rows), {})
     table = extend(base, arguments.recovered)
