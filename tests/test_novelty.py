@@ -170,6 +170,12 @@ def test_the_ladder_of_what_is_known(known):
     assert all(table.column("status").to_pylist()[i] == "ok" for i in range(len(expected)))
 
 
+def test_no_element_is_new(known):
+    copper = crystal("Cu", [[0, 0, 0]], FCC * 3.6)
+    row = novelty(crystal_table([copper]), known).to_pylist()[0]
+    assert (row["novel"], row["known_level"], row["known_partner"]) == (True, "formula", "elemental-Cu")
+
+
 def test_a_compound_on_the_same_positions_that_its_elements_share_otherwise_is_a_prototype(tmp_path):
     half_heusler = crystal("Zr Ni Sn", [[0, 0, 0], [0.25, 0.25, 0.25], [0.5, 0.5, 0.5]], FCC * 6.1)
     known = Known.from_reference(write_reference(tmp_path / "r.parquet", {"hh": (half_heusler, "pretraining")}))

@@ -21,6 +21,7 @@ from crystalformer_rl.discovery.known_prototypes import Donor, KnownPrototypes
 from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
 from crystalformer_rl.discovery.ordering import Forms, disordered_parent
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.reference.competing import elemental_id
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table
 from crystalformer_rl.tables.role import TRAINED, Role
@@ -158,7 +159,8 @@ class Known:
         """The first of `LEVELS` that applies to a crystal, with an entry that shows it.
 
         forms: the crystal reduced; match: what `find` says of it; symmetries: gives its sites, at one tolerance or several.
-        A structure that was recovered from an energy shows nothing: of its formula the energy alone is known.
+        A structure that was recovered from an energy shows nothing: of its formula the energy alone is known. No element is
+        new, whether the reference has an entry of it or its energy alone.
         """
         if match is not None and match.role != Role.RECOVERED:
             return Knowledge("structure", match.id)
@@ -166,6 +168,8 @@ class Known:
             return Knowledge("ordering", self.ids[row])
         if (row := self.formulas.get(crystal.formula)) is not None:
             return Knowledge("formula", self.ids[row])
+        if len(elements := set(crystal.atomic_numbers.tolist())) == 1:
+            return Knowledge("formula", elemental_id(*elements))
         if self._prototypes is not None:
             descriptions = symmetries(crystal)
             for sites in descriptions:
@@ -174,7 +178,7 @@ class Known:
             for sites in descriptions:
                 if (row := self._prototypes.same_positions(sites)) is not None:
                     return Knowledge("prototype", self.ids[row])
-        row = self.systems.get(chemical_system(set(crystal.atomic_numbers.tolist())))
+        row = self.systems.get(chemical_system(elements))
         return Knowledge("none") if row is None else Knowledge("chemical_system", self.ids[row])
 
     def _substitution(self, donors: Sequence[Donor], forms: Forms) -> Knowledge:

@@ -93,9 +93,14 @@ def _ground_state(best: Phase, lowest: Phase | None, bias: Bias | None) -> float
     return lowest.dft_energy + shift
 
 
+def elemental_id(z: int) -> str:
+    """The id of an element in its reference state, from which formation energies count."""
+    return f"elemental-{SYMBOLS[z - 1]}"
+
+
 def _zero(composition: Mapping[int, int], of_scale: bool) -> Phase:
     (z,) = composition
-    name = f"elemental-{SYMBOLS[z - 1]}"
+    name = elemental_id(z)
     if of_scale:
         return Phase(name, {z: 1}, dft_energy=0.0, energy_from=EnergyFrom.DFT)
     return Phase(name, {z: 1}, energy=0.0, energy_from=EnergyFrom.GIVEN)

@@ -23,7 +23,12 @@ NOVELTY = (
         "",
         "structure, ordering, formula, substitution, prototype, chemical_system or none: what the reference knows",
     ),
-    Column("known_partner", pa.string(), "", "a reference entry that shows that level; of a substitution, the donor"),
+    Column(
+        "known_partner",
+        pa.string(),
+        "",
+        "a reference entry that shows that level, or elemental-X for an element X; of a substitution, the donor",
+    ),
     Column("known_exchange", pa.string(), "", "of a substitution, which elements of the donor are replaced by which"),
     Column(
         "known_exchange_likelihood",
