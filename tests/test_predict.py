@@ -28,7 +28,7 @@ from crystalformer_rl.prediction.descent import descended
 from crystalformer_rl.prediction.formula_groups import space_group_probabilities
 from crystalformer_rl.prediction.generation import POLICY, SUBSTITUTION, Proposed
 from crystalformer_rl.prediction.known_phase import KnownPhase
-from crystalformer_rl.prediction.merging import merged
+from crystalformer_rl.prediction.merging import merged, merged_at_rest
 from crystalformer_rl.prediction.policy_candidates import policy_candidates
 from crystalformer_rl.prediction.predict_settings import PredictSettings
 from crystalformer_rl.prediction.prototype_label import prototype_label
@@ -147,6 +147,16 @@ def test_one_structure_is_one_candidate() -> None:
     wide, narrow = rock_salt("Na", "Cl", 5.9), rock_salt("Na", "Cl", 5.2)
     other = caesium_chloride("Na", "Cl", 3.5)
     assert merged([wide, None, other, narrow, other]) == [0, None, 2, 0, 2]
+
+
+def test_of_equal_structures_at_rest_the_most_symmetric_stands_for_all_where_the_energies_tie():
+    rock_salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    cell = rock_salt.get_primitive_structure()
+    salt = Crystal(np.array(cell.atomic_numbers), cell.frac_coords, cell.lattice.matrix)
+    groups = [152, 225, 166]
+    assert merged_at_rest([salt] * 3, [-1.0005, -1.0, -0.9999], groups, 0.005) == [1, 1, 1]
+    assert merged_at_rest([salt] * 3, [-1.003, -1.0, -0.9999], groups, 0.005) == [0, 0, 0]
+    assert merged_at_rest([salt] * 3, [-1.02, -1.0, -0.9999], groups, 0.005) == [0, 1, 1]
 
 
 @pytest.mark.parametrize(

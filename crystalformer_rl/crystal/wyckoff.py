@@ -101,6 +101,12 @@ def centring_vectors(g: int) -> np.ndarray:
     return points[np.lexsort(points.T[::-1])]
 
 
+@cache
+def point_group_order(g: int) -> int:
+    """Symmetry operations of a space group, translations of the lattice not counted: 48 for 225."""
+    return len(_general_operations(g)[0]) // len(centring_vectors(g))
+
+
 def _general_operations(g: int) -> tuple[np.ndarray, np.ndarray]:
     table = wyckoff_table()
     operations = table.operations(check_space_group(g), table.n_letters(g))

@@ -80,7 +80,8 @@ def _lowest(
 
 def _firsts(ordered: Sequence[int], rows: Mapping[int, Mapping[str, Any]]) -> list[int]:
     crystals = [_crystal(rows[k]) for k in ordered]
-    places = merged_at_rest(crystals, [rows[k]["energy"] for k in ordered], SAME_ENERGY)
+    energies, groups = ([rows[k][name] for k in ordered] for name in ("energy", "space_group"))
+    places = merged_at_rest(crystals, energies, groups, SAME_ENERGY)
     return [k for place, k in enumerate(ordered) if places[place] == place]
 
 

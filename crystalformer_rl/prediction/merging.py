@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from crystalformer_rl.crystal.prototype import Kind, kind
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.crystal.tokens import Sites, primitive
+from crystalformer_rl.crystal.wyckoff import point_group_order
 from crystalformer_rl.discovery.matching import MatchError, reduced_structure, same_either_way
+
+TIED = 0.001
+"""eV/atom; what a relaxation leaves unsettled."""
 
 
 def merged(sites: Sequence[Sites | None]) -> list[int | None]:
@@ -35,19 +39,31 @@ def merged(sites: Sequence[Sites | None]) -> list[int | None]:
     return found
 
 
-def merged_at_rest(crystals: Sequence[Crystal], energies: Sequence[float], same_energy: float) -> list[int]:
-    """The same of relaxed crystals of whatever kind: those that match and whose energies (eV/atom) differ by less than `same_energy`."""
-    firsts: list[tuple[int, object]] = []
-    found: list[int] = []
+def merged_at_rest(
+    crystals: Sequence[Crystal], energies: Sequence[float], space_groups: Sequence[int], same_energy: float
+) -> list[int]:
+    """The same of relaxed crystals of whatever kind: those that match and whose energies (eV/atom) differ by less than `same_energy`.
+
+    Of those within `TIED` of the lowest the one of most symmetry operations stands for them: rock salt that was found in a subgroup is
+    rock salt, but tetragonal BaTiO3, which lies a few meV/atom below the cubic one, stays tetragonal.
+    """
+    groups: list[tuple[object, list[int]]] = []
     for place, crystal in enumerate(crystals):
-        near = [(first, other) for first, other in firsts if abs(energies[first] - energies[place]) < same_energy]
+        near = [group for group in groups if abs(energies[group[1][0]] - energies[place]) < same_energy]
         try:
             form = reduced_structure(crystal)
-            same = next((first for first, other in near if same_either_way(form, other)), None)  # type: ignore[arg-type]
+            same = next((group for group in near if same_either_way(form, group[0])), None)  # type: ignore[arg-type]
         except MatchError:
-            found.append(place)
-            continue
+            form, same = None, None
         if same is None:
-            firsts.append((place, form))
-        found.append(place if same is None else same)
+            groups.append((form, [place]))
+        else:
+            same[1].append(place)
+    found = list(range(len(crystals)))
+    for _, members in groups:
+        lowest = min(energies[place] for place in members)
+        tied = [place for place in members if energies[place] - lowest < TIED]
+        first = max(tied, key=lambda place: (point_group_order(space_groups[place]), -place))
+        for place in members:
+            found[place] = first
     return found

@@ -217,7 +217,8 @@ def _place(rows: list[dict[str, Any]], means: Means, known: KnownPhase | None) -
     rest = [k for k, row in enumerate(rows) if row["status"] == OK]
     rest.sort(key=lambda k: (rows[k]["energy"], k))
     crystals, _ = crystals_from_table(table_of_rows(PREDICTED_STRUCTURES, [rows[k] for k in rest]))
-    places = merged_at_rest([c for c in crystals if c is not None], [rows[k]["energy"] for k in rest], SAME_ENERGY)
+    energies, groups = ([rows[k][name] for k in rest] for name in ("energy", "space_group"))
+    places = merged_at_rest([c for c in crystals if c is not None], energies, groups, SAME_ENERGY)
     firsts = [k for place, k in enumerate(rest) if places[place] == place]
     for place, k in enumerate(rest):
         if places[place] != place:
