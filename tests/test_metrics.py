@@ -25,6 +25,15 @@ from discovery_examples import (
 )
 
 from crystalformer_rl.cli import cli
+from crystalformer_rl.crystal.coverage import (
+    anonymous_formula,
+    chemistries,
+    effective_elements,
+    effective_number,
+    template_name,
+)
+from crystalformer_rl.crystal.elements import parse_formula
+from crystalformer_rl.crystal.prototype import template
 from crystalformer_rl.crystal.structure import Crystal
 from crystalformer_rl.discovery.candidates import candidates
 from crystalformer_rl.discovery.charge import charge_balanced
@@ -146,6 +155,7 @@ def test_counts_are_those_by_hand(by_hand):
     row = metrics(by_hand).to_pylist()[0]
     counts = {name.removesuffix("_count"): value for name, value in row.items() if name.endswith("_count")}
     assert counts == {
+        "oxide": 1, "halide": 7, "chalcogenide": 0, "intermetallic": 0,
         "valid": 7, "low_dimensional": 0, "charge_balanced": 7, "completed": 6, "converged": 7, "stable_initial": 4, "stable": 5,
         "on_hull_initial": 1, "on_hull": 3, "far_below_hull": 1, "unique": 6, "novel": 6, "rediscovered": 1, "sun_initial": 2,
         "sun": 3, "sun_new_formula": 1, "crystalformer_rl_sun": 3, "mattergen_sun": 2, "lemat_sun": 1, "lemat_msun": 1,
@@ -164,6 +174,23 @@ def test_counts_are_those_by_hand(by_hand):
         "sample": {"no_crystal": 1, "overlapping_atoms": 1},
         "hull": {"no_reference_energy": 1},
     }
+
+
+def test_coverage_against_numbers_that_are_plain():
+    assert effective_number([]) == 0
+    assert effective_number("aabbccdd") == pytest.approx(4)
+    assert effective_number("aaab") == pytest.approx(4 / 3**0.75)  # exp of the entropy of 3/4 and 1/4
+    assert effective_elements([[11, 17], [11, 17, 17]]) == pytest.approx(2)
+    assert effective_elements([[11], [17, 19]]) == pytest.approx(np.exp(0.5 * np.log(2) + 0.5 * np.log(4)))
+    assert anonymous_formula([38, 22, 8, 8, 8] * 2) == (1, 1, 3)
+    perovskites = [template(221, [1, 2, 3]), template(221, [1, 2, 4])]  # A at the corner, and at the centre
+    assert {template_name(one) for one in perovskites} == {"221: a b c"}
+    classes = {
+        "NaCl": {"halide"}, "MgO": {"oxide"}, "LaOF": {"oxide", "halide"}, "ZnS": {"chalcogenide"}, "NiAl": {"intermetallic"},
+        "Mg2Si": {"intermetallic"}, "GaAs": set(), "TiN": set(), "Cu": set(), "O2": set(),
+    }  # fmt: skip
+    for formula, expected in classes.items():
+        assert chemistries(parse_formula(formula)) == expected, formula
 
 
 @pytest.mark.parametrize(("off", "counted"), [(5.9e-9, 1), (-5.9e-9, 1), (9e-7, 1), (1.1e-6, 0)])

@@ -22,6 +22,7 @@ from crystalformer_rl.cli.options import (
     setting_option,
     stability_option,
 )
+from crystalformer_rl.crystal.coverage import CHEMISTRIES
 from crystalformer_rl.crystal.encode import SYMPREC
 from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
 
@@ -159,7 +160,9 @@ def command(
         path.write_text(spreadsheet(result.crystals), encoding="utf-8-sig")
     statuses = result.crystals.column("status").to_pylist()
     row = result.metrics.to_pylist()[0]
-    summary = summarize(statuses, str(folder), policy=row["policy"], **{name: row[f"{name}_count"] for name in _COUNTS})
+    numbers = {name: row[name] for name in ("effective_templates", "effective_elements")}
+    counts = {name: row[f"{name}_count"] for name in _COUNTS}
+    summary = summarize(statuses, str(folder), policy=row["policy"], **counts, **numbers)
     lines = crystal_lines(result.crystals.to_pylist())
     say(summary, "\n".join([*lines, "", _words(summary, statuses)]), as_json)
 
@@ -174,6 +177,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 
 _COUNTS = (
     "valid",
+    *CHEMISTRIES,
     "stable_initial",
     "stable",
     "far_below_hull",
@@ -196,5 +200,7 @@ def _words(summary: dict[str, Any], statuses: list[str]) -> str:
         f"{summary['policy']}: {n} crystals ({count_words(statuses)})\n"
         f"  valid {share('valid')}; stable as sampled {share('stable_initial')}, relaxed {share('stable')}\n"
         f"  unique {share('unique')}; novel {share('novel')}; S.U.N. {share('sun')}, of a new formula "
-        f"{share('sun_new_formula')} → {summary['out']}"
+        f"{share('sun_new_formula')}\n"
+        f"  {', '.join(f'{name}s {share(name)}' for name in CHEMISTRIES)}; effective number of Wyckoff templates "
+        f"{summary['effective_templates']:.0f}, of elements {summary['effective_elements']:.0f} → {summary['out']}"
     )

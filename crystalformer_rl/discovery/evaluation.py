@@ -8,7 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from crystalformer_rl.crystal.coverage import template_name
 from crystalformer_rl.crystal.distances import shortest_distance
+from crystalformer_rl.crystal.prototype import template
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_status, crystals_from_table
 from crystalformer_rl.crystal.vacuum import is_low_dimensional
 from crystalformer_rl.discovery.charge import charge_balanced
@@ -54,6 +56,7 @@ def evaluated(crystals: pa.Table, stages: StageTables, policy: str, stable_below
         row |= _taken(properties[i]) | _taken(hull[i]) | _taken(novelty[i]) | _taken(relaxed[i])
         row |= _first_failure([statuses[i], *(table[i].get("status", OK) for table in (relaxed, hull, novelty))])
         row["properties_status"] = properties[i].get("status")
+        row["template"] = _template(relaxed[i])
         row["low_dimensional"] = _low_dimensional(at_rest[i] or (found[i] if statuses[i] == OK else None))
         rows.append(row | _judgement(row, stable_below))
     return table_of_rows(EVALUATED, rows)
@@ -91,6 +94,11 @@ def _as_sampled(given: _Row, crystal: Crystal | None, status: str) -> _Row:
         row["charge_balanced"] = charge_balanced(crystal.atomic_numbers)
     row["valid"] = status == OK and row["shortest_distance"] > SHORTEST_DISTANCE
     return row
+
+
+def _template(relaxed: _Row) -> str | None:
+    letters = relaxed.get("wyckoff")
+    return template_name(template(relaxed["space_group"], letters)) if letters else None
 
 
 def _low_dimensional(crystal: Crystal | None) -> bool | None:

@@ -9,6 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from crystalformer_rl.crystal.coverage import (
+    CHEMISTRIES,
+    anonymous_formula,
+    chemistries,
+    effective_elements,
+    effective_number,
+)
 from crystalformer_rl.discovery.protocols import PROTOCOLS
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import FAR_BELOW, STABLE_BELOW, is_on_hull, is_stable
@@ -34,7 +41,7 @@ def metrics(evaluated: pa.Table, stable_below: float = STABLE_BELOW) -> pa.Table
     for name, count in _counts(rows).items():
         low, high = wilson_interval(count, len(rows))
         figures |= {f"{name}_count": count, f"{name}_fraction": count / len(rows), f"{name}_low": low, f"{name}_high": high}
-    figures |= _distributions(rows) | _second_opinion(rows, stable_below) | _breakdowns(rows)
+    figures |= _distributions(rows) | _diversity(rows) | _second_opinion(rows, stable_below) | _breakdowns(rows)
     return table_of_rows(METRICS, [figures])
 
 
@@ -56,6 +63,8 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
     counts = {name: sum(bool(row[name]) for row in rows) for name in plain}
     counts["far_below_hull"] = sum((row["below_hull"] or 0.0) > FAR_BELOW for row in rows)
     counts["completed"] = sum(row["status"] == OK for row in rows)
+    classes = Counter(name for row in rows for name in chemistries(row["atomic_numbers"] or ()))
+    counts |= {name: classes[name] for name in CHEMISTRIES}
     for when in ("_initial", ""):
         distances = _known(rows, f"e_above_hull{when}")
         counts[f"on_hull{when}"] = int(np.sum(is_on_hull(distances)))
@@ -81,6 +90,15 @@ def _distributions(rows: list[_Row]) -> _Row:
         figures[f"stable_{name}_mean"] = float(values.mean()) if len(values) else None
     figures["evaluations"] = int(_known(rows, "evaluations").sum())
     return figures
+
+
+def _diversity(rows: list[_Row]) -> _Row:
+    atoms = [row["atomic_numbers"] for row in rows if row["atomic_numbers"]]
+    return {
+        "effective_templates": effective_number(row["template"] for row in rows if row["template"] is not None),
+        "effective_formulas": effective_number(map(anonymous_formula, atoms)),
+        "effective_elements": effective_elements(atoms),
+    }
 
 
 def _second_opinion(rows: list[_Row], stable_below: float) -> _Row:

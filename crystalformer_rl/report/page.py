@@ -31,6 +31,10 @@ _EDGES = [round(-0.3 + 0.05 * i, 2) for i in range(27)]
 _SHARES = (
     ("valid", "Valid"),
     ("charge_balanced", "Charge-balanced"),
+    ("oxide", "Oxides"),
+    ("halide", "Halides"),
+    ("chalcogenide", "Chalcogenides (S, Se, Te)"),
+    ("intermetallic", "Intermetallics"),
     ("completed", "Passed all stages"),
     ("converged", "Relaxation converged"),
     ("stable_initial", "Stable as sampled"),
@@ -62,6 +66,9 @@ _FIGURES = (
     ("hull_support_q3", "Hull support, upper quartile", "", 0),
     ("stable_band_gap_mean", "Mean predicted gap of stable crystals", "eV", 2),
     ("stable_fom_mean", "Mean predicted figure of merit of stable crystals", "eV", 2),
+    ("effective_templates", "Effective number of Wyckoff templates", "", 0),
+    ("effective_formulas", "Effective number of anonymous formulas", "", 0),
+    ("effective_elements", "Effective number of elements", "", 0),
     ("evaluations", "Evaluations of the potential in relaxation", "", 0),
 )
 

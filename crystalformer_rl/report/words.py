@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from crystalformer_rl.crystal.coverage import CHEMISTRIES
 from crystalformer_rl.formatting import percent, points
 from crystalformer_rl.hull.stability import (
     DISAGREEMENT,
@@ -27,6 +28,7 @@ def findings(results: Results) -> list[str]:
     named = [f"{place}. {words}" for place, words in enumerate(best(results), start=1)]
     return [
         *comparisons(results),
+        coverage(results),
         *discoveries(results),
         *second_opinions(results),
         *(["The best new ones by rank:", *named] if named else []),
@@ -41,6 +43,18 @@ def comparisons(results: Results) -> list[str]:
         _comparison(results, "sun", "Stable, unique and novel (S.U.N.)"),
         _comparison(results, "sun_new_formula", "S.U.N. of a formula that the reference does not know"),
     ]
+
+
+def coverage(results: Results) -> str:
+    """Which kinds of crystals each policy makes, so that a gain bought with fewer of them shows."""
+    numbers = [
+        f"{policy} {row['effective_templates']:.0f} Wyckoff templates and {row['effective_elements']:.0f} elements"
+        for policy, row in results.metrics.items()
+    ]
+    shares = [
+        f"{name}s {' → '.join(percent(row[f'{name}_fraction']) for row in results.metrics.values())}" for name in CHEMISTRIES
+    ]
+    return f"Effective number of kinds: {', '.join(numbers)}. {'; '.join(shares).capitalize()}."
 
 
 def threshold(results: Results) -> str:

@@ -76,6 +76,7 @@ EVALUATED = (
     *pick(CRYSTALS, "formula"),
     SPACE_GROUP,
     *pick(CRYSTALS, "atomic_numbers", "frac_coords", "lattice"),
+    Column("template", pa.string(), "", "space group and letters of all sites, relaxed, the same for all origins and axes"),
     Column("log_prob", FLOAT, "nat", "log-probability under the policy that made it"),
     Column("shortest_distance", FLOAT, "Å", "shortest distance of two atoms before relaxation"),
     Column("charge_balanced", pa.bool_(), "", "known oxidation states can sum to zero, or all elements are metals"),
@@ -111,6 +112,10 @@ EVALUATED = (
 
 _SHARES = {
     "valid": "readable crystals whose atoms are more than 0.5 Å apart, before relaxation",
+    "oxide": "compounds that hold oxygen",
+    "halide": "compounds that hold a halogen",
+    "chalcogenide": "compounds that hold S, Se or Te",
+    "intermetallic": "compounds of metals, B, Si, Ge and Sb alone",
     "low_dimensional": "layers, chains and molecules with 7 Å of vacuum or more",
     "charge_balanced": "crystals whose known oxidation states can sum to zero, or of metals alone",
     "completed": "crystals that passed relaxation, hull and novelty",
@@ -170,6 +175,14 @@ METRICS = (
     Column("hull_support_q3", FLOAT, "", "its upper quartile"),
     Column("stable_band_gap_mean", FLOAT, "eV", "mean predicted band gap of the stable crystals"),
     Column("stable_fom_mean", FLOAT, "eV", "mean predicted figure of merit of the stable crystals"),
+    Column(
+        "effective_templates",
+        FLOAT,
+        "",
+        "effective number of Wyckoff templates, exp of the entropy of how often each occurs; it grows with n",
+    ),
+    Column("effective_formulas", FLOAT, "", "the same of anonymous formulas, such as ABC3"),
+    Column("effective_elements", FLOAT, "", "the same of elements, each crystal sharing one vote among those that it holds"),
     Column("evaluations", pa.int64(), "", "evaluations of the potential spent on relaxation"),
     Column("judged_count", pa.int64(), "", "crystals that a second potential judged; null where none was asked"),
     Column("judged_stable_count", pa.int64(), "", "of them, stable by the first potential"),
