@@ -1,6 +1,6 @@
-"""What helps a policy to know crystals that it was not shown? One arm at a quarter of the embedded policy's size.
+"""What helps a policy to know crystals that it was not shown? One arm at a quarter of the embedded policy's size, or at its size.
 
-    python benchmarks/bench_pretraining.py TOKENS [--relatives 0] [--share 0.25] [--recovered all|accepted|none] [--without wbm] [--work DIR]
+    python benchmarks/bench_pretraining.py TOKENS [--relatives 0] [--share 0.25] [--recovered all|accepted|none] [--without wbm] [--large] [--work DIR]
 
 TOKENS are those of all that the policy is trained on: known crystals, recovered structures (ids recovered-…) with their weights. Held-out crystals are the
 same in every arm. The last line is JSON: negative log-likelihood of the held-out crystals in parts, nats a crystal, lower is better.
@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,19 +54,22 @@ def main() -> None:
     parser.add_argument("--without", default="", help="leave out crystals whose id begins so")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--work", type=Path, default=Path("work/bench_pretraining"))
+    parser.add_argument("--large", action="store_true", help="shape and settings of the embedded policy")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     arm = {name: value for name, value in vars(arguments).items() if name not in ("tokens", "work")}
     key = hashlib.sha256(json.dumps(arm, sort_keys=True).encode()).hexdigest()[:12]
 
-    shape = PolicyShape(num_layers=3, num_heads=4, key_size=16, model_size=64, embed_size=32, h0_size=64,
-                        relatives=arguments.relatives)  # fmt: skip
+    small = PolicyShape(num_layers=3, num_heads=4, key_size=16, model_size=64, embed_size=32, h0_size=64)
+    large = PolicyShape(num_layers=4, num_heads=4, key_size=32, model_size=128, embed_size=32, h0_size=128)
+    shape = replace(large if arguments.large else small, relatives=arguments.relatives)
+    rate, dropout = (1.5e-3, 0.2) if arguments.large else (2e-3, 0.1)
     table = read_table(arguments.tokens)
     held_out = load_dataset(arguments.tokens, shape.n_max).held_out
     part = arguments.work / f"{key}.parquet"
     write_table(part, chosen(table, arguments.recovered, arguments.without, arguments.share), {})
     dataset = load_dataset(part, shape.n_max)._replace(held_out=held_out)
-    settings = TrainingSettings(epochs=arguments.epochs, learning_rate=2e-3, dropout=0.1, weight_decay=0.05)
+    settings = TrainingSettings(epochs=arguments.epochs, learning_rate=rate, dropout=dropout, weight_decay=0.05)
     policy, curve = pretrain(dataset, shape, settings, checkpoint=arguments.work / f"{key}.state",
                              report=lambda record: print(record, file=sys.stderr))  # fmt: skip
     parts = {
