@@ -158,7 +158,7 @@ def test_counts_are_those_by_hand(by_hand):
         "oxide": 1, "halide": 7, "chalcogenide": 0, "intermetallic": 0,
         "valid": 7, "low_dimensional": 0, "charge_balanced": 7, "completed": 6, "converged": 7, "stable_initial": 4, "stable": 5,
         "on_hull_initial": 1, "on_hull": 3, "far_below_hull": 1, "unique": 6, "novel": 6, "rediscovered": 1, "sun_initial": 2,
-        "sun": 3, "sun_new_formula": 1, "crystalformer_rl_sun": 3, "mattergen_sun": 2, "lemat_sun": 1, "lemat_msun": 1,
+        "sun": 3, "sun_new_formula": 1, "sun_credible": 1, "crystalformer_rl_sun": 3, "mattergen_sun": 2, "lemat_sun": 1, "lemat_msun": 1,
         "chemeleon2_sun": 1, "chemeleon2_msun": 1,
         "judged": None, "judged_stable": None, "confirmed": None,
     }  # fmt: skip
@@ -204,7 +204,7 @@ def test_what_rounding_moved_is_still_on_the_hull(off, counted, tmp_path):
 
 def test_each_protocol_counts_by_its_own_rules():
     plain = {
-        "valid": True, "charge_balanced": True, "unique": True, "unique_parent": True, "novel": True, "known_level": "none",
+        "valid": True, "charge_balanced": True, "unique": True, "unique_parent": True, "novel": True, "known_level": "none", "match_role": None,
         "e_above_hull": 0.05, "e_above_hull_initial": 0.05,
     }  # fmt: skip
     crystalformer, mattergen, lemat, meta_lemat, _, meta_chemeleon = PROTOCOLS
@@ -213,6 +213,8 @@ def test_each_protocol_counts_by_its_own_rules():
         return {name for name, counted in PROTOCOLS.items() if counted(plain | other)}
 
     assert counts() == {crystalformer, mattergen, meta_lemat, meta_chemeleon}
+    # what the policy learned of an energy alone shows no more than its formula, and is new to nobody
+    assert counts(novel=False, match_role="recovered", known_level="formula") == set()
     assert counts(e_above_hull=0.0, e_above_hull_initial=0.0) == set(PROTOCOLS) - {meta_lemat}
     assert counts(e_above_hull=-0.3, e_above_hull_initial=0.3) == {crystalformer, mattergen, lemat}  # relaxation decides
     assert counts(e_above_hull=0.101, e_above_hull_initial=0.2) == set()

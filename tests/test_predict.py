@@ -346,6 +346,12 @@ def test_words_say_what_the_best_is_worth() -> None:
     ]
     assert verdict_on("AB", [near], known, None)[1].endswith("not found; the best lies 0.100 eV/atom above it.")
     assert "no structure: the best lies as low" in verdict_on("AB", [near], KnownPhase("d", -1.0, 0.0, False), None)[1]
+    assert verdict_on("AB", [best | {"e_above_hull": 1e-5}], known, 1)[0] == "The best structure of AB lies on the hull."
+    below = verdict_on("ArF", [best | {"e_above_hull": -1.491}], None, None)[0]
+    assert below.startswith("Warning: the best structure of ArF lies 1.491 eV/atom below the hull")
+    above = verdict_on("LiCoO2", [best | {"e_above_hull": 0.095}], KnownPhase("d", -1.1, 0.0, False), None)[1]
+    assert above.endswith("so that it is another structure than the known one, or the potential errs.")
+    assert "nothing" in predicted_lines([best | {"match_id": None, "known_level": "none", "known_partner": None}])[2]
     assert verdict_on("AB", [], known, None) == ["No candidate of AB could be relaxed; the column status says why."]
     heading, _, row = predicted_lines([near])
     assert heading.split()[:3] == ["rank", "above", "hull"]

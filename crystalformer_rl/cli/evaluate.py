@@ -187,6 +187,7 @@ _COUNTS = (
     "sun_initial",
     "sun",
     "sun_new_formula",
+    "sun_credible",
 )
 
 
@@ -200,7 +201,7 @@ def _words(summary: dict[str, Any], statuses: list[str]) -> str:
         f"{summary['policy']}: {n} crystals ({count_words(statuses)})\n"
         f"  valid {share('valid')}; stable as sampled {share('stable_initial')}, relaxed {share('stable')}\n"
         f"  unique {share('unique')}; novel {share('novel')}; S.U.N. {share('sun')}, of a new formula "
-        f"{share('sun_new_formula')}\n"
+        f"{share('sun_new_formula')}, credible {share('sun_credible')}\n"
         f"  {', '.join(f'{name}s {share(name)}' for name in CHEMISTRIES)}; effective number of Wyckoff templates "
         f"{summary['effective_templates']:.0f}, of elements {summary['effective_elements']:.0f} → {summary['out']}"
     )

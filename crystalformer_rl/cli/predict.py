@@ -10,6 +10,7 @@ import click
 
 from crystalformer_rl.cli.console import StageProgress, count_words, say, summarize
 from crystalformer_rl.cli.options import SEED, device_option, json_option, out_option, potential_option, setting_option
+from crystalformer_rl.crystal.elements import parse_formula
 from crystalformer_rl.prediction.predict_settings import PredictSettings
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def command(
     made decides which are relaxed a few steps, and after these which are relaxed to rest, with their space group kept.
 
     The table has a row a candidate: those at rest with their rank, prototype, energy above the hull and what is known of them, and the
-    others with the status that says why not.
+    others with the status that says why not. Known structures of the formula itself are not among the candidates, so that what is found was
+    found; known_as and the last lines say which it is.
 
     \b
     Example:
@@ -82,6 +84,7 @@ def command(
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance, record_of
 
+    parse_formula(formula)  # before anything is loaded
     settings = PredictSettings(**chosen)
     embedded = embedded_folder()
     reference = reference or str(embedded / "reference.parquet")

@@ -62,7 +62,8 @@ def command(
     COMPOSITIONS is a Parquet with `formula`, and where they are known `dft_formation_energy` (eV/atom, on the reference's
     scale; else the reference's own), `n_entries` and `reserved`. Each composition takes the prototypes that have its stoichiometry,
     with their elements exchanged for its own; the potential's energy picks the lowest, which are relaxed; the structure is accepted
-    where it is probably right: its energy meets the known one, others lie clearly above it, its elements are known in such places.
+    where it is probably right: its energy meets the known one in both potentials, and its elements are known in such places. `weight` says how
+    much it counts in pretraining.
 
     Every composition has a row: accepted (status ok) with crystal, tokens and p_right, or the reason why not. Held-out
     and reserved formulas are never attempted.

@@ -16,7 +16,9 @@ from crystalformer_rl.crystal.coverage import (
     effective_elements,
     effective_number,
 )
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
 from crystalformer_rl.discovery.protocols import PROTOCOLS
+from crystalformer_rl.discovery.ranking import GROUPS
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import FAR_BELOW, STABLE_BELOW, is_on_hull, is_stable
 from crystalformer_rl.intervals import wilson_interval
@@ -25,6 +27,9 @@ from crystalformer_rl.tables.discovery_columns import METRICS
 from crystalformer_rl.tables.status import OK
 
 _Row = dict[str, Any]
+
+_NOT_CREDIBLE = {ATOMIC_NUMBERS[name] for names in GROUPS.values() for name in names}
+"""Elements whose compounds nobody would make: noble gases, and what has no stable isotope."""
 
 
 def metrics(evaluated: pa.Table, stable_below: float = STABLE_BELOW) -> pa.Table:
@@ -69,6 +74,10 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
         distances = _known(rows, f"e_above_hull{when}")
         counts[f"on_hull{when}"] = int(np.sum(is_on_hull(distances)))
     counts["sun_initial"] = sum(bool(row["stable_initial"] and row["unique"] and row["novel"]) for row in rows)
+    counts["sun_credible"] = sum(
+        bool(row["sun_new_formula"] and row["charge_balanced"]) and not _NOT_CREDIBLE & set(row["atomic_numbers"])
+        for row in rows
+    )
     return counts | {name: sum(map(counted, rows)) for name, counted in PROTOCOLS.items()}
 
 

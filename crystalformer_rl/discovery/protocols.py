@@ -35,8 +35,13 @@ def _on_hull(row: _Row, figure: str) -> bool:
     return value is not None and bool(is_on_hull(value))
 
 
+def _matched(row: _Row) -> bool:
+    """Whether any structure of the reference is the same, those that were recovered from energies included."""
+    return row["known_level"] == "structure" or row["match_role"] is not None
+
+
 def _new_structure(row: _Row) -> bool:
-    return bool(row["unique"] and row["known_level"] != "structure")
+    return bool(row["unique"]) and not _matched(row)
 
 
 def _crystalformer_rl(row: _Row) -> bool:
@@ -44,7 +49,7 @@ def _crystalformer_rl(row: _Row) -> bool:
 
 
 def _mattergen(row: _Row) -> bool:
-    new = row["unique_parent"] and row["known_level"] not in ("structure", "ordering")
+    new = row["unique_parent"] and not _matched(row) and row["known_level"] != "ordering"
     return bool(new) and _at_most(row, "e_above_hull", METASTABLE_BELOW)
 
 

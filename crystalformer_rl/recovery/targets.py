@@ -62,8 +62,9 @@ def _wanted(row: dict[str, Any], hull: Hull, energies: ReferenceEnergies, known:
     formula = reduced_formula([z for z, n in counts.items() for _ in range(n)])
     if row.get("reserved") or held_out(formula):
         return Wanted(formula, Status.HELD_OUT)
-    if formula in known:
-        return Wanted(formula, Status.KNOWN_STRUCTURE)
+    if formula in known or len(counts) == 1:
+        note = "the structures of the elements are known" if formula not in known else None
+        return Wanted(formula, Status.KNOWN_STRUCTURE, note=note)
     if hull.missing_elements(counts):
         return Wanted(formula, Status.NO_REFERENCE_ENERGY)
     dft = row.get("dft_formation_energy")

@@ -48,6 +48,7 @@ _SHARES = (
     ("sun_initial", "S.U.N. as sampled"),
     ("sun", "S.U.N. after relaxation"),
     ("sun_new_formula", "S.U.N. with a formula that is not known"),
+    ("sun_credible", "The same, charge-balanced, no noble gas, nothing without a stable isotope"),
 )
 _PROTOCOLS = (
     ("crystalformer_rl_sun", "CrystalFormer-RL, S.U.N."),

@@ -42,6 +42,7 @@ def comparisons(results: Results) -> list[str]:
         _comparison(results, "stable", "Stable after relaxation"),
         _comparison(results, "sun", "Stable, unique and novel (S.U.N.)"),
         _comparison(results, "sun_new_formula", "S.U.N. of a formula that the reference does not know"),
+        _comparison(results, "sun_credible", "The same, charge-balanced and of elements with stable isotopes, no noble gas"),
     ]
 
 

@@ -107,8 +107,8 @@ def asked(formula: str, hull: Hull, most_atoms: int) -> dict[int, int]:
     atoms = sum(unit.values())
     if atoms > most_atoms:
         raise InputError(
-            f"{formula} has {atoms} atoms in its formula unit, and cells of at most {most_atoms} are predicted; policies are "
-            "trained on cells of at most 20 atoms."
+            f"{formula} has {atoms} atoms in its formula unit, and cells of at most {most_atoms} are predicted; raise max_atoms, "
+            "though policies are trained on cells of at most 20 atoms."
         )
     return unit
 

@@ -88,7 +88,7 @@ def recover(
     _check_folder(work, plan)
     parts = [list(near[k : k + SHARD]) for k in range(0, len(near), SHARD)]
     rows = list(_attempted(parts, plan, work, processes, advance))
-    rows += [_refused(replace(one, status=Status.NOT_ATTEMPTED)) for one in beyond]
+    rows += [_refused(replace(one, status=Status.NOT_ATTEMPTED, note=_beyond(one, plan.settings))) for one in beyond]
     rows += [_refused(one) for one in asked if one.target is None]
     return with_record(table_of_rows(RECOVERED, rows), {"stage": "recover"})
 
@@ -156,6 +156,12 @@ def _known(reference: str | Path) -> set[str]:
     table = read_table(reference)
     kept = table.filter(pc.is_valid(table.column("atomic_numbers")))
     return set(kept.column("formula").to_pylist())
+
+
+def _beyond(one: Wanted, settings: RecoverSettings) -> str:
+    if (one.height or 0.0) > settings.max_e_above_hull:
+        return f"more than {settings.max_e_above_hull} eV/atom above the hull (max_e_above_hull)"
+    return f"not among the {settings.limit} nearest to the hull (limit)"
 
 
 def _refused(one: Wanted) -> dict[str, Any]:

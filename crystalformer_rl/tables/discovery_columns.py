@@ -131,6 +131,7 @@ _SHARES = {
     "sun_initial": "stable before relaxation, unique and novel",
     "sun": "stable after relaxation, unique and novel",
     "sun_new_formula": "the same, and of a formula that the reference does not know",
+    "sun_credible": "the same, charge-balanced, and without noble gases and elements that have no stable isotope",
     "crystalformer_rl_sun": "at most 0.1 eV/atom above the hull, unique, no pretraining structure matches",
     "mattergen_sun": "at most 0.1 eV/atom above the hull, unique and not in the reference, orderings of one parent alike",
     "lemat_sun": "valid and charge-balanced, on the hull or below it, unique, no structure of the reference matches",
