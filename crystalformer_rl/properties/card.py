@@ -129,12 +129,12 @@ def _what(models: PropertyModels, size: int) -> str:
         "- `eps_electronic_1` to `_3`: ln ε's deviator as a sum of tensors of the atoms' surroundings, each with a Gaussian process of "
         "the features as its coefficient, so that symmetry is kept.\n"
         "- `in_training`: whether a crystal of the reduced formula, in whatever structure, was among those learned from, for the gap or a "
-        "dielectric constant. The figures below are of crystals for which it is false.\n"
+        "dielectric constant. Apart from the textbook crystals, the figures below are of crystals for which it is false.\n"
         "- The standard deviations are scaled so that mean ± 1.645 std covers 90 % in cross-validation "
         f"(factors {', '.join(f'{key} {value:.2f}' for key, value in sorted(models.calibration.items()))}). Beyond `applicability` 1 "
         "those of the dielectric constants are wider by a factor 1 + far · (applicability − 1), until 3, fitted to families left out "
         f"({', '.join(f'{key} {value:.2f}' for key, value in sorted(models.far.items()))}).\n"
-        "- `fom` = ε_electronic · gap and `fom_total` = ε_total · gap, their deviations those of a product of independent variables, "
+        "- `fom` = ε_electronic · gap and `fom_total` = ε_total · gap, with the standard deviations of products of independent variables, "
         "scaled likewise."
     )
 
