@@ -342,7 +342,7 @@ def test_words_say_what_the_best_is_worth() -> None:
     known = KnownPhase("mp-1", -1.1, 0.001, True)
     assert verdict_on("AB", [near], known, 1) == [
         "The best structure of AB lies 0.002 eV/atom below the hull.",
-        "The known AB is mp-1, 0.001 eV/atom above the hull: found, rank 1.",
+        "The AB that the reference holds is mp-1, 0.001 eV/atom above the hull: found, rank 1.",
     ]
     assert verdict_on("AB", [near], known, None)[1].endswith("not found; the best lies 0.100 eV/atom above it.")
     assert "no structure: the best lies as low" in verdict_on("AB", [near], KnownPhase("d", -1.0, 0.0, False), None)[1]

@@ -77,7 +77,7 @@ def _against_known(formula: str, best: Row, known: KnownPhase | None, rank: int 
         )
     if not known.structure:
         return f"Of the known {formula} the reference has an energy of density-functional theory, {height}, and no structure: the best {side}."
-    words = f"The known {formula} is {known.id}, {height}: "
+    words = f"The {formula} that the reference holds is {known.id}, {height}: "
     return words + (f"found, rank {rank}." if rank is not None else f"not found; the best {side}.")
 
 
