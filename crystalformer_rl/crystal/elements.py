@@ -23,6 +23,12 @@ SYMBOLS = tuple(
 
 ATOMIC_NUMBERS = {symbol: z for z, symbol in enumerate(SYMBOLS, start=1)}
 
+ELEMENT_GROUPS = {
+    "noble_gases": ("He", "Ne", "Ar", "Kr", "Xe", "Rn", "Og"),
+    "no_stable_isotope": ("Tc", "Pm", *SYMBOLS[83:]),
+}
+"""Elements whose compounds nobody would make. Bismuth decays too slowly for anybody to notice."""
+
 # Pauling's scale, "_" where none is known; it orders the elements within a formula.
 _ELECTRONEGATIVITY = tuple(
     float("inf") if x == "_" else float(x)
@@ -42,6 +48,11 @@ _DIATOMIC = {"H", "N", "O", "F", "Cl"}
 def symbol(z: int) -> str:
     """Symbol of the element with atomic number `z`."""
     return SYMBOLS[z - 1]
+
+
+def elemental_id(z: int) -> str:
+    """The id of an element in its reference state, from which formation energies count."""
+    return f"elemental-{SYMBOLS[z - 1]}"
 
 
 def atomic_number(name: str) -> int:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crystalformer_rl.crystal.chemical_system import chemical_system, chemical_systems
-from crystalformer_rl.crystal.elements import parse_formula, reduced_formula
+from crystalformer_rl.crystal.elements import elemental_id, parse_formula, reduced_formula
 from crystalformer_rl.crystal.structure import Crystal, crystals_from_table
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.discovery.exchange import Exchange
@@ -21,7 +21,6 @@ from crystalformer_rl.discovery.known_prototypes import Donor, KnownPrototypes
 from crystalformer_rl.discovery.matching import Composition, MatchError, composition_key, reduced_structure, same_structure
 from crystalformer_rl.discovery.ordering import Forms, disordered_parent
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.reference.competing import elemental_id
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table
 from crystalformer_rl.tables.role import TRAINED, Role

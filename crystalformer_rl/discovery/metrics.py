@@ -16,9 +16,8 @@ from crystalformer_rl.crystal.coverage import (
     effective_elements,
     effective_number,
 )
-from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS
+from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, ELEMENT_GROUPS
 from crystalformer_rl.discovery.protocols import PROTOCOLS
-from crystalformer_rl.discovery.ranking import GROUPS
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import FAR_BELOW, STABLE_BELOW, is_on_hull, is_stable
 from crystalformer_rl.intervals import wilson_interval
@@ -28,7 +27,7 @@ from crystalformer_rl.tables.status import OK
 
 _Row = dict[str, Any]
 
-_NOT_CREDIBLE = {ATOMIC_NUMBERS[name] for names in GROUPS.values() for name in names}
+_NOT_CREDIBLE = {ATOMIC_NUMBERS[name] for names in ELEMENT_GROUPS.values() for name in names}
 """Elements whose compounds nobody would make: noble gases, and what has no stable isotope."""
 
 

@@ -9,19 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from crystalformer_rl.crystal.elements import SYMBOLS
+from crystalformer_rl.crystal.elements import ELEMENT_GROUPS, SYMBOLS
 from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.conditions import Condition, parse_conditions
 from crystalformer_rl.tables.discovery_columns import EVALUATED
 
 _Row = dict[str, Any]
-
-GROUPS = {
-    "noble_gases": ("He", "Ne", "Ar", "Kr", "Xe", "Rn", "Og"),
-    "no_stable_isotope": ("Tc", "Pm", *SYMBOLS[83:]),
-}
-"""Elements that are left out together. Bismuth decays too slowly for anybody to notice."""
 
 MERITS = ("fom", "fom_total")
 REWARD = "reward"
@@ -53,9 +47,9 @@ class Ranking:
             raise InputError(f"'{by}' ranks nothing; use one of {', '.join((REWARD, *NUMBERS))}.")
         elements: set[str] = set()
         for name in exclude:
-            if name not in GROUPS and name not in SYMBOLS:
-                raise InputError(f"'{name}' is not an element symbol; write one, or {' or '.join(GROUPS)}.")
-            elements |= set(GROUPS.get(name, (name,)))
+            if name not in ELEMENT_GROUPS and name not in SYMBOLS:
+                raise InputError(f"'{name}' is not an element symbol; write one, or {' or '.join(ELEMENT_GROUPS)}.")
+            elements |= set(ELEMENT_GROUPS.get(name, (name,)))
         return cls(by, parse_conditions(where, NUMBERS), frozenset(elements))
 
     @property
@@ -122,7 +116,7 @@ def _support(row: _Row) -> float:
 def _named(elements: frozenset[str]) -> str:
     """Elements in words, whole groups by their names."""
     left, words = set(elements), []
-    for name, members in GROUPS.items():
+    for name, members in ELEMENT_GROUPS.items():
         if set(members) <= left:
             words.append({"noble_gases": "noble gases", "no_stable_isotope": "elements without a stable isotope"}[name])
             left -= set(members)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from crystalformer_rl.crystal.elements import SYMBOLS
+from crystalformer_rl.crystal.elements import elemental_id
 from crystalformer_rl.reference.bias import Bias
 
 POLYMORPH = 0.02
@@ -91,11 +91,6 @@ def _ground_state(best: Phase, lowest: Phase | None, bias: Bias | None) -> float
     if abs(shift - usual) > OUTLIER * bias.std(best.composition):
         shift = usual
     return lowest.dft_energy + shift
-
-
-def elemental_id(z: int) -> str:
-    """The id of an element in its reference state, from which formation energies count."""
-    return f"elemental-{SYMBOLS[z - 1]}"
 
 
 def _zero(composition: Mapping[int, int], of_scale: bool) -> Phase:
