@@ -32,7 +32,7 @@ from crystalformer_rl.recovery.volumes import atomic_volumes, ratio
 from crystalformer_rl.reference.energies import ReferenceEnergies, read_energies
 from crystalformer_rl.stages import recover as stage
 from crystalformer_rl.stages.extend import extend
-from crystalformer_rl.stages.recover import Plan, judged, recover, structures_of
+from crystalformer_rl.stages.recover import Plan, judged, known_formulas, recover, structures_of
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.parquet import read_table, write_table
 from crystalformer_rl.tables.recovery_columns import RECOVERED
@@ -309,14 +309,35 @@ def test_recovered_structures_join_a_reference_and_change_no_energy(root: Path, 
     assert ran.exit_code == 0, ran.output
     table = read_table(tmp_path / "extended.parquet")
     known = read_table(reference)
-    assert table.num_rows == known.num_rows + 1
-    assert table["role"].to_pylist()[-1] == "recovered"
+    assert table.num_rows == known.num_rows - known["role"].to_pylist().count("recovered") + 1
+    assert table["role"].to_pylist().index("recovered") == table.num_rows - 1
     before, after = read_energies(reference), read_energies(tmp_path / "extended.parquet")
     assert after.bias == before.bias
     assert after.phases.table.num_rows == before.phases.table.num_rows
     assert after.identity == before.identity
-    with pytest.raises(InputError, match="already"):
-        extend(tmp_path / "extended.parquet", recovered)
+    assert not any(name.startswith("recovered-") for name in after.phases.table["id"].to_pylist())
+    again = extend(tmp_path / "extended.parquet", recovered)
+    assert again["id"].to_pylist() == table["id"].to_pylist()
+    renamed = read_table(recovered).to_pylist()
+    renamed[0]["id"] = next(
+        name for name, role in zip(known["id"].to_pylist(), known["role"].to_pylist(), strict=True) if role == "hull_only"
+    )
+    write_table(tmp_path / "renamed.parquet", table_of_rows(RECOVERED, renamed), {})
+    with pytest.raises(InputError, match="already, in another role"):
+        extend(reference, tmp_path / "renamed.parquet")
+
+
+def test_what_was_recovered_before_is_looked_for_again(root: Path) -> None:
+    reference = root / "resources" / "embedded" / "reference.parquet"
+    table = read_table(reference)
+    formulas: dict[str, set[str]] = {}
+    for formula, role in zip(table["formula"].to_pylist(), table["role"].to_pylist(), strict=True):
+        formulas.setdefault(role, set()).add(formula)
+    known = known_formulas(reference)
+    assert formulas["recovered"]
+    assert formulas["recovered"] & known <= formulas["pretraining"]
+    assert formulas["recovered"] - known
+    assert len(formulas["pretraining"] & known) > 0.99 * len(formulas["pretraining"])
 
 
 def test_a_reference_is_not_extended_by_what_is_held_out(root: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from crystalformer_rl.cli.options import json_option, out_option
 def command(reference: str, recovered: str, out: str, as_json: bool) -> None:
     """Add the structures of RECOVERED that count in pretraining to a REFERENCE, for a policy that is trained on them.
 
-    A sample that matches one is then not called new. They are probable structures, not known ones: they stand on no hull, measure no
+    They take the place of those that the REFERENCE had. A sample that matches one is then not called new. They are probable structures, not known ones: they stand on no hull, measure no
     bias, and a crystal that matches one is known by its formula.
 
     \b

@@ -68,7 +68,7 @@ def command(
 
     The table has a row a candidate: those at rest with their rank, prototype, energy above the hull and what is known of them, and the
     others with the status that says why not. Known structures of the formula itself are not among the candidates, so that what is found was
-    found; known_as and the last lines say which it is.
+    found; the column known_level and the last lines say which it is.
 
     \b
     Example:

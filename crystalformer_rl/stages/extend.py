@@ -25,10 +25,12 @@ _SHARED = ("id", "formula", "atomic_numbers", "frac_coords", "lattice", "space_g
 def extend(reference: str | Path, recovered: str | Path) -> pa.Table:
     """The REFERENCE table with the rows of a RECOVERED table that count in pretraining after its own, in the role `recovered`.
 
-    A crystal that matches one is not new to the policy; on the hull, in the bias and as a known structure they count nothing. Raises
-    InputError where the reference has one of them already, or holds the formula out.
+    They take the place of those that were recovered before: a policy that is trained on this table has not seen the others. A crystal that
+    matches one is not new to the policy; on the hull, in the bias and as a known structure they count nothing. Raises InputError where
+    the reference has an entry of the same id in another role, or holds the formula out.
     """
     known, found = read_table(reference, REFERENCE), read_table(recovered, RECOVERED)
+    known = known.filter(pc.not_equal(known.column("role"), Role.RECOVERED))
     learned = found.filter(pc.greater(found.column("weight"), 0))
     names = learned.column("formula").to_pylist()
     if not names:
@@ -37,9 +39,7 @@ def extend(reference: str | Path, recovered: str | Path) -> pa.Table:
         raise InputError(f"{recovered}: {wrong} is held out, so no policy may be trained on it; make the table again.")
     twice = set(learned.column("id").to_pylist()) & set(known.column("id").to_pylist())
     if twice:
-        raise InputError(
-            f"{reference} has {min(twice)} already; add the recovered structures to the reference without them."
-        )
+        raise InputError(f"{reference} has {min(twice)} already, in another role; give one of the two another id.")
     columns: dict[str, list[Any]] = {name: learned.column(name).to_pylist() for name in _SHARED}
     n = len(names)
     columns |= {

@@ -34,6 +34,7 @@ from crystalformer_rl.tables.column import FLOATS, Column, table_of_rows
 from crystalformer_rl.tables.parquet import atomic_path, read_table, write_table
 from crystalformer_rl.tables.provenance import digest_json, provenance, sha256, with_record
 from crystalformer_rl.tables.recovery_columns import RECOVERED
+from crystalformer_rl.tables.role import Role
 from crystalformer_rl.tables.status import OK, Status
 
 SHARD = 64
@@ -81,7 +82,7 @@ def recover(
     reserved formulas get no structure. work: folder for finished parts, from which a killed run goes on. Compositions beyond the limits of the
     plan's settings are not attempted. Raises InputError for energies of another potential, and for parts of one.
     """
-    asked = wanted(compositions, read_energies(plan.reference), _known(plan.reference), source)
+    asked = wanted(compositions, read_energies(plan.reference), known_formulas(plan.reference), source)
     near = sorted((one for one in asked if one.target is not None), key=lambda one: (one.height or 0.0, one.formula))
     low = [one for one in near if (one.height or 0.0) <= plan.settings.max_e_above_hull]
     beyond, near = [*low[plan.settings.limit :], *near[len(low) :]], low[: plan.settings.limit]
@@ -152,9 +153,11 @@ def judged(structures: Sequence[dict[str, Any]], settings: RecoverSettings) -> d
     }
 
 
-def _known(reference: str | Path) -> set[str]:
+def known_formulas(reference: str | Path) -> set[str]:
+    """Formulas whose structure the reference has; those that were recovered before are looked for again."""
     table = read_table(reference)
-    kept = table.filter(pc.is_valid(table.column("atomic_numbers")))
+    recovered = pc.equal(table.column("role"), Role.RECOVERED)
+    kept = table.filter(pc.and_not(pc.is_valid(table.column("atomic_numbers")), recovered))
     return set(kept.column("formula").to_pylist())
 
 
