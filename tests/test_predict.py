@@ -351,6 +351,9 @@ def test_words_say_what_the_best_is_worth() -> None:
     assert below.startswith("Warning: the best structure of ArF lies 1.491 eV/atom below the hull")
     above = verdict_on("LiCoO2", [best | {"e_above_hull": 0.095}], KnownPhase("d", -1.1, 0.0, False), None)[1]
     assert above.endswith("so that it is another structure than the known one, or the potential errs.")
+    unplaced = verdict_on("AB", [best | {"e_above_hull": None}], KnownPhase("d", -1.1, 0.0, False), None)
+    assert unplaced[0].endswith("no distance to the hull.")
+    assert unplaced[1] == above.replace("LiCoO2", "AB")
     assert "nothing" in predicted_lines([best | {"match_id": None, "known_level": "none", "known_partner": None}])[2]
     assert verdict_on("AB", [], known, None) == ["No candidate of AB could be relaxed; the column status says why."]
     heading, _, row = predicted_lines([near])

@@ -70,7 +70,7 @@ def _against_known(formula: str, best: Row, known: KnownPhase | None, rank: int 
     above = best["formation_energy"] - known.formation_energy
     side = f"lies {abs(above):.3f} eV/atom {'above' if above > 0 else 'below'} it" if abs(above) > _AS_LOW else "lies as low"
     height = f"{signed(known.e_above_hull)} eV/atom above the hull"
-    if not known.structure and best["e_above_hull"] - known.e_above_hull > _ABOVE_KNOWN:
+    if not known.structure and above > _ABOVE_KNOWN:
         return (
             f"Of the known {formula} the reference has an energy of density-functional theory, {height}, and no structure: the best {side}, so "
             "that it is another structure than the known one, or the potential errs."
