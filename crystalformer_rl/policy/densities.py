@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from crystalformer_rl.policy.shape import Likelihood
+from crystalformer_rl.policy.shape import Likelihood, PolicyShape
 
 
 class VonMisesMixture(NamedTuple):
@@ -27,19 +27,21 @@ class GaussianMixture(NamedTuple):
     sigma: Float[Array, "*n k 6"]
 
 
-def coordinate_mixture(output: Float[Array, "*n o"], components: int, temperature: float | Array = 1.0) -> VonMisesMixture:
+def coordinate_mixture(
+    output: Float[Array, "*n o"], shape: PolicyShape, temperature: float | Array = 1.0
+) -> VonMisesMixture:
     """Read a coordinate's mixture off a raw output. Temperature flattens the weights and the concentrations."""
-    logits, location, raw = jnp.split(output[..., : 3 * components], 3, axis=-1)
-    return VonMisesMixture(jax.nn.log_softmax(logits / temperature), location, jax.nn.softplus(raw) / temperature)
+    logits, location, raw = jnp.split(output[..., : 3 * shape.Kx], 3, axis=-1)
+    kappa = jax.nn.softplus(raw) / (temperature * shape.density_temperature)
+    return VonMisesMixture(jax.nn.log_softmax(logits / temperature), location, kappa)
 
 
-def lattice_mixture(
-    output: Float[Array, "*n o"], start: int, components: int, temperature: float | Array = 1.0
-) -> GaussianMixture:
-    """Read the lattice mixture off a raw output, from index `start`. Temperature widens it by its square root."""
+def lattice_mixture(output: Float[Array, "*n o"], shape: PolicyShape, temperature: float | Array = 1.0) -> GaussianMixture:
+    """Read the lattice mixture off a raw output, past the elements. Temperature widens it by its square root."""
+    start, components = shape.atom_types, shape.Kl
     logits, mean, raw = jnp.split(output[..., start : start + 13 * components], [components, 7 * components], axis=-1)
     mean, raw = (part.reshape(*output.shape[:-1], components, 6) for part in (mean, raw))
-    sigma = (jax.nn.softplus(raw) + 1e-3) * jnp.sqrt(temperature)
+    sigma = (jax.nn.softplus(raw) + 1e-3) * jnp.sqrt(temperature * shape.density_temperature)
     return GaussianMixture(jax.nn.log_softmax(logits / temperature), mean, sigma)
 
 

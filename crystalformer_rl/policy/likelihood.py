@@ -35,6 +35,16 @@ class LogProb(NamedTuple):
     l: Float[Array, " b"]
 
     @property
+    def choices(self) -> Float[Array, " b"]:
+        """Of letters and elements: which kind of crystal it is."""
+        return self.w + self.a
+
+    @property
+    def densities(self) -> Float[Array, " b"]:
+        """Of coordinates and lattice: where its atoms sit."""
+        return self.xyz + self.l
+
+    @property
     def total(self) -> Float[Array, " b"]:
         return self.w + self.xyz + self.a + self.l
 
@@ -84,7 +94,7 @@ def log_prob_and_lattice(
     elements = element_log_probs(policy.element_logits(outputs[..., 0, :]), batch.w, progress, behaviour)
     a = _pick(elements, batch.a).sum(-1)
 
-    mixture = coordinate_mixture(outputs[..., 1:4, :], shape.Kx, temperature)
+    mixture = coordinate_mixture(outputs[..., 1:4, :], shape, temperature)
     counted = jnp.asarray(tables.independent if shape.likelihood == "normalized" else tables.free)[groups, batch.w]
     density = coordinate_log_density(mixture, batch.x)
     xyz = jnp.where(counted & (batch.w > 0)[..., None], density, 0.0).sum((-1, -2))
@@ -93,10 +103,21 @@ def log_prob_and_lattice(
     ended = (batch.w == 0).any(-1)
     end = jnp.argmax(batch.w == 0, axis=-1)
     at_end = jnp.take_along_axis(outputs[..., 0, :], end[:, None, None], axis=1)[:, 0]
-    lattice = lattice_mixture(at_end, shape.atom_types, shape.Kl, temperature)
+    lattice = lattice_mixture(at_end, shape, temperature)
     free = jnp.asarray(tables.free_lattice)[batch.g]
     density_of_lattice = lattice_log_density(lattice, batch.l, free, shape.likelihood)
     return LogProb(w, xyz, a, jnp.where(ended, density_of_lattice, 0.0)), lattice
+
+
+def closing_state(policy: Policy, batch: TokenBatch) -> Float[Array, "b d"]:
+    """What the policy has made of a whole crystal: its state where the sequence has ended, from which the lattice is drawn.
+
+    At the last place where a published policy's sequence never ended.
+    """
+    closed = batch.w.shape[1] < policy.shape.n_max or policy.shape.likelihood == "normalized"
+    states = policy.hidden(batch.g, batch.w, batch.a, batch.x, closed=closed)
+    end = jnp.where((batch.w == 0).any(-1), jnp.argmax(batch.w == 0, axis=-1), batch.w.shape[1] - 1)
+    return jnp.take_along_axis(states[..., 0, :], end[:, None, None], axis=1)[:, 0]
 
 
 def _pick(log_probs: Float[Array, "*n k"], index: Array) -> Float[Array, "*n"]:

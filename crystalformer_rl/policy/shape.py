@@ -20,6 +20,9 @@ class PolicyShape:
     place. `published`: each lattice parameter sums over the components by itself, a coordinate that the
     ones before it determine (y in (x, 2x, z)) counts too, and a sequence may run out of places.
 
+    `density_temperature`: of coordinates and lattice about the means of their mixtures' components; 1 as trained. A fine-tuned
+    policy may be narrower: the same choices, nearer to where it takes the atoms to be.
+
     `relatives`: size of the keys by which letters are chosen for their site symmetry; where it is not 0, space groups, Wyckoff positions and
     elements share parameters with those alike (`transformer.Relatives`). The published network has none.
     """
@@ -39,14 +42,20 @@ class PolicyShape:
     widening: int = 4
     relatives: int = 0
     likelihood: Likelihood = "normalized"
+    density_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("likelihood", "relatives") and (not isinstance(value, int) or value < 1):
+            if field.name not in ("likelihood", "relatives", "density_temperature") and (
+                not isinstance(value, int) or value < 1
+            ):
                 raise InputError(f"policy shape: {field.name} must be a whole number above zero, found {value!r}.")
         if self.key_size % 2:
             raise InputError(f"policy shape: key_size must be even for the rotary embedding, found {self.key_size}.")
+        spread = self.density_temperature
+        if isinstance(spread, bool) or not isinstance(spread, int | float) or not 1e-4 <= spread <= 10:
+            raise InputError(f"policy shape: density_temperature must be a number from 0.0001 to 10, found {spread!r}.")
         if self.likelihood not in ("normalized", "published"):
             raise InputError(f"policy shape: likelihood must be 'normalized' or 'published', found {self.likelihood!r}.")
 

@@ -7,6 +7,7 @@ weight and the same block.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 
 import equinox as eqx
@@ -155,6 +156,10 @@ class Policy(eqx.Module):
             shape=shape,
         )
 
+    def at_density_temperature(self, temperature: float) -> Policy:
+        """The same weights, read as a policy whose coordinates and lattices are that near to where it takes them to be."""
+        return dataclasses.replace(self, shape=dataclasses.replace(self.shape, density_temperature=temperature))
+
     def first_output(self, g: Int[Array, " b"]) -> Float[Array, "b o"]:
         """What `letter_logits` makes the first Wyckoff letter of, from the space group alone; as wide as an output's part that it reads."""
         hidden, out = self.first_w
@@ -225,10 +230,24 @@ class Policy(eqx.Module):
         dropout: float = 0.0,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "b s 5 o"]:
-        """Raw outputs at every token: [..., 0] at W, 1 at A, 2 at X, 3 at Y, 4 at Z.
+        """Raw outputs at every token, as `letter_logits`, `element_logits` and the densities read them; see `hidden`."""
+        return self.head(self.hidden(g, w, a, x, closed=closed, dropout=dropout, key=key))
+
+    def hidden(
+        self,
+        g: Int[Array, " b"],
+        w: Int[Array, "b s"],
+        a: Int[Array, "b s"],
+        x: Float[Array, "b s 3"],
+        *,
+        closed: bool = False,
+        dropout: float = 0.0,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "b s 5 d"]:
+        """The normalized state at every token, which the head reads: [..., 0] at W, 1 at A, 2 at X, 3 at Y, 4 at Z.
 
         `closed` says that the last place is padding in every sequence; nothing depends on its tokens after W,
-        so they are not evaluated and their outputs are zero.
+        so they are not evaluated and their states are zero.
         """
         size, places = w.shape
         groups = jnp.broadcast_to(g[:, None], w.shape)
@@ -250,8 +269,8 @@ class Policy(eqx.Module):
             return h + _drop(_mlp(block, h), dropout, mlp_key), None
 
         h, _ = jax.lax.scan(layer, h, (self.blocks, keys), unroll=_UNROLL)
-        outputs = jnp.pad(self.head(self.final_norm(h)), ((0, 0), (0, left_out), (0, 0)))
-        return outputs.reshape(size, places, TOKENS_PER_SITE, -1)
+        states = jnp.pad(self.final_norm(h), ((0, 0), (0, left_out), (0, 0)))
+        return states.reshape(size, places, TOKENS_PER_SITE, -1)
 
     def empty_cache(self, size: int, capacity: int) -> Cache:
         """A cache for `size` sequences of up to `capacity` tokens."""
