@@ -14,14 +14,18 @@ from policy_examples import log_prob, small_policy
 
 from crystalformer_rl.cli import cli
 from crystalformer_rl.crystal.elements import atomic_number, parse_formula, reduced_formula
-from crystalformer_rl.crystal.wyckoff import atoms_in_cell, wyckoff_table
+from crystalformer_rl.crystal.wyckoff import atoms_in_cell, centring_vectors, wyckoff_table
+from crystalformer_rl.discovery.charge import charge_balanced
 from crystalformer_rl.errors import InputError
+from crystalformer_rl.policy.accepted import sample_accepted
 from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import save_policy
 from crystalformer_rl.policy.completion import FormulaRequest, make_completion
+from crystalformer_rl.policy.constraint_settings import ConstraintSettings
 from crystalformer_rl.policy.constraints import allowed_elements
 from crystalformer_rl.policy.request import Request
 from crystalformer_rl.policy.sampler import sample
+from crystalformer_rl.scoring.wanted import accepts
 from crystalformer_rl.tables.parquet import read_table
 
 pytestmark = pytest.mark.usefixtures("two_stages")
@@ -233,3 +237,67 @@ def test_sample_command_with_constraints(tmp_path):
     rows = [row for row in read_table(out).column("elements").to_pylist() if row]
     assert {row[0] for row in rows} <= {11, 19}
     assert 8 not in {row[1] for row in rows}
+
+
+def test_cells_are_no_larger_than_asked_and_likelihoods_count_it():
+    """No formula is needed; every primitive cell obeys, and a sample's log-probability is that of the masked likelihood."""
+    policy, groups = small_policy(n_max=PLACES), only(225, 221, 62)
+    behaviour, weights = Request(max_atoms=6).plan(groups, PLACES)
+    assert weights[224] > 0
+    drawn = sample(policy, 0, range(128), weights, behaviour)
+    for g, w in zip(np.asarray(drawn.tokens.g), np.asarray(drawn.tokens.w), strict=True):
+        assert atoms_in_cell(g, w[w > 0]) <= 6 * len(centring_vectors(g))
+    np.testing.assert_allclose(log_prob(policy, drawn.tokens, behaviour).total, drawn.behaviour_log_prob, atol=2e-3)
+    with pytest.raises(InputError, match="primitive cell of at most 2 atoms"):
+        Request(max_atoms=2).plan(only(62), PLACES)
+
+
+def test_what_no_mask_can_hold_is_drawn_again_until_it_does():
+    """The crystals are those that the first test of each attempt lets through: the policy conditioned, not another one."""
+    policy, wanted = (
+        small_policy(n_max=PLACES),
+        ConstraintSettings(require=["Li"], min_elements=2, elements=["Li", "O", "Na", "Fe"]),
+    )
+    behaviour, weights = wanted.request().plan(only(2, 225), PLACES)
+    test = accepts(wanted)
+    samples, found = sample_accepted(policy, 3, range(40), weights, behaviour, test)
+    crystals = [(sites, status) for sites, status in found if sites is not None]
+    assert len(crystals) > 2
+    assert all(3 in sites.elements and len(set(sites.elements.tolist())) > 1 for sites, _ in crystals)
+    some, _ = sample_accepted(policy, 3, [7, 21], weights, behaviour, test)
+    np.testing.assert_array_equal(some.tokens.a, samples.tokens.a[[7, 21]])
+    np.testing.assert_allclose(log_prob(policy, samples.tokens, behaviour).total, samples.behaviour_log_prob, atol=2e-3)
+    never = ConstraintSettings(require=["Li"], forbid=["O"])
+    assert accepts(ConstraintSettings()) is None
+    nothing = sample_accepted(policy, 3, range(4), *never_holds(never), lambda sites: False)[1]
+    assert {status for sites, status in nothing} <= {"unwanted", "bad_lattice", "no_crystal"}
+
+
+def never_holds(wanted):
+    behaviour, weights = wanted.request().plan(only(225), PLACES)
+    return weights, behaviour
+
+
+def test_charge_balance_is_held_by_every_crystal():
+    policy, wanted = small_policy(n_max=PLACES), ConstraintSettings(charge_balanced=True, elements=["Na", "Cl", "O"])
+    behaviour, weights = wanted.request().plan(only(225), PLACES)
+    _, found = sample_accepted(policy, 1, range(32), weights, behaviour, accepts(wanted))
+    held = [sites for sites, _ in found if sites is not None]
+    assert held
+    assert all(charge_balanced(cell_of(225, s.wyckoff, s.elements)) for s in held)
+
+
+def test_a_narrower_policy_makes_the_same_choices_nearer_to_their_means():
+    """One weight, two readings: letters and elements are equally likely given what came before, coordinates and lattices nearer."""
+    policy = small_policy(n_max=PLACES)
+    narrow = policy.at_density_temperature(0.01)
+    assert policy.at_density_temperature(1.0).shape == policy.shape
+    everything = Request().plan(only(2), PLACES)[0]
+    wide_drawn, drawn = (sample(p, 0, range(128), only(2), everything) for p in (policy, narrow))
+    np.testing.assert_allclose(
+        log_prob(narrow, drawn.tokens, everything).total, drawn.behaviour_log_prob, rtol=2e-4, atol=5e-3
+    )
+    here, there = (log_prob(p, drawn.tokens, everything) for p in (policy, narrow))
+    np.testing.assert_allclose(here.choices, there.choices, atol=1e-4)
+    assert float((there.densities - here.densities).mean()) > 3
+    assert float(jnp.std(drawn.tokens.l[:, 0])) < float(jnp.std(wide_drawn.tokens.l[:, 0]))

@@ -27,11 +27,16 @@ class ManyValues(click.Command):
         return super().parse_args(ctx, spread)
 
 
-def element_numbers(symbols: Sequence[str]) -> set[int]:
+def element_symbols(given: Sequence[str]) -> list[str]:
+    """Symbols as given; `Na,Cl` counts as two."""
+    return [name for entry in given for name in entry.split(",") if name]
+
+
+def element_numbers(given: Sequence[str]) -> set[int]:
     """Atomic numbers of symbols; `Na,Cl` counts as two."""
     from crystalformer_rl.crystal.elements import atomic_number
 
-    return {atomic_number(name) for entry in symbols for name in entry.split(",") if name}
+    return {atomic_number(name) for name in element_symbols(given)}
 
 
 def parse_site_elements(entries: Sequence[str]) -> dict[int, set[int]]:

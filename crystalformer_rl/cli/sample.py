@@ -6,7 +6,7 @@ import click
 
 from crystalformer_rl.cli.console import count_words, progress, say, summarize
 from crystalformer_rl.cli.options import SEED, device_option, json_option, out_option, policy_option
-from crystalformer_rl.cli.policy_options import ManyValues, element_numbers, parse_site_elements
+from crystalformer_rl.cli.policy_options import ManyValues, element_numbers, element_symbols, parse_site_elements
 
 
 @click.command("sample", cls=ManyValues)
@@ -21,6 +21,9 @@ from crystalformer_rl.cli.policy_options import ManyValues, element_numbers, par
 @click.option("--space-groups-from", type=click.Path(), help="Draw space groups as often as in this table of tokens.")
 @click.option("--elements", multiple=True, help="Only these elements: --elements Na Cl.")
 @click.option("--forbid", multiple=True, help="Never these elements: --forbid Pb Cd.")
+@click.option("--require", multiple=True, help="Elements that every crystal holds: --require Li.")
+@click.option("--min-elements", default=1, show_default=True, type=click.IntRange(1, 10), help="Fewest different elements.")
+@click.option("--charge-balanced", is_flag=True, help="Known oxidation states add up to zero; alloys of metals do.")
 @click.option("--site-elements", multiple=True, help="Elements of a Wyckoff letter: --site-elements a=Na,K b=F.")
 @click.option("--wyckoff", multiple=True, help="Exactly these sites, of one space group: --wyckoff 4a 4b 8c.")
 @click.option("--formula", default="", help="Exactly this reduced formula: --formula Cs2LiLuF6.")
@@ -32,10 +35,8 @@ from crystalformer_rl.cli.policy_options import ManyValues, element_numbers, par
 )
 @click.option(
     "--max-atoms",
-    default=40,
-    show_default=True,
     type=click.IntRange(min=1),
-    help="In a primitive cell, with --formula.",
+    help="Most atoms in a primitive cell.  [default: any number; with --formula 40]",
 )
 @click.option(
     "--temperature",
@@ -70,11 +71,14 @@ def command(
     space_groups_from: str | None,
     elements: tuple[str, ...],
     forbid: tuple[str, ...],
+    require: tuple[str, ...],
+    min_elements: int,
+    charge_balanced: bool,
     site_elements: tuple[str, ...],
     wyckoff: tuple[str, ...],
     formula: str,
     formula_units: tuple[int, ...],
-    max_atoms: int,
+    max_atoms: int | None,
     temperature: float,
     top_p: float,
     batch_size: int,
@@ -87,8 +91,9 @@ def command(
     log-probability under the policy (`log_prob`) and under the masks and temperature of this run
     (`behaviour_log_prob`), nats. A sequence that is not a crystal keeps its row, with a `status`.
 
-    All constraints mask what cannot be, inside the likelihood, so every crystal obeys them. A formula that
-    none of the space groups can hold is refused.
+    Constraints mask what cannot be, inside the likelihood, so every crystal obeys them; for --require, --min-elements and
+    --charge-balanced, which the whole crystal decides, each is drawn again until it does (status `unwanted` after a hundred
+    times). A formula that none of the space groups can hold is refused.
 
     \b
     Examples:
@@ -97,14 +102,25 @@ def command(
       crystalformer-rl sample --policy policy.safetensors --n 50 --space-group 221 --wyckoff 1a 1b 3c \\
           --site-elements c=O,F --out perovskites.parquet
     """
+    from crystalformer_rl.config.messages import validate
     from crystalformer_rl.policy.accelerator import check_device
     from crystalformer_rl.policy.checkpoint import load_policy
+    from crystalformer_rl.policy.constraint_settings import ConstraintSettings
     from crystalformer_rl.policy.request import Request
     from crystalformer_rl.policy.space_group_weights import space_group_weights
+    from crystalformer_rl.scoring.wanted import accepts
     from crystalformer_rl.stages.sample import sample
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance
 
+    given = {
+        "elements": element_symbols(elements),
+        "forbid": element_symbols(forbid),
+        "require": element_symbols(require),
+        "min_elements": min_elements,
+        "charge_balanced": charge_balanced,
+    }
+    wanted = validate(ConstraintSettings, given, "sample")
     request = Request(
         temperature=temperature,
         top_p=top_p,
@@ -121,15 +137,15 @@ def command(
     weights = space_group_weights(card, policy_path, space_group, space_groups_from)
     with progress(n, "sample") as bar:
         table, unable = sample(
-            policy, n, weights, seed=seed, offset=offset, request=request, batch_size=batch_size, advance=bar.update
-        )
+            policy, n, weights, seed=seed, offset=offset, request=request, accepts=accepts(wanted), batch_size=batch_size,
+            advance=bar.update,
+        )  # fmt: skip
     parameters = {
         "n": n,
         "seed": seed,
         "offset": offset,
         "space_groups": list(space_group),
-        "elements": list(elements),
-        "forbid": list(forbid),
+        **given,
         "site_elements": list(site_elements),
         "wyckoff": list(wyckoff),
         "formula": formula,

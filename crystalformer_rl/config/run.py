@@ -9,6 +9,7 @@ from pydantic import Field
 from crystalformer_rl.comparison.arm_settings import ArmsSettings
 from crystalformer_rl.discovery.discovery_settings import EvaluateSettings, JudgeSettings, RankSettings
 from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
+from crystalformer_rl.policy.constraint_settings import ConstraintSettings
 from crystalformer_rl.policy.pretrain_settings import PretrainSettings
 from crystalformer_rl.policy.sample_settings import SampleSettings
 from crystalformer_rl.potential.relax_settings import RelaxSettings
@@ -31,6 +32,9 @@ class RunSettings(Section):
     policy: PolicySettings = Field(PolicySettings(), description="The base policy.")
     pretrain: PretrainSettings = Field(PretrainSettings(), description="Training a base policy.")
     recover: RecoverSettings = Field(RecoverSettings(), description="Structures for pretraining, recovered from energies.")
+    constraints: ConstraintSettings = Field(
+        ConstraintSettings(), description="What every crystal must be, in fine-tuning as in sampling."
+    )
     sample: SampleSettings = Field(SampleSettings(), description="Drawing crystals from a policy.")
     relax: RelaxSettings = Field(RelaxSettings(), description="Relaxation.")
     reward: RewardSettings = Field(RewardSettings(), description="What a sampled crystal earns in fine-tuning.")

@@ -26,7 +26,8 @@ class Behaviour(NamedTuple):
 
     temperature: divides logits and concentrations; top_p: the smallest set of letters or elements that
     holds this much probability stays, None keeps all; allowed: (28, 119) bool, the elements (by atomic number, index 0 is unused) that
-    a Wyckoff letter may hold; template: (places,) the letters of all sites, then 0; formula: see `Completion`.
+    a Wyckoff letter may hold; template: (places,) the letters of all sites, then 0; formula: see `Completion`; most: (231,) atoms
+    that a conventional cell of each space group may hold, None for any number (a formula knows its own).
     """
 
     temperature: Float[Array, ""]
@@ -34,6 +35,7 @@ class Behaviour(NamedTuple):
     allowed: Bool[Array, "wyck atom"]
     template: Int[Array, " places"] | None = None
     formula: Completion | None = None
+    most: Int[Array, " 231"] | None = None
 
     @staticmethod
     def make(
@@ -43,12 +45,19 @@ class Behaviour(NamedTuple):
         template: Sequence[int] | None = None,
         formula: Completion | None = None,
         places: int = 21,
+        most: np.ndarray | None = None,
     ) -> Behaviour:
         """`allowed` as `allowed_elements` makes it; a template of at most `places` − 1 letters."""
         letters = None if template is None else jnp.asarray([*template, *[0] * (places - len(template))], jnp.int32)
         table = allowed_elements() if allowed is None else allowed
         kept = None if top_p >= 1 else jnp.float32(top_p)
-        return Behaviour(jnp.float32(temperature), kept, jnp.asarray(table), letters, formula)
+        cells = None if most is None else jnp.asarray(most, jnp.int32)
+        return Behaviour(jnp.float32(temperature), kept, jnp.asarray(table), letters, formula, cells)
+
+    @property
+    def counted(self) -> int:
+        """Numbers of atoms that the run keeps: of each element of its formula, or of all together where they are limited."""
+        return len(self.formula.elements) if self.formula is not None else int(self.most is not None)
 
 
 def allowed_elements(
@@ -71,7 +80,7 @@ class Progress(NamedTuple):
     """Where a sequence stands before a site's letter is chosen.
 
     g: space group; current: the letter before (1 at the first place); place: number of the site; atoms: (E,) atoms so
-    far of each element of the run's formula, no columns without one.
+    far of each element of the run's formula, or of all together, or of none (`Behaviour.counted`).
     """
 
     g: Int[Array, "*n"]
@@ -122,6 +131,9 @@ def _letters_of_the_run(progress: Progress, behaviour: Behaviour) -> Bool[Array,
         everywhere = jnp.broadcast_to(letters, (*progress.g.shape, len(letters)))
         holds = _completable(progress, everywhere, behaviour).any(-1)
         may_end = behaviour.formula.complete(progress.g, progress.atoms)
+    elif behaviour.most is not None:
+        grown = progress.atoms + jnp.asarray(symmetry_arrays().multiplicities, jnp.int32)[progress.g]
+        holds = holds & (grown <= behaviour.most[progress.g][..., None])
     allowed = jnp.where(letters == 0, may_end[..., None], holds)
     if behaviour.template is not None:
         allowed = letters == behaviour.template[progress.place][..., None]
@@ -178,8 +190,8 @@ def element_log_probs(
 def atoms_so_far(
     g: Int[Array, "b s"], w: Int[Array, "b s"], a: Int[Array, "b s"], behaviour: Behaviour | None
 ) -> Int[Array, "b s e"]:
-    """Atoms of each element of the run's formula before each place; no columns without a formula."""
-    if behaviour is None or behaviour.formula is None:
+    """Atoms before each place, as many columns as the behaviour counts."""
+    if behaviour is None or not behaviour.counted:
         return jnp.zeros((*w.shape, 0), jnp.int32)
     each = atoms_of_sites(g, w, a, behaviour)
     return jnp.cumsum(each, axis=-2) - each
@@ -188,10 +200,12 @@ def atoms_so_far(
 def atoms_of_sites(
     g: Int[Array, "*n"], w: Int[Array, "*n"], a: Int[Array, "*n"], behaviour: Behaviour
 ) -> Int[Array, "*n e"]:
-    """Atoms of each element of the run's formula that sites hold in the conventional cell."""
-    if behaviour.formula is None:
+    """Atoms that sites hold in the conventional cell, as many columns as the behaviour counts."""
+    if not behaviour.counted:
         return jnp.zeros((*w.shape, 0), jnp.int32)
     multiplicity = jnp.asarray(symmetry_arrays().multiplicities, jnp.int32)[g, w]
+    if behaviour.formula is None:
+        return multiplicity[..., None]
     return multiplicity[..., None] * (a[..., None] == behaviour.formula.elements)
 
 

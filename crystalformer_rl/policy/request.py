@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crystalformer_rl.crystal.elements import parse_formula, symbol
-from crystalformer_rl.crystal.wyckoff import LETTERS, letter_name, wyckoff_table
+from crystalformer_rl.crystal.wyckoff import LETTERS, centring_vectors, letter_name, wyckoff_table
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.policy.completion import FormulaRequest, make_completion
 from crystalformer_rl.policy.constraints import Behaviour, allowed_elements
@@ -25,7 +25,8 @@ class Request:
 
     elements, forbidden: atomic numbers, `elements` None for all; site_elements: what each letter (1 = a) may hold;
     wyckoff: the letters of all sites, such as ("1a", "b"), none for any; formula: such as "Cs2LiLuF6", empty for
-    any; formula_units: in the conventional cell, none for any number up to max_atoms atoms in the primitive cell.
+    any; formula_units: in the conventional cell, none for any number up to max_atoms atoms in the primitive cell; max_atoms: None for any
+    number, of a formula for 40.
     """
 
     temperature: float = 1.0
@@ -36,7 +37,7 @@ class Request:
     wyckoff: Sequence[str] = ()
     formula: str = ""
     formula_units: Sequence[int] = ()
-    max_atoms: int = MAX_ATOMS
+    max_atoms: int | None = None
 
     def plan(self, weights: Sequence[float], n_max: int) -> tuple[Behaviour, list[float]]:
         """The run's behaviour, and the weights (230,) of those space groups that can hold what is asked.
@@ -46,7 +47,16 @@ class Request:
         allowed = allowed_elements(self.elements, self.forbidden, self.site_elements)
         groups = [g for g in range(1, 231) if weights[g - 1] > 0]
         template = self._template(groups, n_max) if self.wyckoff else None
+        most = None
+        if self.max_atoms is not None and not self.formula:
+            most = np.array([0, *(self.max_atoms * len(centring_vectors(g)) for g in range(1, 231))])
         able = [g for g in groups if _some_letter_holds(g, allowed, template)]
+        if able and most is not None:
+            able = [g for g in able if _least_atoms(g, allowed, template) <= most[g]]
+            if not able:
+                raise InputError(
+                    f"No space group asked for has a primitive cell of at most {self.max_atoms} atoms with such sites; allow more atoms."
+                )
         if not able:
             raise InputError(
                 "No Wyckoff position of the space groups asked for may hold any element; allow more elements, or other ones "
@@ -56,11 +66,13 @@ class Request:
         if self.formula:
             asked = parse_formula(self.formula)
             _check_elements(self.formula, asked, allowed)
-            request = FormulaRequest(asked, tuple(self.formula_units), self.max_atoms, n_max - 1, allowed, template)
+            request = FormulaRequest(
+                asked, tuple(self.formula_units), self.max_atoms or MAX_ATOMS, n_max - 1, allowed, template
+            )
             formula, able = make_completion(request, able)
         elif self.formula_units:
             raise InputError("Formula units are given, but no formula that they count; give one too.")
-        behaviour = Behaviour.make(self.temperature, self.top_p, allowed, template, formula, n_max)
+        behaviour = Behaviour.make(self.temperature, self.top_p, allowed, template, formula, n_max, most)
         return behaviour, [weights[g - 1] * (g in set(able)) for g in range(1, 231)]
 
     def _template(self, groups: list[int], n_max: int) -> tuple[int, ...]:
@@ -101,6 +113,14 @@ def _some_letter_holds(g: int, allowed: np.ndarray, template: tuple[int, ...] | 
     if template is not None:
         return all(holds[letter] for letter in template)
     return bool(holds[1 : wyckoff_table().n_letters(g) + 1].any())
+
+
+def _least_atoms(g: int, allowed: np.ndarray, template: tuple[int, ...] | None) -> int:
+    """Atoms in the conventional cell of the template, or of the smallest site that may hold an element."""
+    table = wyckoff_table()
+    if template is not None:
+        return sum(table.multiplicity(g, letter) for letter in template)
+    return min(table.multiplicity(g, w) for w in range(1, table.n_letters(g) + 1) if allowed[w].any())
 
 
 def _check_elements(formula: str, asked: Mapping[int, int], allowed: np.ndarray) -> None:

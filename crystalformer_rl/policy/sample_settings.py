@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field
 
-from pydantic import AfterValidator, Field
-
-from crystalformer_rl.settings import Integer, Number, Section, SpaceGroup, ascending
+from crystalformer_rl.settings import Integer, Number, Section
 
 
 class SampleSettings(Section):
@@ -20,7 +18,3 @@ class SampleSettings(Section):
         description="Crystals in a file and job. A larger n only adds files; another batch size makes all of them again.",
     )
     temperature: Number = Field(1.0, gt=0, le=10, description="Temperature of every choice; 1 samples the policy itself.")
-    space_groups: Annotated[list[SpaceGroup], AfterValidator(ascending)] = Field(
-        [],
-        description="Space groups to sample in (1 to 230); none means the distribution that the policy was trained on.",
-    )

@@ -179,13 +179,12 @@ def blank_state(policy: Policy, g: Int[Array, " b"], behaviour: Behaviour, place
     """Sequences before their first letter."""
     shape, size, dtype = policy.shape, g.shape[0], policy.head.w.dtype
     first = policy.first_output(g)
-    n_elements = 0 if behaviour.formula is None else len(behaviour.formula.elements)
     return SampleState(
         position=jnp.zeros((), jnp.int32),
         output=jnp.pad(first, ((0, 0), (0, shape.output_size - first.shape[1]))),
         current=jnp.ones(size, jnp.int32),
         done=jnp.zeros(size, bool),
-        atoms=jnp.zeros((size, n_elements), jnp.int32),
+        atoms=jnp.zeros((size, behaviour.counted), jnp.int32),
         log_prob=jnp.zeros(size, dtype),
         behaviour_log_prob=jnp.zeros(size, dtype),
         w=jnp.zeros((size, places), jnp.int32),
@@ -303,9 +302,7 @@ def _write_coordinate(
     shape, tables = policy.shape, symmetry_arrays()
     place, axis = state.position // TOKENS_PER_SITE, state.position % TOKENS_PER_SITE - 2
     g, w, x = run.g, state.current, state.x[:, place]
-    plain, ours = (
-        coordinate_mixture(state.output, shape.Kx, temperature) for temperature in (1.0, run.behaviour.temperature)
-    )
+    plain, ours = (coordinate_mixture(state.output, shape, temperature) for temperature in (1.0, run.behaviour.temperature))
     drawn = jax.vmap(sample_coordinate)(chance.keys, chance.uniform[:, 0], ours)
     operation = jnp.asarray(tables.first_operation, x.dtype)[g, w, axis]
     computed = wrap((operation[:, :3] * x).sum(-1) + operation[:, 3])
@@ -335,10 +332,7 @@ def _draw_lattice(
     behaviour; the others are as the group has them.
     """
     shape = policy.shape
-    plain, ours = (
-        lattice_mixture(state.output, shape.atom_types, shape.Kl, temperature)
-        for temperature in (1.0, run.behaviour.temperature)
-    )
+    plain, ours = (lattice_mixture(state.output, shape, temperature) for temperature in (1.0, run.behaviour.temperature))
     drawn = jax.vmap(sample_lattice)(uniform, ours)
     l = constrained_lattice(run.g, drawn).astype(jnp.float32)
     free = jnp.asarray(symmetry_arrays().free_lattice)[run.g]
@@ -364,16 +358,17 @@ def constrained_lattice(g: Int[Array, " b"], l: Float[Array, "b 6"]) -> Float[Ar
     )
 
 
-def crystal_keys(seed: int, numbers: Int[Array, " b"]) -> PRNGKeyArray:
-    """The random key of each crystal of a run."""
+def crystal_keys(seed: int, numbers: Int[Array, " b"], attempt: int = 0) -> PRNGKeyArray:
+    """The random key of each crystal of a run, for its first or a later attempt."""
     base = jax.random.key(seed)
-    return jax.vmap(lambda i: jax.random.fold_in(base, i))(numbers)
+    keys = jax.vmap(lambda i: jax.random.fold_in(base, i))(numbers)
+    return jax.vmap(lambda key: jax.random.fold_in(key, 2_000_000 + attempt))(keys) if attempt else keys
 
 
-def draw_space_groups(seed: int, numbers: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Space group of each crystal of a run, drawn with `weights` (230,); depends on (seed, number) alone."""
+def draw_space_groups(seed: int, numbers: np.ndarray, weights: Sequence[float], attempt: int = 0) -> np.ndarray:
+    """Space group of each crystal of a run, drawn with `weights` (230,); depends on (seed, number, attempt) alone."""
     log_weights = jnp.log(jnp.asarray(weights, jnp.float32))
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1_000_000))(crystal_keys(seed, jnp.asarray(numbers)))
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1_000_000))(crystal_keys(seed, jnp.asarray(numbers), attempt))
     return np.asarray(jax.vmap(lambda key: jax.random.categorical(key, log_weights))(keys)) + 1
 
 
@@ -386,11 +381,12 @@ def sample(
     *,
     batch_size: int = 64,
     groups: np.ndarray | None = None,
+    attempt: int = 0,
     advance: Callable[[int], object] | None = None,
 ) -> Samples:
     """Crystals of the given numbers of a run, each with its space group drawn first, or with those of `groups` (n,).
 
-    Every batch is filled up, so that few compiled programs serve all: on a CPU to `LANES`, which is as fast as
+    attempt: another draws other crystals of the same numbers. Every batch is filled up, so that few compiled programs serve all: on a CPU to `LANES`, which is as fast as
     more; on an accelerator to the multiple of `LANES` that holds `batch_size`.
     """
     on_cpu = jax.default_backend() == "cpu"
@@ -398,12 +394,12 @@ def sample(
     wave = lanes * (WAVE if on_cpu else 1)
     numbers_ = np.asarray(numbers, np.int32)
     if groups is None:
-        groups = draw_space_groups(seed, numbers_, space_group_weights)
+        groups = draw_space_groups(seed, numbers_, space_group_weights, attempt)
     parts = []
     for start in range(0, len(numbers_), wave):
         size = min(wave, len(numbers_) - start)
         chosen = np.minimum(np.arange(start, start + -(-size // lanes) * lanes), len(numbers_) - 1)
-        keys = crystal_keys(seed, jnp.asarray(numbers_[chosen]))
+        keys = crystal_keys(seed, jnp.asarray(numbers_[chosen]), attempt)
         part = sample_batch(policy, keys, jnp.asarray(groups[chosen], jnp.int32), behaviour, lanes)
         parts.append(jax.tree.map(lambda leaf, n=size: np.asarray(leaf[:n]), part))
         if advance is not None:

@@ -37,6 +37,7 @@ class Status(StrEnum):
     )
     NOT_REPRODUCED = "not_reproduced", "decoding the tokens does not give the crystal back"
     NO_CRYSTAL = "no_crystal", "the sampled tokens decode to no crystal: no sites, or no room for the lattice"
+    UNWANTED = "unwanted", "a hundred crystals were drawn, and none met the run's constraints"
     OVERLAPPING_ATOMS = "overlapping_atoms", "two atoms closer than 0.5 Å"
     TOO_LARGE = "too_large", "more atoms than the limit of reading or of the stage"
     ISOLATED_ATOMS = "isolated_atoms", "an atom with no neighbour within the potential's cutoff"

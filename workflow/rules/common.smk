@@ -283,13 +283,25 @@ def sample_settings(wildcards):
         **batch_of(wildcards),
         seed=seed_of(wildcards),
         temperature=CONFIG.sample.temperature,
-        space_groups=repeated("--space-group", CONFIG.sample.space_groups),
+        constraints=constraint_options(CONFIG.constraints),
     )
+
+
+def constraint_options(wanted):
+    """What every crystal must be, as options of `sample`."""
+    several = {"--space-group": wanted.space_groups, "--elements": wanted.elements, "--forbid": wanted.forbid}
+    several |= {"--require": wanted.require, "--wyckoff": wanted.wyckoff}
+    options = [repeated(option, values) for option, values in several.items() if values]
+    options += [repeated("--min-elements", wanted.min_elements)] if wanted.min_elements > 1 else []
+    options += ["--charge-balanced"] if wanted.charge_balanced else []
+    options += [repeated("--formula", wanted.formula)] if wanted.formula else []
+    options += [repeated("--max-atoms", wanted.max_atoms)] if wanted.max_atoms else []
+    return " ".join(options)
 
 
 def sample_source(wildcards):
     """The policy; and the crystals whose space groups are followed, where a published policy does not say its own."""
-    foreign = BASE_POLICY.endswith(".pkl") and not CONFIG.sample.space_groups
+    foreign = BASE_POLICY.endswith(".pkl") and not CONFIG.constraints.space_groups
     return {"policy": policy_file(wildcards), **({"space_groups": REFERENCE} if foreign else {})}
 
 
@@ -311,6 +323,7 @@ def finetune_settings(wildcards):
     parts = {
         "finetune": settings.model_dump(mode="json", exclude={"rounds"}),
         "reward": CONFIG.reward.model_dump(mode="json"),
+        "constraints": CONFIG.constraints.model_dump(mode="json"),
         "evaluate": CONFIG.evaluate.model_dump(mode="json"),
     }
     return json.dumps(parts, sort_keys=True)
@@ -444,7 +457,7 @@ workflow.__class__ = StageTargets
 
 def repeated(option, values):
     """`--option a --option b`, for one value or several, quoted for the shell."""
-    values = [values] if isinstance(values, (str, Path)) else values
+    values = [values] if isinstance(values, (str, Path, int)) else values
     return " ".join(f"{option} {shlex.quote(str(value))}" for value in values)
 
 

@@ -24,7 +24,7 @@ rule sample:
         "Sampling {params.settings[n]} crystals from the {wildcards.policy} policy, from number {params.settings[offset]}"
     shell:
         "crystalformer-rl sample --policy {input.policy:q} --n {params.settings[n]} --offset {params.settings[offset]}"
-        " --seed {params.settings[seed]} --temperature {params.settings[temperature]} {params.settings[space_groups]}"
+        " --seed {params.settings[seed]} --temperature {params.settings[temperature]} {params.settings[constraints]}"
         " {params.space_groups_from}"
         " --out {output:q} > {log:q} 2>&1"
 
