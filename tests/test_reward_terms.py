@@ -231,12 +231,14 @@ def test_a_round_digests_only_files_and_before_it_begins(tmp_path: Path, monkeyp
         ]
     }
     (tmp_path / "settings.json").write_text(json.dumps({"reward": reward}))
-    policy = SimpleNamespace(shape=None), {"space_group_counts": [1] * 230}
+    shape = SimpleNamespace(n_max=21)
+    network = SimpleNamespace(shape=shape, at_density_temperature=lambda temperature: SimpleNamespace(shape=shape))
+    policy = network, {"space_group_counts": [1] * 230}
     monkeypatch.setattr("crystalformer_rl.policy.checkpoint.load_policy", lambda path: policy)
     monkeypatch.setattr("crystalformer_rl.stages.finetune.first_state", lambda *given: None)
     monkeypatch.setattr(
         "crystalformer_rl.scoring.score.open_scoring",
-        lambda *given, **more: nullcontext((None, PotentialIdentity("none", ""))),
+        lambda *given, **more: nullcontext((SimpleNamespace(knows=None), PotentialIdentity("none", ""))),
     )
     monkeypatch.setattr("crystalformer_rl.stages.finetune.run_round", begin)
     monkeypatch.setattr("crystalformer_rl.tables.provenance.provenance", record)

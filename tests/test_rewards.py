@@ -111,8 +111,9 @@ def test_rewards_are_monotone_in_the_figure(term: TermSettings, values: list[flo
 @settings(deadline=None)
 @given(st.lists(moderate | st.just(float("nan")), max_size=30))
 @example([-0.1, 0.0, -0.0, 1.0, 0.1, -0.11, 1.1])
-def test_the_default_is_the_stability_reward(distances: list[float]) -> None:
-    found = Reward.of(RewardSettings()).score(batch(len(distances), e_above_hull=distances))
+def test_a_clipped_distance_is_a_stability_reward(distances: list[float]) -> None:
+    distance = TermSettings(term="e_above_hull", weight=-1.0, clip=[0.0, 1.0])
+    found = Reward.of(RewardSettings(terms=[distance])).score(batch(len(distances), e_above_hull=distances))
     e = np.array(distances, float)
     assert np.array_equal(found.reward, np.where(np.isnan(e), -1.0, np.clip(0.0 - e, -1.0, 0.0)))
     assert not np.signbit(found.reward[e == 0]).any()
@@ -255,11 +256,13 @@ def test_failures_of_stages_stay() -> None:
             statuses=["collapsed", "ok", "ok", "no_crystal"],
             numbers=[ROCK_SALT, ROCK_SALT, None, None],
             e_above_hull=[-5.0, 0.1, 0.0, np.nan],
+            novelty=[1.0, 1.0, 1.0, np.nan],
+            new_formula=[1.0, 1.0, 1.0, np.nan],
         )
     )
-    assert found.reward.tolist() == [-2.0, -0.1, -2.0, -2.0]
+    assert found.reward.tolist() == [-2.0, -1.0, -2.0, -2.0]
     assert found.statuses == ["collapsed", "ok", "empty_crystal", "no_crystal"]
-    empty = Reward.of(RewardSettings()).score(batch(0, e_above_hull=[]))
+    empty = Reward.of(RewardSettings()).score(batch(0, e_above_hull=[], novelty=[], new_formula=[]))
     assert empty.reward.shape == (0,)
 
 
@@ -547,7 +550,14 @@ def test_the_examples_of_the_documentation_work(root: Path, tmp_path: Path, monk
 
     configured = [RewardSettings(**yaml.safe_load(text)["reward"]) for kind, text in blocks if kind == "yaml"]
     assert configured[0] == RewardSettings()
-    more = {"eps_electronic": [4.0], "eps_electronic_std": [0.4], "fom": [8.0], "fom_std": [3.0], "novelty": [1.0]}
+    more = {
+        "eps_electronic": [4.0],
+        "eps_electronic_std": [0.4],
+        "fom": [8.0],
+        "fom_std": [3.0],
+        "novelty": [1.0],
+        "new_formula": [1.0],
+    }
     given = batch(
         1,
         numbers=[QUARTZ],
@@ -562,7 +572,7 @@ def test_the_examples_of_the_documentation_work(root: Path, tmp_path: Path, monk
     price = (2.0 * silicon + 0.1 * 2 * oxygen) / (silicon + 2 * oxygen)
     expected = [0.0, 0.1, -0.45, -0.05 * np.log(price), 0.0, 0.0, 0.19]
     found = [Reward.of(settings).score(given).reward[0] for settings in configured]
-    assert found == pytest.approx([value - 0.05 for value in expected])
+    assert found == pytest.approx([1.0, *(value - 0.05 for value in expected[1:])])
 
 
 def test_lengths_must_agree() -> None:

@@ -26,7 +26,7 @@ from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
 from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
-from crystalformer_rl.scoring.score import figures_of, make_score, open_scoring
+from crystalformer_rl.scoring.score import Scorer, figures_of, open_scoring
 from crystalformer_rl.tables.column import make_table, table_of_rows
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
 from crystalformer_rl.tables.energy_columns import REFERENCE
@@ -251,12 +251,13 @@ class Pretender:
 
 SITES = [rock_salt(), rutile(), None, quartz(), rock_salt(5.0), perovskite()]
 STATUS = ["ok", "ok", "no_crystal", "ok", "overlapping_atoms", "ok"]
+DISTANCE = TermSettings(term="e_above_hull", weight=-1.0, clip=[0.0, 1.0])
 MERIT = TermSettings(term="fom", weight=0.1, confidence=2.0, only_if=["e_above_hull < 0.1"])
 
 
 def scored(worker: Pretender, *terms: TermSettings) -> Any:
-    reward = Reward.of(RewardSettings(terms=list(terms)) if terms else RewardSettings())
-    return make_score(worker, HULL, reward, KNOWN)(SITES, STATUS)  # type: ignore[arg-type]
+    reward = Reward.of(RewardSettings(terms=list(terms or [DISTANCE])))
+    return Scorer(worker, HULL, reward, KNOWN)(SITES, STATUS)  # type: ignore[arg-type]
 
 
 def test_scores_come_from_the_hull() -> None:
@@ -275,6 +276,14 @@ def test_scores_come_from_the_hull() -> None:
     assert found.known.tolist() == [True, False, False, False, True, False]
     assert found.evaluations == 4
     assert found.terms["reward_e_above_hull"] == pytest.approx([-0.05, 0.0, np.nan, -0.5, np.nan, np.nan], nan_ok=True)
+
+
+def test_the_default_reward_is_stability_and_newness() -> None:
+    """−1 unstable or failed, 0 known and stable, ½ more for a new kind, and ½ more for a new formula."""
+    worker = Pretender()
+    score = Scorer(worker, HULL, Reward.of(RewardSettings()), KNOWN)  # type: ignore[arg-type]
+    assert score(SITES, STATUS).reward == pytest.approx([0.0, 1.0, -1.0, -1.0, -1.0, -1.0])
+    assert score.knows(SITES)[:4].tolist() == [[True, True], [False, False], [False, False], [False, False]]
 
 
 def test_dear_figures_are_computed_only_where_they_count() -> None:
@@ -310,7 +319,7 @@ def test_forces_are_one_evaluation_with_the_energy_or_a_second_pass() -> None:
 
 
 def test_a_batch_without_a_crystal_has_the_same_columns() -> None:
-    score = make_score(Pretender(), HULL, Reward.of(RewardSettings(terms=[MERIT])), KNOWN)  # type: ignore[arg-type]
+    score = Scorer(Pretender(), HULL, Reward.of(RewardSettings(terms=[MERIT])), KNOWN)  # type: ignore[arg-type]
     nothing, something = score([None], ["no_crystal"]), score(SITES, STATUS)
     assert list(nothing.figures) == list(something.figures)
     assert list(nothing.terms) == list(something.terms)
@@ -323,7 +332,7 @@ def test_a_batch_without_a_crystal_has_the_same_columns() -> None:
 
 def test_open_scoring_scores_with_the_embedded_files(root: Path, models: str) -> None:
     reference = str(root / "resources" / "embedded" / "reference.parquet")
-    with open_scoring(RewardSettings(), "chgnet", reference, None, 1) as (score, identity):
+    with open_scoring(RewardSettings(terms=[DISTANCE]), "chgnet", reference, None, 1) as (score, identity):
         assert identity.name == "CHGNet 0.3.0"
         plain = score([rock_salt(5.6), None], ["ok", "no_crystal"])
     assert plain.status == ["ok", "no_crystal"]

@@ -37,7 +37,7 @@ class RankSettings(Section):
         "largest first, with a minus before its name smallest first; reward, what the crystal earns at rest by the run's reward.",
     )
     scored: Integer = Field(
-        0,
+        32,
         ge=0,
         description="Best crystals that fine-tuning scored, each kind once, that are relaxed and ranked beside the samples.",
     )

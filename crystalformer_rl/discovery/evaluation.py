@@ -14,10 +14,9 @@ from crystalformer_rl.crystal.prototype import template
 from crystalformer_rl.crystal.structure import SHORTEST_DISTANCE, Crystal, crystal_status, crystals_from_table
 from crystalformer_rl.crystal.vacuum import is_low_dimensional
 from crystalformer_rl.discovery.charge import charge_balanced
-from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
 from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
 from crystalformer_rl.tables.column import table_of_rows
-from crystalformer_rl.tables.discovery_columns import EVALUATED, JUDGED_CRYSTALS
+from crystalformer_rl.tables.discovery_columns import EVALUATED, JUDGED_CRYSTALS, KNOWN_COMPOUND
 from crystalformer_rl.tables.rows import rows_in_order, unique_ids
 from crystalformer_rl.tables.status import OK, Status
 

@@ -39,9 +39,6 @@ LEVELS = {
 }
 """What a reference can know of a crystal, most first; a crystal has the first level that applies."""
 
-KNOWN_COMPOUND = ("structure", "ordering", "formula")
-"""Levels of a compound that is known, if in another structure; what has none of these is new in words."""
-
 
 class Knowledge(NamedTuple):
     """A rung of `LEVELS`, an entry that shows it, and for `substitution` the exchange that leads from it to the crystal.

@@ -10,10 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from crystalformer_rl.crystal.elements import ELEMENT_GROUPS, SYMBOLS
-from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.tables.conditions import Condition, parse_conditions
-from crystalformer_rl.tables.discovery_columns import EVALUATED
+from crystalformer_rl.tables.discovery_columns import EVALUATED, KNOWN_COMPOUND
 
 _Row = dict[str, Any]
 

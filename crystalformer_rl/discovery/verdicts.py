@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
+from crystalformer_rl.tables.discovery_columns import KNOWN_COMPOUND
 
 _Row = dict[str, Any]
 

@@ -35,7 +35,7 @@ class TermSettings(Section):
     term: Text = Field(
         ...,
         description="Figure that is rewarded: e_above_hull, formation_energy, force, band_gap, eps_electronic, eps_total, fom, "
-        "fom_total, novelty, n_elements, element_fraction, element_table, a registered term, or package.module:name.",
+        "fom_total, novelty, new_formula, n_elements, element_fraction, element_table, a registered term, or package.module:name.",
     )
     weight: Number = Field(
         1.0,
@@ -74,7 +74,13 @@ class RewardSettings(Section):
     """The sum of its terms; crystals that fail at any stage earn `failure`."""
 
     terms: list[TermSettings] = Field(
-        [TermSettings(term="e_above_hull", weight=-1.0, clip=[0.0, 1.0])], min_length=1, description="What is added up."
+        [
+            TermSettings(term="e_above_hull", weight=-1.0, threshold=0.1),
+            TermSettings(term="novelty", weight=0.5, only_if=["e_above_hull < 0.1"]),
+            TermSettings(term="new_formula", weight=0.5, only_if=["e_above_hull < 0.1"]),
+        ],
+        min_length=1,
+        description="What is added up.",
     )
     failure: Number = Field(
         -1.0, ge=-LARGEST, le=LARGEST, description="Reward of a crystal that fails, or lacks a figure that counts."

@@ -14,6 +14,7 @@ from crystalformer_rl.tables.figure_columns import FIGURES
 from crystalformer_rl.tables.status import OK
 
 ENERGY, FORCE, PROPERTIES, NOVELTY, STABILITY = "energy", "force", "properties", "novelty", "stability"
+NEW_FORMULA = "new_formula"
 GROUPS = (ENERGY, FORCE, PROPERTIES, NOVELTY, STABILITY)
 """What can be computed, each group of figures at once."""
 
@@ -23,7 +24,7 @@ _ENERGIES = ("energy", "formation_energy", "e_above_hull")
 GROUP_OF = {
     column.name: ENERGY if column.name in (*_ENERGIES, "hull_support") else FORCE if column.name == "force" else PROPERTIES
     for column in FIGURES
-} | {"novelty": NOVELTY, "p_stable": STABILITY}
+} | {"novelty": NOVELTY, NEW_FORMULA: NOVELTY, "p_stable": STABILITY}
 
 FROM_CRYSTAL: dict[str, Callable[[Sites | None, np.ndarray], float]] = {
     "n_elements": lambda sites, numbers: float(len(np.unique(numbers))),
@@ -39,7 +40,7 @@ class Batch:
 
     atomic_numbers: of each crystal's primitive cell, None where there is no crystal; statuses: N names; figures: name →
     (N,), NaN where unknown, `<name>_std` beside those that are uncertain, in the units of `tables.FIGURES`; `novelty`
-    is 1 where the pretraining set has no crystal of this kind, else 0. sites: space group, letters
+    is 1 where the pretraining set has no crystal of this kind, else 0, and `new_formula` 1 where it has none of this formula. sites: space group, letters
     and elements, None where unknown; reasons: group of figures → N statuses that
     say why its figures are missing, `ok` where they are not.
     """

@@ -22,7 +22,7 @@ ENTRY_POINTS = "crystalformer_rl.reward_terms"
 """Group of the entry points by which a package offers terms: name = "package.module:factory"."""
 
 UNCERTAIN = ("band_gap", "eps_electronic", "eps_total", "fom", "fom_total")
-CERTAIN = ("e_above_hull", "p_stable", "formation_energy", "force", "novelty", "n_elements")
+CERTAIN = ("e_above_hull", "p_stable", "formation_energy", "force", "novelty", "new_formula", "n_elements")
 
 
 _OF_ELEMENTS = ("price", "cost", "scarcity", "abundance", "supply", "toxicity")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from crystalformer_rl.crystal.prototype import Kind, kind
 from crystalformer_rl.crystal.tokens import Sites
+from crystalformer_rl.crystal.wyckoff import wyckoff_table
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.parquet import read_table
 from crystalformer_rl.tables.role import TRAINED
@@ -18,8 +20,12 @@ _Sketch = tuple[int, tuple[tuple[int, int], ...]]
 """Space group, and each element with the number of its sites: what crystals of one kind share whatever the letters."""
 
 
+Formula = tuple[tuple[int, int], ...]
+"""Atomic numbers with their counts in the reduced formula."""
+
+
 class KnownKinds:
-    """A set of kinds (`crystal.prototype.kind`).
+    """A set of kinds (`crystal.prototype.kind`), and of the formulas that they have.
 
     Canonical letters are dear in some space groups, so they are worked out for those crystals alone whose elements and
     numbers of sites are asked for.
@@ -29,9 +35,11 @@ class KnownKinds:
         """`rows`: space group, Wyckoff letters and elements of the sites."""
         self._waiting: dict[_Sketch, set[tuple[tuple[int, int], ...]]] = {}
         self._kinds: dict[_Sketch, set[Kind]] = {}
+        self._formulas: set[Formula] = set()
         for group, letters, elements in rows:
             pairs = tuple(sorted(zip(letters, elements, strict=True)))
             self._waiting.setdefault(_sketch(group, elements), set()).add(pairs)
+            self._formulas.add(_formula(group, letters, elements))
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -47,6 +55,10 @@ class KnownKinds:
         sketch = _sketch(sites.space_group, sites.elements.tolist())
         return sketch in self._waiting and kind(sites.space_group, sites.wyckoff, sites.elements) in self._of(sketch)
 
+    def has_formula(self, sites: Sites) -> bool:
+        """Whether a crystal of the same reduced formula is known."""
+        return _formula(sites.space_group, sites.wyckoff.tolist(), sites.elements.tolist()) in self._formulas
+
     def _of(self, sketch: _Sketch) -> set[Kind]:
         if sketch not in self._kinds:
             rows = self._waiting.get(sketch, set())
@@ -56,6 +68,15 @@ class KnownKinds:
 
 def _sketch(group: int, elements: list[int]) -> _Sketch:
     return group, tuple(sorted(Counter(elements).items()))
+
+
+def _formula(group: int, letters: list[int], elements: list[int]) -> Formula:
+    multiplicities = wyckoff_table().multiplicities[group].tolist()
+    counts: Counter[int] = Counter()
+    for letter, element in zip(letters, elements, strict=True):
+        counts[element] += multiplicities[letter]
+    divisor = math.gcd(*counts.values())
+    return tuple(sorted((z, n // divisor) for z, n in counts.items()))
 
 
 def known_kinds(reference: str | Path) -> KnownKinds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from crystalformer_rl.crystal.structure import crystal_columns
 from crystalformer_rl.crystal.tokens import Sites, primitive
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.finetune.rollout import Score, Scores
+from crystalformer_rl.finetune.rollout import Scores
 from crystalformer_rl.hull.chances import Chances
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.hull.hull_table import row_status
@@ -25,7 +25,7 @@ from crystalformer_rl.reference.energies import read_energies
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.reward_settings import RewardSettings
-from crystalformer_rl.rewards.scored_batch import ENERGY, FORCE, NOVELTY, PROPERTIES, STABILITY, Batch
+from crystalformer_rl.rewards.scored_batch import ENERGY, FORCE, NEW_FORMULA, NOVELTY, PROPERTIES, STABILITY, Batch
 from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
 from crystalformer_rl.tables.column import make_table
@@ -38,38 +38,44 @@ _EVALUATED = (OK, Status.POTENTIAL_FAILED, Status.OUT_OF_MEMORY)
 """Statuses of crystals that the potential was evaluated for; others are refused before."""
 
 
-def make_score(
-    worker: PotentialWorker,
-    hull: Hull,
-    reward: Reward,
-    known: KnownKinds,
-    models: str | None = None,
-    chances: Chances | None = None,
-    scheme: MP2020 | None = None,
-) -> Score:
+class Scorer:
     """The score of a batch by the figures of the crystals as sampled.
 
     The energies must come from the potential that `hull.identity` names; whoever makes the worker checks it. Figures
     that cost more than an energy are computed for those crystals alone whose reward depends on them. models: file of the
     property models, chances: what makes probabilities of distances, where the reward needs them;
-    scheme: of corrections to the potential's energies, where they have none and the hull has.
+    scheme: of corrections to the potential's energies, where they have none and the hull has. `advance` is called with the number of crystals just evaluated.
     """
-    everywhere = FORCE if reward.needs_everywhere(FORCE) else ENERGY
-    later = [group for group in (PROPERTIES, FORCE) if group in reward.needs and group != everywhere]
 
-    def score(sites: Sequence[Sites | None], statuses: Sequence[str]) -> Scores:
+    def __init__(
+        self,
+        worker: PotentialWorker,
+        hull: Hull,
+        reward: Reward,
+        known: KnownKinds,
+        models: str | None = None,
+        chances: Chances | None = None,
+        scheme: MP2020 | None = None,
+    ) -> None:
+        self._worker, self._hull, self._reward, self._known = worker, hull, reward, known
+        self._models, self._chances, self._scheme = models, chances, scheme
+        self._everywhere = FORCE if reward.needs_everywhere(FORCE) else ENERGY
+        self._later = [group for group in (PROPERTIES, FORCE) if group in reward.needs and group != self._everywhere]
+        self.advance: Callable[[int], object] | None = None
+
+    def __call__(self, sites: Sequence[Sites | None], statuses: Sequence[str]) -> Scores:
         table = _crystals_table(sites, statuses)
-        answer = figures_of(worker, table, everywhere)
-        if scheme is not None:
-            answer = _corrected(table, answer, scheme)
-        batch = _judged(hull, known, sites, table, answer, chances)
+        answer = figures_of(self._worker, table, self._everywhere, advance=self.advance)
+        if self._scheme is not None:
+            answer = _corrected(table, answer, self._scheme)
+        batch = _judged(self._hull, self._known, sites, table, answer, self._chances)
         evaluations = _evaluated([status == OK for status in statuses], answer.column("status").to_pylist())
-        for group in later:
-            wanted = reward.wanted(group, batch)
-            batch = _with_more(worker, table, batch, group, wanted, models)
+        for group in self._later:
+            wanted = self._reward.wanted(group, batch)
+            batch = _with_more(self._worker, table, batch, group, wanted, self._models)
             if group == FORCE:  # what predictions cost is not an evaluation of energy or forces, and not counted
                 evaluations += _evaluated(wanted.tolist(), batch.reasons[FORCE])
-        rewards = reward.score(batch)
+        rewards = self._reward.score(batch)
         return Scores(
             reward=rewards.reward,
             terms=rewards.terms,
@@ -79,7 +85,10 @@ def make_score(
             evaluations=evaluations,
         )
 
-    return score
+    def knows(self, sites: Sequence[Sites | None]) -> np.ndarray:
+        """(B, 2) bool: the policy was trained on a crystal of the same kind; on one of the same formula."""
+        has, has_formula = self._known.has, self._known.has_formula
+        return np.array([(s is not None and has(s), s is not None and has_formula(s)) for s in sites], bool)
 
 
 @contextmanager
@@ -93,7 +102,7 @@ def open_scoring(
     *,
     stability: str | None = None,
     stable_below: float = STABLE_BELOW,
-) -> Iterator[tuple[Score, PotentialIdentity]]:
+) -> Iterator[tuple[Scorer, PotentialIdentity]]:
     """The score that `settings` describe and the identity of its potential; its worker lives as long as the block.
 
     reference: file of the known crystals, in the same potential; properties: file of the property models, which is
@@ -114,7 +123,7 @@ def score_by(
     *,
     stability: str | None = None,
     stable_below: float = STABLE_BELOW,
-) -> Score:
+) -> Scorer:
     """The score that `settings` describe, by a worker that somebody else ends; files as for `open_scoring`.
 
     Raises InputError for settings that mean nothing, and where potential and reference do not belong together.
@@ -140,7 +149,7 @@ def score_by(
                 "of this potential, or reward e_above_hull."
             )
     models = properties if PROPERTIES in reward.needs else None
-    return make_score(worker, hull, reward, known, models, chances, MP2020() if where.add_mp2020 else None)
+    return Scorer(worker, hull, reward, known, models, chances, MP2020() if where.add_mp2020 else None)
 
 
 def _corrected(table: pa.Table, answer: pa.Table, scheme: MP2020) -> pa.Table:
@@ -197,13 +206,20 @@ def _judged(
             [s.wyckoff if s else None for s in sites],
         )  # fmt: skip
     figures[NOVELTY] = np.array([np.nan if s is None else float(not known.has(s)) for s in sites], float)
+    figures[NEW_FORMULA] = np.array([np.nan if s is None else float(not known.has_formula(s)) for s in sites], float)
     return Batch(numbers, statuses, figures, list(sites))
 
 
-def figures_of(worker: PotentialWorker, table: pa.Table, group: str = ENERGY, models: str | None = None) -> pa.Table:
+def figures_of(
+    worker: PotentialWorker,
+    table: pa.Table,
+    group: str = ENERGY,
+    models: str | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> pa.Table:
     """A group of figures of the crystals in `table`, row for row: the columns of `ANSWERS`, null where status says why."""
     options: dict[str, Any] = {"models": models} if group == PROPERTIES else {}
-    return worker.map(FUNCTIONS[group], table, ANSWERS[group], **options)
+    return worker.map(FUNCTIONS[group], table, ANSWERS[group], advance=advance, **options)
 
 
 def _with_more(

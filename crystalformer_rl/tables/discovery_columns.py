@@ -11,6 +11,9 @@ from crystalformer_rl.tables.crystal_columns import CRYSTALS, ID, NOTE, SPACE_GR
 from crystalformer_rl.tables.energy_columns import HULL, JUDGED, PROBABILITIES, RELAXED
 from crystalformer_rl.tables.property_columns import IN_TRAINING, PREDICTED, SOFT_MODE
 
+KNOWN_COMPOUND = ("structure", "ordering", "formula")
+"""Known levels of a compound that is known, if in another structure; what has none of these is new in words."""
+
 NOVELTY = (
     ID,
     Column("novel", pa.bool_(), "", "no structure of the reference's pretraining set matches"),
