@@ -1,86 +1,122 @@
-"""Stable fraction of the same crystals (same seed) before and after fine-tuning, or at another temperature.
+"""What fine-tuning gives on crystals as sampled, and what it was bought with: the same seed before and after.
 
-Sampled crystals are scored unrelaxed, as in fine-tuning; the error is that of the paired difference.
-
+    python benchmarks/bench_finetune.py --updates 20 --seed 0
     python benchmarks/bench_finetune.py --config workflow/presets/ehull-small.yaml --updates 20
-    python benchmarks/bench_finetune.py --temperature 0.8
+    python benchmarks/bench_finetune.py --updates 0                       # only narrower coordinates and lattices
+    python benchmarks/bench_finetune.py --set algorithm=ppo tau=0.05
 
-The last line is JSON with `base`, `after`, `gain`, `standard_error`, `ratio`, and `kl` (nats) and `seconds` an update.
+Evaluation draws from a seed of its own. Prints each update, then for `base` and `after` the stable and the stable and new fraction, effective
+templates and elements, and shares of chemistries; at last a JSON line with the odds ratio of the stable fraction and its
+95 % interval.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
 from crystalformer_rl.config.loading import load_config
 from crystalformer_rl.config.run import RunSettings
 from crystalformer_rl.finetune.loop import Update, run_round, stable
-from crystalformer_rl.finetune.record import update_row
-from crystalformer_rl.finetune.rollout import Score, roll_out
+from crystalformer_rl.finetune.record import coverage, update_row
+from crystalformer_rl.finetune.rollout import roll_out
 from crystalformer_rl.finetune.state import first_state
-from crystalformer_rl.policy.checkpoint import load_policy
+from crystalformer_rl.policy.checkpoint import load_policy, save_policy
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.transformer import Policy
-from crystalformer_rl.scoring.score import open_scoring
+from crystalformer_rl.scoring.score import Scorer, open_scoring
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "resources" / "embedded"
-SEED, BATCH = 99, 64
+SEED, BATCH = 99, 256
+ANIONS = {7, 8, 9, 16, 17, 34, 35, 53}
+SHOWN = [
+    "update",
+    "reward_mean",
+    "stable_fraction",
+    "sun_fraction",
+    "known_fraction",
+    "kl",
+    "kl_needed",
+    "effective_templates",
+    "effective_elements",
+    "oxide_fraction",
+    "intermetallic_fraction",
+    "loss",
+]
 
 
-def stable_of(
-    policy: Policy, weights: list[float], score: Score, n: int, threshold: float, temperature: float = 1.0
-) -> np.ndarray:
-    """Which of the first `n` crystals of a fixed seed are at most `threshold` (eV/atom) above the hull as sampled."""
-    found = []
+def measured(policy: Policy, weights: list[float], score: Scorer, n: int, threshold: float) -> dict[str, float]:
+    """Figures of the first `n` crystals of a fixed seed as sampled."""
+    good, known, sites = [], [], []
     for start in range(0, n, BATCH):
-        rollout = roll_out(policy, SEED, range(start, start + BATCH), weights, Behaviour.make(temperature))
-        found.append(stable(score(rollout.sites, rollout.status), threshold))
-    return np.concatenate(found)
+        rollout = roll_out(policy, SEED, range(start, min(start + BATCH, n)), weights, Behaviour.make())
+        scores = score(rollout.sites, rollout.status)
+        good, known, sites = [*good, *stable(scores, threshold)], [*known, *scores.known], [*sites, *rollout.sites]
+    fine, old = np.array(good), np.array(known)
+    anions = [bool(ANIONS & set(s.elements.tolist())) for s in sites if s is not None]
+    return {
+        "anion": np.mean(anions),
+        "stable": fine.mean(),
+        "stable_new": (fine & ~old).mean(),
+        "known": old.mean(),
+        **coverage(sites),
+    }
+
+
+def odds_ratio(before: float, after: float, n: int) -> tuple[float, float, float]:
+    """After against before, with the 95 % interval of two independent samples of `n`."""
+    ratio = math.log(after / (1 - after)) - math.log(before / (1 - before))
+    error = 1.96 * math.sqrt(sum(1 / (n * p * (1 - p)) for p in (before, after)))
+    return math.exp(ratio), math.exp(ratio - error), math.exp(ratio + error)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="Configuration with the sections finetune and reward; config.yaml's defaults else.")
     parser.add_argument("--updates", type=int, default=20)
-    parser.add_argument("--crystals", type=int, default=512)
+    parser.add_argument("--crystals", type=int, default=1024, help="Of the evaluation.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--temperature", type=float, help="Sample the base policy so, instead of fine-tuning it.")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="Settings of the section finetune.")
+    parser.add_argument("--out", help="Where to write the fine-tuned policy.")
     options = parser.parse_args()
     run = load_config(options.config) if options.config else RunSettings()
-    settings = run.finetune.model_copy(update={"updates": options.updates})
+    changes: dict[str, Any] = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in options.set)}
+    settings = run.finetune.model_copy(update={**changes, "updates": options.updates})
     threshold = run.evaluate.stable_below
     policy, card = load_policy(EMBEDDED / "policy.safetensors")
-    groups = settings.space_groups
+    groups = run.constraints.space_groups
     weights = [float(g in groups) for g in range(1, 231)] if groups else card["space_group_counts"]
     files = (str(EMBEDDED / "reference.parquet"), str(EMBEDDED / "properties.safetensors"))
-    figures: dict[str, float] = {}
-    with open_scoring(run.reward, "chgnet", *files, None) as (score, _):
-        before = stable_of(policy, weights, score, options.crystals, threshold)
-        if options.temperature is not None:
-            after = stable_of(policy, weights, score, options.crystals, threshold, options.temperature)
-        else:
-            begin = time.perf_counter()
+    learned = str(EMBEDDED / "stability.safetensors")
+    with open_scoring(run.reward, "chgnet", *files, None, stability=learned) as (score, _):
+        begin = time.perf_counter()
 
-            def report(update: Update) -> None:
-                row = update_row(update, 1, threshold)
-                print(json.dumps({name: round(row[name], 4) for name in ("update", "reward_mean", "stable_fraction", "sun_fraction",
-                                                                         "unique_fraction", "kl", "clip_fraction")}), flush=True)  # fmt: skip
-
-            end, updates = run_round(
-                first_state(policy, settings), policy, settings, score, weights, options.seed, report, stable_below=threshold
+        def report(update: Update) -> None:
+            row = update_row(update, 1, threshold)
+            print(
+                json.dumps({name: round(row[name], 3) for name in SHOWN}), f"{time.perf_counter() - begin:.0f} s", flush=True
             )
-            figures = {"kl": updates[-1].divergence.plain, "seconds": (time.perf_counter() - begin) / options.updates}
-            after = stable_of(end.policy, weights, score, options.crystals, threshold)
-    gain = after.astype(float) - before
-    error = gain.std() / len(gain) ** 0.5
-    figures |= {"base": before.mean(), "after": after.mean(), "gain": gain.mean(), "standard_error": error}
-    figures["ratio"] = after.mean() / max(before.mean(), 1e-9)
-    print(json.dumps({name: round(float(value), 4) for name, value in figures.items()}))
+
+        end, _ = run_round(
+            first_state(policy, settings), policy, settings, score, weights, options.seed, report, knows=score.knows,
+            stable_below=threshold,
+        )  # fmt: skip
+        seconds = time.perf_counter() - begin
+        found = {}
+        for name, tuned in (("base", policy), ("after", end.result(settings))):
+            found[name] = measured(tuned, weights, score, options.crystals, threshold)
+            print(name, json.dumps({key: round(float(value), 3) for key, value in found[name].items()}), flush=True)
+    ratio = odds_ratio(found["base"]["stable"], found["after"]["stable"], options.crystals)
+    print(json.dumps({"odds_ratio": [round(v, 2) for v in ratio], "seconds": round(seconds), "seed": options.seed}))
+    if options.out:
+        save_policy(options.out, end.result(settings), card)
 
 
 if __name__ == "__main__":

@@ -10,26 +10,41 @@ import pytest
 from policy_examples import log_prob, small_policy
 
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.finetune.advantages import Baseline, advantages, normalized, worth
-from crystalformer_rl.finetune.divergence import adapted_tau, divergence
+from crystalformer_rl.finetune.advantages import Baseline, advantages, worth
+from crystalformer_rl.finetune.archive import FAMILIES, Archive
+from crystalformer_rl.finetune.balance import targets
+from crystalformer_rl.finetune.critic import expected_worth
+from crystalformer_rl.finetune.divergence import adapted_tau, divergence, needed
 from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
-from crystalformer_rl.finetune.loop import run_behaviour, run_round
+from crystalformer_rl.finetune.learner import Learner, Lesson
+from crystalformer_rl.finetune.loop import run_round
 from crystalformer_rl.finetune.memory import Best, best_of, remembered, repeats
-from crystalformer_rl.finetune.objectives import DPO, GRPO, PPO, RLOO, SFT, ObjectiveSettings, RolloutBatch
+from crystalformer_rl.finetune.objectives import (
+    DPO,
+    GRPO,
+    PPO,
+    RLOO,
+    SFT,
+    ObjectiveSettings,
+    RolloutBatch,
+    TrajectoryBalance,
+)
 from crystalformer_rl.finetune.record import rollouts_table, updates_table
 from crystalformer_rl.finetune.rollout import Scores, log_probs, parts_of, roll_out
 from crystalformer_rl.finetune.state import Lineage, first_state, load_state, save_state
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import load_policy, named_arrays, read_safetensors, save_policy, write_safetensors
-from crystalformer_rl.policy.constraints import Behaviour
+from crystalformer_rl.policy.constraints import Behaviour, allowed_elements
 from crystalformer_rl.policy.sampler import sample
 from crystalformer_rl.tables.provenance import sha256
 
 pytestmark = pytest.mark.usefixtures("two_stages")
 
 WEIGHTS = [float(g in (225, 221, 2)) for g in range(1, 231)]
-SETTINGS = FinetuneSettings(updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, trainable="all")
+SETTINGS = FinetuneSettings(
+    algorithm="ppo", updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, minibatches=1, average=0.0
+)
 
 
 def light(sites, statuses) -> Scores:
@@ -93,15 +108,28 @@ def test_grpo_pulls_back_to_the_base_policy():
 def test_dpo_is_the_mean_over_pairs_of_one_space_group():
     given, log_prob = facts(), jnp.asarray(np.random.default_rng(1).normal(size=12))
     h = np.asarray(log_prob - given.base_log_prob)
-    losses = [
-        np.log1p(np.exp(-0.1 * (h[i] - h[j])))
-        for i in range(12)
-        for j in range(12)
-        if given.reward[i] > given.reward[j] and given.space_group[i] == given.space_group[j]
-    ]
+    losses = []
+    for i in range(12):
+        for j in range(12):
+            if given.reward[i] > given.reward[j] and given.space_group[i] == given.space_group[j]:
+                likely = 1 / (1 + np.exp(-(given.reward[i] - given.reward[j]) / KNOBS.tau))
+                losses.append(likely * np.log1p(np.exp(h[j] - h[i])) + (1 - likely) * np.log1p(np.exp(h[i] - h[j])))
     assert float(DPO().loss(log_prob, given, KNOBS).value) == pytest.approx(np.mean(losses), rel=1e-5)
     alone = given._replace(space_group=jnp.arange(12))
     assert float(DPO().loss(log_prob, alone, KNOBS).value) == 0
+
+
+@pytest.mark.parametrize("objective", [DPO(), TrajectoryBalance()])
+def test_at_the_optimum_of_the_goal_nothing_pulls(objective):
+    """Ln p − ln p_base = r/τ − ln Z, so τ means the same to all objectives."""
+    given = facts()._replace(space_group=jnp.full(12, 62))
+    given = given._replace(reward=0.1 * given.reward, advantage=given.reward)
+    optimum = given.base_log_prob + given.reward / KNOBS.tau - 0.7
+    slope = jax.grad(lambda t: objective.loss(t, given, KNOBS).value)
+    np.testing.assert_allclose(slope(optimum), 0, atol=1e-6)
+    off = slope(optimum.at[3].add(0.5))
+    assert int(jnp.argmax(off)) == 3
+    assert float(off[3]) > 1e-3
 
 
 def test_imitation_counts_stable_crystals_only():
@@ -173,15 +201,6 @@ def test_the_moving_average_goes_as_published():
     np.testing.assert_allclose(found, [-1, -0.96, -0.922])
 
 
-def test_normalized_advantages_of_crystals_that_are_worth_the_same_are_zero():
-    random = np.random.default_rng(0)
-    given = random.normal(0.3, 2, 50)
-    found = normalized(given)
-    np.testing.assert_allclose([found.mean(), found.std()], [0, 1], atol=1e-12)
-    assert np.corrcoef(found, given)[0, 1] == pytest.approx(1)
-    assert not normalized(np.full(50, -0.35) + 1e-9 * given).any()
-
-
 def test_the_space_group_is_taken_out():
     random = np.random.default_rng(0)
     groups, credit = random.choice([2, 62, 225], 3000), random.normal(size=3000)
@@ -236,27 +255,89 @@ def test_the_best_are_kept_each_kind_once():
     assert (better.value.tolist(), better.tokens.g.tolist()) == ([0.9, 0.7], [3, 2])
 
 
+# --- the goal and how it is reached ---------------------------------------------
+
+
+def archive_of(worth, groups, families, drift=0.0) -> Archive:
+    n = len(worth)
+    tokens = TokenBatch(
+        np.asarray(groups, np.int32), *(np.zeros((n, *shape), np.int32) for shape in ((21,), (21,), (21, 3), (6,)))
+    )
+    some = np.full(n, drift, np.float32)
+    return Archive(tokens, np.zeros((n, 3)), some, np.zeros((n, 8)), np.asarray(families), np.zeros((n, 2), bool), worth)
+
+
+def test_the_targets_keep_every_family_as_frequent_as_it_was():
+    """At the optimum E_base[exp(target)] = 1 where crystals compete; within it targets differ as worth/τ does."""
+    random = np.random.default_rng(0)
+    groups, families, worth = random.choice([62, 225], 4000), random.choice(FAMILIES, 4000), random.normal(size=4000)
+    worth = worth + (families == 2)
+    found = archive_of(worth, groups, families)
+    aim = targets(found, worth, 0.5, "chemistry", 4000)
+    for cell in np.unique(found.cell):
+        here = found.cell == cell
+        np.testing.assert_allclose(np.diff(aim[here]), np.diff(worth[here]) / 0.5, atol=1e-9)
+    # Where the policy has come all the way, the constant is ln Z.
+    there = found._replace(drift=aim.astype(np.float32))
+    again = targets(there._replace(drift=np.clip(aim, -2, 2).astype(np.float32)), worth, 0.5, "chemistry", 4000)
+    assert np.corrcoef(aim, again)[0, 1] > 0.99
+    one = targets(found, worth, 0.5, "space_group", 4000)
+    better = [one[families == family].mean() for family in (1, 2)]
+    assert better[1] - better[0] == pytest.approx(2.0, abs=0.15), "without families the better one is called for"
+
+
+def test_a_family_that_lost_crystals_is_called_back():
+    worth, groups = np.zeros(2000), np.full(2000, 225)
+    families = np.where(np.arange(2000) % 4 == 0, 1, 0)
+    families[-300:] = 0
+    aim = targets(archive_of(worth, groups, families), worth, 0.5, "chemistry", 100)
+    assert aim[0] > 1 > 0 > aim[1]
+
+
+def test_the_critic_finds_what_the_state_says_and_takes_out_the_noise():
+    random = np.random.default_rng(0)
+    state = random.normal(size=(3000, 16)).astype(np.float16)
+    known = random.random((3000, 2)) < 0.3
+    truth = np.tanh(state[:, 0].astype(float)) - 0.8 * known[:, 1]
+    worth = truth + random.normal(0, 0.5, 3000)
+    worth[2000:] = np.nan
+    found = expected_worth(state, known, worth)
+    assert np.corrcoef(found[2000:], truth[2000:])[0, 1] > 0.9
+    assert expected_worth(state[:50], known[:50], worth[:50]) is None
+
+
+def test_the_least_divergence_is_that_of_two_coins():
+    """One space group: t ln(t/s) + (1 − t) ln((1 − t)/(1 − s)); several can only need as much or less noise, never more than each alone."""
+    seen, total = np.zeros(231), np.zeros(231)
+    seen[225], total[225] = 1e6, 0.3e6
+    exact = 0.6 * np.log(0.6 / 0.3) + 0.4 * np.log(0.4 / 0.7)
+    assert needed(Baseline(total, seen), 0.6) == pytest.approx(exact, rel=1e-4)
+    assert needed(Baseline(total, seen), 0.3) == pytest.approx(0, abs=1e-6)
+    assert needed(Baseline.empty(), 0.6) == 0
+
+
 # --- rounds -------------------------------------------------------------------
 
 
 def test_log_probs_in_parts_are_those_of_the_samples():
     """Masks and temperature included: they are what the ratio is made of."""
-    for behaviour in (Behaviour.make(), run_behaviour(with_settings(temperature=0.7, elements=["Na", "Cl", "O"]))):
+    for behaviour in (Behaviour.make(), Behaviour.make(0.7, allowed=allowed_elements({8, 11, 17}))):
         drawn = sample(small_policy(), 1, range(64), WEIGHTS, behaviour)
         parts = parts_of(drawn.tokens, np.arange(64))
         assert sorted(set(np.concatenate([p.rows for p in parts]))) == list(range(64))
-        np.testing.assert_allclose(log_probs(small_policy(), parts, 64, behaviour), drawn.behaviour_log_prob, atol=2e-3)
+        np.testing.assert_allclose(
+            log_probs(small_policy(), parts, 64, behaviour).sum(1), drawn.behaviour_log_prob, atol=2e-3
+        )
 
 
 def test_the_update_is_the_gradient_of_the_objective_on_the_whole_batch():
     """Parts of equal length, lanes that fill up and the slope in between give what one padded batch gives."""
-    from crystalformer_rl.finetune.learner import Learner
-
     policy, behaviour = small_policy(n_max=7), Behaviour.make()
     rollout = roll_out(policy, 3, range(32), WEIGHTS, behaviour)
     given = facts(32)._replace(old_log_prob=rollout.samples.behaviour_log_prob)
-    learner = Learner(with_settings(algorithm="dpo"), behaviour)
-    gradient, value, _ = learner._gradient(policy, given, rollout.samples.tokens, np.arange(32), 0.1)
+    learner = Learner(with_settings(algorithm="dpo", learns="everything", density_temperature=1.0), behaviour)
+    lesson = Lesson(rollout.samples.tokens, given, np.zeros(32), 32)
+    gradient, value, _ = learner._gradient(policy, lesson, np.arange(32), 0.1)
 
     def whole(policy):
         return DPO().loss(log_prob(policy, rollout.samples.tokens, behaviour).total, given, KNOBS).value
@@ -269,13 +350,13 @@ def test_the_update_is_the_gradient_of_the_objective_on_the_whole_batch():
 
 
 @pytest.mark.parametrize(
-    "algorithm", ["ppo", "sft", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "rloo", "dpo"))]
+    "algorithm", ["balance", "ppo", "sft", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "rloo", "dpo"))]
 )
 def test_reward_rises_and_divergence_with_it(algorithm):
-    settings = with_settings(updates=8, algorithm=algorithm, minibatches=2)
+    settings = with_settings(updates=8, algorithm=algorithm, minibatches=2, unscored=128, tau=0.03, keep="space_group")
     _, updates = run_round(first_state(small_policy(), settings), small_policy(), settings, light, WEIGHTS, 0)
     rewards = [u.scores.reward.mean() for u in updates]
-    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + (0.03 if algorithm == "sft" else 0.1)
+    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + {"sft": 0.03, "balance": 0.05}.get(algorithm, 0.1)
     assert abs(updates[0].divergence.plain) < 1e-3 < updates[-1].divergence.plain
 
 
@@ -295,14 +376,16 @@ def test_a_run_remembers_as_many_kinds_as_it_is_told():
     assert updates[1].repeats.tolist() == repeats(kinds[:64], kinds[64:]).tolist()
 
 
-def test_a_round_goes_on_where_the_last_ended(tmp_path):
+@pytest.mark.parametrize("algorithm", ["ppo", "balance"])
+def test_a_round_goes_on_where_the_last_ended(tmp_path, algorithm):
     """Two rounds through files are two rounds in one process, to the last bit: with everything that has a memory."""
-    settings = with_settings(kl_target=0.5, repeats=0.1, replay=16, minibatches=2, temperature=0.9)
+    settings = with_settings(kl_target=0.5, repeats=0.1, replay=16, minibatches=2, temperature=0.9, algorithm=algorithm)
+    settings = settings.model_copy(update={"average": 0.5, "unscored": 32})
     base = small_policy()
     between, _ = run_round(first_state(base, settings), base, settings, light, WEIGHTS, 0)
     whole, updates = run_round(between, base, settings, light, WEIGHTS, 0)
 
-    save_policy(tmp_path / "policy.safetensors", between.policy, {})
+    save_policy(tmp_path / "policy.safetensors", between.result(settings), {})
     digest = sha256(tmp_path / "policy.safetensors")
     path = tmp_path / "state.safetensors"
     save_state(path, between, Lineage(1, "base", digest))
@@ -311,8 +394,14 @@ def test_a_round_goes_on_where_the_last_ended(tmp_path):
     resumed, again = run_round(restored, base, settings, light, WEIGHTS, 0)
 
     assert eqx.tree_equal(resumed.policy, whole.policy)
+    assert eqx.tree_equal(resumed.average, whole.average)
+    assert not eqx.tree_equal(resumed.policy, resumed.average)
+    assert jax.tree.all(
+        jax.tree.map(lambda a, b: np.array_equal(a, b, equal_nan=a.dtype.kind == "f"), resumed.archive, whole.archive)
+    )
+    assert len(whole.archive.worth) == (384 if algorithm == "balance" else 0)
     assert eqx.tree_equal(resumed.optimizer, whole.optimizer)
-    assert resumed.tau == whole.tau != settings.tau
+    assert resumed.tau == whole.tau
     assert (resumed.updates, resumed.crystals) == (whole.updates, whole.crystals) == (4, 256)
     for ours, theirs in ((resumed.baseline, whole.baseline), (resumed.seen, whole.seen), (resumed.best, whole.best)):
         assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs))
@@ -343,7 +432,7 @@ def test_the_divergence_counts_from_the_base_policy_whatever_was_resumed():
     base, other = small_policy(), small_policy(1)
     _, updates = run_round(first_state(other, SETTINGS), base, with_settings(updates=1), light, WEIGHTS, 0)
     samples = updates[0].rollout.samples
-    expected = log_probs(base, parts_of(samples.tokens, np.arange(64)), 64, Behaviour.make())
+    expected = log_probs(base.at_density_temperature(1.0), parts_of(samples.tokens, np.arange(64)), 64, Behaviour.make())
     np.testing.assert_allclose(updates[0].base_log_prob, expected)
     assert updates[0].divergence.plain > 1
 

@@ -52,8 +52,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = make_table(REFERENCE, {c.name: [entry.get(c.name)] for c in REFERENCE})
     record = {"potential": load(POTENTIAL).identity.as_record(), "elemental_energies": dict.fromkeys(SYMBOLS, 0.0)}
     write_reference(folder / "reference.parquet", table, provenance("reference", {}, [], **record))
-    settings = {"updates": 2, "batch": 16, "trainable": "all", "repeats": 0.1, "replay": 8, "kl_target": 1.0}
-    (folder / "settings.json").write_text(json.dumps({"finetune": settings}))
+    settings = {"updates": 2, "batch": 16, "unscored": 16, "repeats": 0.1, "replay": 8, "kl_target": 1.0}
+    reward = {"terms": [{"term": "e_above_hull", "weight": -1.0, "clip": [0.0, 1.0]}]}
+    (folder / "settings.json").write_text(json.dumps({"finetune": settings, "reward": reward}))
     return folder
 
 
@@ -153,7 +154,7 @@ def test_what_the_command_says(workplace: Path) -> None:
     result = CliRunner().invoke(command, [*arguments(workplace, workplace / "again"), "--json"])
     assert result.exit_code == 0, result.output
     assert "update 2: reward" in result.stderr
-    for figure in ("stable", "KL", "entropy", "unique", "evaluations"):
+    for figure in ("stable", "KL", "needed", "templates", "unique", "evaluations"):
         assert figure in result.stderr
     assert json.loads(result.stdout)["update"] == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from crystalformer_rl.cli.options import (
 )
 from crystalformer_rl.errors import InputError
 
+_BEAT = 5.0
+"""Seconds between two words on how far the scoring is."""
+
 
 @click.command("finetune")
 @click.option(
@@ -41,7 +45,9 @@ from crystalformer_rl.errors import InputError
 @stability_option
 @device_option
 @click.option(
-    "--config", type=click.Path(), help="Configuration of a run; its sections `finetune`, `reward` and `evaluate` are used."
+    "--config",
+    type=click.Path(),
+    help="Configuration of a run; its sections `finetune`, `constraints`, `reward` and `evaluate` are used.",
 )
 @out_folder_option
 @json_option
@@ -62,7 +68,7 @@ def command(
 ) -> None:
     """One round of fine-tuning: sample, score as sampled (unrelaxed), update, several times over.
 
-    Without --config crystals earn minus their energy above the hull, counted from 0 to 1 eV/atom. Writes
+    Without --config crystals earn by being stable, and more if they are new. Writes
     policy.safetensors, state.safetensors (what the next round goes on from), rollouts.parquet (every crystal sampled, with
     its figures and each term of its reward) and updates.parquet (one row an update: reward, stable fraction, KL, entropy …) into OUT.
     A round that was killed and is run again gives the same files.
@@ -97,7 +103,7 @@ def command(
         )
     base, card = load_policy(base_policy)
     policy, _ = load_policy(policy_path)
-    if policy.shape != base.shape:
+    if policy.at_density_temperature(1.0).shape != base.at_density_temperature(1.0).shape:
         raise InputError(
             f"{policy_path} and {base_policy} have different shapes; the policy must stem from the base policy."
         )
@@ -107,13 +113,14 @@ def command(
     models = (models or str(embedded_folder() / "properties.safetensors")) if predicts else None
     learned = given_stability(stability) if STABILITY in Reward.of(run.reward).needs else None
     source = None if "space_group_counts" in card else reference
-    weights = space_group_weights(card, base_policy, settings.space_groups, source)
+    weights = space_group_weights(card, base_policy, run.constraints.space_groups, source)
     inputs = [path for path in (policy_path, base_policy, reference, state, models, learned, *run.reward.files) if path]
     parameters = {
         "round": round_number,
         "seed": seed,
         **settings.model_dump(mode="json", exclude={"rounds"}),
         "reward": run.reward.model_dump(mode="json"),
+        "constraints": run.constraints.model_dump(mode="json"),
         "stable_below": run.evaluate.stable_below,
     }
     folder = Path(out)
@@ -142,15 +149,16 @@ def command(
             left = (time.monotonic() - begin) / done * (settings.updates - done)
             bar.write(f"{_words(row)} {left / 60:.0f} min left in this round.", file=sys.stderr)
 
-        end, rollouts, updates, last = finetune(
+        score.advance = _heartbeat(bar, settings.batch)
+        end, tuned_policy, rollouts, updates, last = finetune(
             base, settings, score, weights, state=start, policy=policy, seed=seed, round_number=round_number,
-            stable_below=run.evaluate.stable_below, report=updated,
+            constraints=run.constraints, knows=score.knows, stable_below=run.evaluate.stable_below, report=updated,
         )  # fmt: skip
 
     write_table(folder / "rollouts.parquet", rollouts, made_by)
     write_table(folder / "updates.parquet", updates, made_by)
     tuned = {**card, "space_group_counts": [int(w) for w in weights], "finetuned_by": made_by, "updates": end.updates}
-    save_policy(folder / "policy.safetensors", end.policy, tuned)
+    save_policy(folder / "policy.safetensors", tuned_policy, tuned)
     made = lineage._replace(policy_sha256=sha256(folder / "policy.safetensors"))
     save_state(folder / "state.safetensors", end, made)
     words = f"Round {round_number} done after {end.updates} updates: {_words(last)} Files: {out}"
@@ -167,6 +175,20 @@ def _check_writable(folder: Path) -> None:
         raise InputError(f"--out {folder} cannot be written to; give another folder, or change its permissions.")
 
 
+def _heartbeat(bar: Any, size: int) -> Callable[[int], None]:
+    """Tells every few seconds how far the scoring of a batch is."""
+    done, last = 0, time.monotonic()
+
+    def advance(n: int) -> None:
+        nonlocal done, last
+        done = done % size + n
+        if time.monotonic() - last > _BEAT:
+            last = time.monotonic()
+            bar.write(f"update {bar.n + 1}: {done} of {size} crystals scored", file=sys.stderr)
+
+    return advance
+
+
 def _figures(row: dict[str, Any]) -> str:
     """The live figures beside the progress bar, whose own are the time gone and the time left."""
     return (
@@ -178,7 +200,7 @@ def _figures(row: dict[str, Any]) -> str:
 def _words(row: dict[str, Any]) -> str:
     return (
         f"update {row['update']}: reward {row['reward_mean']:.3f} ± {row['reward_std']:.3f}, stable {row['stable_fraction']:.0%}, "
-        f"KL {row['kl']:.2f} ± {row['kl_standard_error']:.2f} nats, entropy {row['entropy']:.1f} nats, "
-        f"unique {row['unique_fraction']:.0%}, known {row['known_fraction']:.0%}, failed {row['failed_fraction']:.0%}, "
+        f"KL {row['kl']:.2f} ± {row['kl_standard_error']:.2f} nats ({row['kl_needed']:.2f} needed), "
+        f"{row['effective_templates']:.0f} templates, {row['effective_elements']:.0f} elements, unique {row['unique_fraction']:.0%}, known {row['known_fraction']:.0%}, failed {row['failed_fraction']:.0%}, "
         f"{row['evaluations']} evaluations."
     )

@@ -82,9 +82,3 @@ def advantages(
 def _moved(before: float | None, mean: Any, decay: float) -> Any:
     """The moving average with one more batch mean."""
     return mean if before is None else decay * before + (1 - decay) * mean
-
-
-def normalized(advantage: Float[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
-    """With the batch's mean taken out, in units of its standard deviation; zero where all crystals are worth the same."""
-    spread = float(advantage.std())
-    return (advantage - advantage.mean()) / spread if spread > 1e-6 else np.zeros_like(advantage)

@@ -7,6 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from crystalformer_rl.finetune.advantages import Baseline
+
+_PRIOR = 4.0
+
 
 class Divergence(NamedTuple):
     """KL divergence from the base policy, nats, by two unbiased estimators, each with the standard error of its mean.
@@ -29,6 +33,25 @@ def divergence(log_prob: Float[np.ndarray, " b"], base_log_prob: Float[np.ndarra
     k3 = np.exp(np.minimum(-d, 50.0)) - 1 + d
     root = np.sqrt(len(d))
     return Divergence(float(d.mean()), float(d.std(ddof=1) / root), float(k3.mean()), float(k3.std(ddof=1) / root))
+
+
+def needed(start: Baseline, share: float) -> float:
+    """The least KL divergence, nats, that lifts the stable share of the base policy to `share` with every space group as frequent as before.
+
+    That of the policy p_base exp(c · stable)/Z: in each group the odds grow by the same factor e^c. start: stable crystals of the base
+    policy's by space group; groups with few lean on the mean over all. 0 where nothing is known, or nothing gained.
+    """
+    seen, total = start.seen, start.total
+    if not 0 < total.sum() < seen.sum():
+        return 0.0
+    weights, here = seen / seen.sum(), (total + _PRIOR * start.mean) / (seen + _PRIOR)
+    wanted = float(np.clip(share, start.mean, 1 - 1e-6))
+    low, high = 0.0, 30.0
+    for _ in range(60):  # the share grows with c, so halving finds it
+        c = (low + high) / 2
+        there = here * np.exp(c) / (1 - here + here * np.exp(c))
+        low, high = (c, high) if weights @ there < wanted else (low, c)
+    return float(weights @ (there * np.log(there / here) + (1 - there) * np.log((1 - there) / (1 - here))))
 
 
 def adapted_tau(tau: float, kl: float, target: float | None, least: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -24,6 +24,10 @@ from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.likelihood import log_prob
 from crystalformer_rl.policy.transformer import Policy
 
+_HOLD, _FARTHEST = 0.1, 3.0
+"""Weight of holding coordinates and lattice where choices alone are learned, on half the square of how far they went, and the nats up to which the
+pull grows."""
+
 
 class Learning(NamedTuple):
     """How the last pass of an update went: loss, fraction of crystals that the clip kept from giving a gradient, norm of the gradient (means over its steps)."""
@@ -31,6 +35,36 @@ class Learning(NamedTuple):
     loss: float
     clip_fraction: float
     gradient_norm: float
+
+
+class Lesson(NamedTuple):
+    """What is learned from: N crystals, what the objective may know of them, and the base policy's log-density (N,) of their coordinates and lattices.
+
+    fresh: how many, the last of them, are of the newest batch; those before are drawn from at random, one for each fresh one.
+    scale: the spread that advantages were divided by, 1 if they were not.
+    """
+
+    tokens: TokenBatch
+    batch: RolloutBatch
+    base_densities: Float[np.ndarray, " n"]
+    fresh: int
+    scale: float = 1.0
+
+    def steps(self, random: np.random.Generator, minibatches: int) -> Iterator[np.ndarray]:
+        """The rows of each step of a pass over the fresh crystals."""
+        size = len(self.batch.old_log_prob)
+        older = size - self.fresh
+        for rows in np.array_split(older + random.permutation(self.fresh), min(minibatches, self.fresh)):
+            again = random.permutation(older)[: len(rows)] if older else rows[:0]
+            yield np.sort(np.concatenate([rows, again]))
+
+
+class Moving(NamedTuple):
+    """The weights that move, Adam's moments, and the decayed average of the weights."""
+
+    policy: Policy
+    optimizer: optax.OptState
+    average: Policy
 
 
 class Learner:
@@ -42,23 +76,20 @@ class Learner:
         found = objective(settings.algorithm)
         self._slope = None if found is None else _make_slope(found)
 
-    def update(
-        self, state: TrainState, batch: RolloutBatch, tokens: TokenBatch, seed: int
-    ) -> tuple[Policy, optax.OptState, Learning]:
-        """Policy and optimizer after `inner_epochs` passes over the batch, each in `minibatches` steps."""
-        policy, optimizer, settings = state.policy, state.optimizer, self._settings
+    def update(self, state: TrainState, lesson: Lesson, seed: int) -> tuple[Moving, Learning]:
+        """The weights after `inner_epochs` passes over the fresh crystals, each in `minibatches` steps."""
+        moving, settings = Moving(state.policy, state.optimizer, state.average), self._settings
         learning = Learning(0.0, 0.0, 0.0)
         if self._slope is None:
-            return policy, optimizer, learning
-        size = len(batch.old_log_prob)
+            return moving, learning
         random, length = np.random.default_rng([seed, state.updates]), step_size(settings, state.updates)
         for _ in range(settings.inner_epochs):
             steps = []
-            for rows in np.array_split(random.permutation(size), min(settings.minibatches, size)):
-                gradient, loss, clip_fraction = self._gradient(policy, batch, tokens, np.sort(rows), state.tau)
+            for rows in lesson.steps(random, settings.minibatches):
+                gradient, loss, clip_fraction = self._gradient(moving.policy, lesson, rows, state.tau)
                 if len(state.best.value):
-                    gradient = _sum([gradient, self._imitation(policy, state.best, random)])
-                policy, optimizer, norm = self._step(policy, optimizer, gradient, jnp.float32(length))
+                    gradient = _sum([gradient, self._imitation(moving.policy, state.best, random)])
+                moving, norm = self._step(moving, gradient, jnp.float32(length))
                 if not np.isfinite(float(norm)):
                     raise InputError(
                         f"update {state.updates + 1}: the gradient is not finite, and would destroy the policy; lower "
@@ -66,36 +97,49 @@ class Learner:
                     )
                 steps.append((loss, clip_fraction, float(norm)))
             learning = Learning(*(float(mean) for mean in np.mean(steps, axis=0)))
-        return policy, optimizer, learning
+        return moving, learning
 
-    def _gradient(
-        self, policy: Policy, batch: RolloutBatch, tokens: TokenBatch, rows: np.ndarray, tau: float
-    ) -> tuple[Policy, float, float]:
+    def _gradient(self, policy: Policy, lesson: Lesson, rows: np.ndarray, tau: float) -> tuple[Policy, float, float]:
         """The objective's gradient over the crystals of `rows`, by way of its slope in each log-probability."""
         assert self._slope is not None
-        parts, size = parts_of(tokens, rows), len(batch.old_log_prob)
-        current = log_probs(policy, parts, size, self._behaviour)
-        here = RolloutBatch(*(array[rows] for array in batch))
-        slope, value, clip_fraction = self._slope(jnp.asarray(current[rows], jnp.float32), here, self._settings.clip, tau)
-        slopes = np.zeros(size, np.float32)
-        slopes[rows] = np.asarray(slope)
-        return self._backward(policy, tokens, slopes), float(value), float(clip_fraction)
+        tokens = jax.tree.map(lambda leaf: np.asarray(leaf)[rows], lesson.tokens)
+        parts = parts_of(tokens, np.arange(len(rows)))
+        current = log_probs(policy, parts, len(rows), self._behaviour)
+        here = RolloutBatch(*(array[rows] for array in lesson.batch))
+        learned = learned_part(current, self._settings)
+        slope, value, clip_fraction = self._slope(
+            jnp.asarray(learned, jnp.float32), here, self._settings.clip, tau / lesson.scale
+        )
+        slopes = np.repeat(np.asarray(slope)[:, None], 2, axis=1)
+        if self._settings.learns == "choices":
+            gone = current[:, 2] - lesson.base_densities[rows]
+            slopes[:, 1] = _HOLD * np.clip(gone, -_FARTHEST, _FARTHEST) / len(rows)
+        return self._backward(policy, tokens, slopes.astype(np.float32)), float(value), float(clip_fraction)
 
     def _imitation(self, policy: Policy, best: Best, random: np.random.Generator) -> Policy:
         """The gradient of −ln p, averaged over some of the best crystals so far."""
         count, total = max(1, self._settings.batch // (4 * self._settings.minibatches)), len(best.value)
         rows = np.sort(random.permutation(total)[:count])
-        slopes = np.zeros(total, np.float32)
+        slopes = np.zeros((total, 2), np.float32)
         slopes[rows] = -self._settings.replay_weight / len(rows)
         return self._backward(policy, best.tokens, slopes)
 
     def _backward(self, policy: Policy, tokens: TokenBatch, slopes: np.ndarray) -> Policy:
-        """Σ slope · ∇ ln p. Crystals without a slope, clipped or not imitated, are often the most, and cost nothing."""
-        rows = np.flatnonzero(slopes)
+        """Σ slope · ∇ ln p, (N, 2) slopes of choices and of densities. Crystals without one, clipped or not imitated, are often the most, and cost nothing."""
+        rows = np.flatnonzero(slopes.any(1))
         parts = parts_of(tokens, rows if len(rows) else np.arange(1))
         return _sum(
-            [_gradient_of_part(policy, p.tokens, jnp.asarray(slopes[p.rows]) * p.weight, self._behaviour) for p in parts]
+            [
+                _gradient_of_part(policy, p.tokens, jnp.asarray(slopes[p.rows]) * p.weight[:, None], self._behaviour)
+                for p in parts
+            ]
         )
+
+
+def learned_part(log_prob: Float[np.ndarray, "b 3"], settings: FinetuneSettings) -> Float[np.ndarray, " b"]:
+    """Of log-probabilities of letters, elements and densities what the objective acts on."""
+    found: np.ndarray = log_prob[:, :2].sum(1) if settings.learns == "choices" else log_prob.sum(1)
+    return found
 
 
 def _sum(gradients: Sequence[Policy]) -> Policy:
@@ -104,7 +148,11 @@ def _sum(gradients: Sequence[Policy]) -> Policy:
 
 @eqx.filter_jit
 def _gradient_of_part(policy: Policy, tokens: TokenBatch, slopes: Array, behaviour: Behaviour) -> Policy:
-    return eqx.filter_grad(lambda p: (log_prob(p, tokens, behaviour).total * slopes).sum())(policy)
+    def pulled(policy: Policy) -> Array:
+        found = log_prob(policy, tokens, behaviour)
+        return (found.choices * slopes[:, 0] + found.densities * slopes[:, 1]).sum()
+
+    return eqx.filter_grad(pulled)(policy)
 
 
 def _make_slope(objective: Objective) -> Callable[..., tuple[Array, Array, Array]]:
@@ -122,16 +170,15 @@ def _make_slope(objective: Objective) -> Callable[..., tuple[Array, Array, Array
     return slope
 
 
-def _make_step(settings: FinetuneSettings) -> Callable[..., tuple[Policy, optax.OptState, Float[Array, ""]]]:
-    optimizer = make_optimizer(settings)
+def _make_step(settings: FinetuneSettings) -> Callable[..., tuple[Moving, Float[Array, ""]]]:
+    optimizer, decay = make_optimizer(settings), settings.average
 
     @eqx.filter_jit
-    def step(
-        policy: Policy, state: optax.OptState, gradient: Policy, length: Float[Array, ""]
-    ) -> tuple[Policy, optax.OptState, Float[Array, ""]]:
+    def step(moving: Moving, gradient: Policy, length: Float[Array, ""]) -> tuple[Moving, Float[Array, ""]]:
         gradient = moved(gradient, settings.trainable)
-        directions, state = optimizer.update(gradient, state, eqx.filter(policy, eqx.is_array))
-        updates = optax.tree.scale(-length, moved(directions, settings.trainable))
-        return eqx.apply_updates(policy, updates), state, optax.tree.norm(gradient)
+        directions, state = optimizer.update(gradient, moving.optimizer, eqx.filter(moving.policy, eqx.is_array))
+        policy = eqx.apply_updates(moving.policy, optax.tree.scale(-length, moved(directions, settings.trainable)))
+        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, moving.average, policy)
+        return Moving(policy, state, average), optax.tree.norm(gradient)
 
     return step

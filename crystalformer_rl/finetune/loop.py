@@ -1,45 +1,65 @@
-"""The algorithm: sample → score → advantage → several epochs of updates, over and over.
+"""The algorithm: sample → score → what each crystal is worth → steps of Adam, over and over.
 
 A round is a number of updates in one process. It starts from a `TrainState` and ends in one; run
-again from the same start it gives the same bytes.
+again from the same start it gives the same bytes. While the worker scores a batch, an objective that replays learns already, from
+what was scored before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from crystalformer_rl.crystal.elements import atomic_number
-from crystalformer_rl.finetune.advantages import Baseline, advantages, normalized, worth
+from crystalformer_rl.finetune.advantages import N_GROUPS, Baseline, advantages, worth
+from crystalformer_rl.finetune.archive import Archive, entries
+from crystalformer_rl.finetune.balance import targets
+from crystalformer_rl.finetune.critic import expected_worth
 from crystalformer_rl.finetune.divergence import Divergence, adapted_tau, divergence
 from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
-from crystalformer_rl.finetune.learner import Learner, Learning
+from crystalformer_rl.finetune.learner import Learner, Learning, Lesson, Moving, learned_part
 from crystalformer_rl.finetune.memory import best_of, remembered, repeats
-from crystalformer_rl.finetune.objectives import KL, RolloutBatch, objective
-from crystalformer_rl.finetune.rollout import Rollout, Score, Scores, log_probs, parts_of, roll_out
-from crystalformer_rl.finetune.state import TrainState
+from crystalformer_rl.finetune.objectives import KL, Objective, RolloutBatch, objective
+from crystalformer_rl.finetune.rollout import Knows, Rollout, Score, Scores, log_probs, parts_of, roll_out
+from crystalformer_rl.finetune.state import TrainState, learning_spread
 from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
-from crystalformer_rl.policy.constraints import Behaviour, allowed_elements
+from crystalformer_rl.policy.accepted import Accepts
+from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.transformer import Policy
 from crystalformer_rl.tables.status import OK
+
+_UNSCORED = 1_000_000_000
+"""Number of the first crystal that is drawn without being scored: those that are scored count from 0 without gaps."""
+
+
+class Drawn(NamedTuple):
+    """What was drawn for an update: B crystals to be scored, then those that are not; log-probabilities of letters, elements and densities (nats) of all.
+
+    entries: all of them as the archive's rows, for an objective that replays.
+    """
+
+    rollout: Rollout
+    log_prob: Float[np.ndarray, "n 3"]
+    base_log_prob: Float[np.ndarray, "n 3"]
+    entries: Archive | None
 
 
 class Update(NamedTuple):
     """All about one update of B crystals: how they were sampled and scored, and how the optimization went.
 
-    value: (B,) the reward with KL term, entropy bonus and penalty on repeats; repeats: (B,) earlier crystals of its kind;
-    tau: the weight of the KL term in this update.
+    log_prob, base_log_prob: (B, 3) of letters, elements and densities, as learned from; value: (B,) the reward with KL term, entropy bonus and penalty on repeats; repeats: (B,) earlier crystals of its kind;
+    divergence: of what is learned; tau: the weight of the KL term in this update; start: which crystals of the first update were stable.
     """
 
     number: int
     first_crystal: int
     rollout: Rollout
     scores: Scores
-    base_log_prob: Float[np.ndarray, " b"]
+    log_prob: Float[np.ndarray, "b 3"]
+    base_log_prob: Float[np.ndarray, "b 3"]
     repeats: Int[np.ndarray, " b"]
     value: Float[np.ndarray, " b"]
     advantage: Float[np.ndarray, " b"]
@@ -47,6 +67,7 @@ class Update(NamedTuple):
     tau: float
     baseline: Baseline
     learning: Learning
+    start: Baseline
 
 
 def run_round(
@@ -58,74 +79,97 @@ def run_round(
     seed: int,
     report: Callable[[Update], Any] | None = None,
     *,
+    behaviour: Behaviour | None = None,
+    accepts: Accepts | None = None,
+    knows: Knows | None = None,
     stable_below: float = STABLE_BELOW,
 ) -> tuple[TrainState, list[Update]]:
     """`settings.updates` updates of the policy in `state` on the rewards that `score` gives.
 
-    base: the pretrained policy, from which the KL term counts in every round; space_group_weights: (230,);
+    base: the pretrained policy, from which the KL term counts in every round; space_group_weights: (230,); behaviour: masks and temperature of the run, part of every log-probability, and accepts: what its crystals must meet besides, by default all; knows: which crystals
+    are of a kind that the policy was trained on, by default none;
     stable_below: eV/atom above the hull, what imitation calls stable.
     """
-    behaviour = run_behaviour(settings)
-    learner = Learner(settings, behaviour)
+    behaviour = behaviour or Behaviour.make(settings.temperature)
+    learner, goal = Learner(settings, behaviour), objective(settings.algorithm)
+    base = base.at_density_temperature(learning_spread(settings))
     updates = []
-    for _ in range(settings.updates):
-        update = collect(state, base, settings, score, space_group_weights, seed, behaviour)
-        policy, optimizer, learning = learner.update(
-            state, _batch(update, stable_below), update.rollout.samples.tokens, seed
-        )
-        update = update._replace(learning=learning)
-        state = _next_state(state, update, settings)._replace(policy=policy, optimizer=optimizer)
-        updates.append(update)
-        if report is not None:
-            report(update)
+    with ThreadPoolExecutor(1) as beside:
+        for _ in range(settings.updates):
+            drawn = draw(state, base, settings, space_group_weights, seed, behaviour, accepts, knows)
+            chosen = drawn.rollout.first(settings.batch)
+            scoring = beside.submit(score, chosen.sites, chosen.status)
+            if drawn.entries is not None:
+                moving, learning = learner.update(state, _balance(state, drawn.entries, settings), seed)
+                update = judged(state, drawn, scoring.result(), settings, stable_below)
+            else:
+                update = judged(state, drawn, scoring.result(), settings, stable_below)
+                moving, learning = learner.update(state, _lesson(update, goal, stable_below, settings), seed)
+            update = update._replace(learning=learning)
+            state = _next_state(state, update, drawn, moving, settings)
+            updates.append(update)
+            if report is not None:
+                report(update)
     return state, updates
 
 
-def run_behaviour(settings: FinetuneSettings) -> Behaviour:
-    """How crystals are drawn: part of every log-probability of the run."""
-    only = {atomic_number(symbol) for symbol in settings.elements} or None
-    return Behaviour.make(settings.temperature, allowed=allowed_elements(only))
-
-
-def collect(
+def draw(
     state: TrainState,
     base: Policy,
     settings: FinetuneSettings,
-    score: Score,
     space_group_weights: Sequence[float],
     seed: int,
     behaviour: Behaviour,
+    accepts: Accepts | None = None,
+    knows: Knows | None = None,
+) -> Drawn:
+    """The next crystals with their log-probabilities; nothing is scored yet."""
+    replays = getattr(objective(settings.algorithm), "replays", False)
+    more = settings.unscored if replays else 0
+    beside = _UNSCORED + state.updates * settings.unscored
+    numbers = [*range(state.crystals, state.crystals + settings.batch), *range(beside, beside + more)]
+    drawing = state.policy.at_density_temperature(settings.density_temperature)
+    rollout = roll_out(drawing, seed, numbers, space_group_weights, behaviour, accepts)
+    parts = parts_of(rollout.samples.tokens, np.arange(len(numbers)))
+    now, before = (log_probs(policy, parts, len(numbers), behaviour) for policy in (state.policy, base))
+    if not replays:
+        return Drawn(rollout, now, before, None)
+    known = np.zeros((len(numbers), 2), bool) if knows is None else knows(rollout.sites)
+    return Drawn(rollout, now, before, entries(base, rollout, parts, now, before, known))
+
+
+def judged(
+    state: TrainState, drawn: Drawn, scores: Scores, settings: FinetuneSettings, stable_below: float = STABLE_BELOW
 ) -> Update:
-    """The next batch with its scores, values and advantages; nothing is learned yet."""
+    """The scored crystals with values and advantages; nothing is learned from them yet."""
     size = settings.batch
-    rollout = roll_out(state.policy, seed, range(state.crystals, state.crystals + size), space_group_weights, behaviour)
-    scores = score(rollout.sites, rollout.status)
-    old_log_prob = np.asarray(rollout.samples.behaviour_log_prob, float)
-    base_log_prob = log_probs(base, parts_of(rollout.samples.tokens, np.arange(size)), size, behaviour)
+    rollout = drawn.rollout.first(size)
+    log_prob, base_log_prob = drawn.log_prob[:size], drawn.base_log_prob[:size]
+    old, base = learned_part(log_prob, settings), learned_part(base_log_prob, settings)
     again = repeats(state.seen, rollout.kinds)
     goal = objective(settings.algorithm)
     tau = state.tau if goal is not None and goal.kl is KL.IN_REWARD else 0.0
     value = worth(
-        scores.reward, old_log_prob, base_log_prob, again,
-        tau=tau, entropy=settings.entropy, repeat_penalty=settings.repeats,
+        scores.reward, old, base, again, tau=tau, entropy=settings.entropy, repeat_penalty=settings.repeats,
     )  # fmt: skip
     groups = np.asarray(rollout.samples.tokens.g)
     advantage, baseline = advantages(settings.baseline, state.baseline, value, groups, settings.baseline_decay)
-    if goal is not None and goal.normalizes:
-        advantage = normalized(advantage)
+    good = stable(scores, stable_below)
     return Update(
         number=state.updates + 1,
         first_crystal=state.crystals,
         rollout=rollout,
         scores=scores,
+        log_prob=log_prob,
         base_log_prob=base_log_prob,
         repeats=again,
         value=value,
         advantage=advantage,
-        divergence=divergence(old_log_prob, base_log_prob),
+        divergence=divergence(old, base),
         tau=state.tau,
         baseline=baseline,
         learning=Learning(0.0, 0.0, 0.0),
+        start=state.start if state.updates else _by_group(good, groups),
     )
 
 
@@ -135,31 +179,74 @@ def stable(scores: Scores, threshold: float) -> np.ndarray:
     return ok & is_stable(scores.figures["e_above_hull"], threshold)
 
 
-def _batch(update: Update, stable_below: float) -> RolloutBatch:
-    """What the objective sees. Repeats count against a crystal in preferences too."""
-    return RolloutBatch(
-        old_log_prob=jnp.asarray(update.rollout.samples.behaviour_log_prob),
-        base_log_prob=jnp.asarray(update.base_log_prob, jnp.float32),
-        advantage=jnp.asarray(update.advantage, jnp.float32),
-        reward=jnp.asarray(update.value, jnp.float32),
-        space_group=jnp.asarray(update.rollout.samples.tokens.g),
-        stable=jnp.asarray(stable(update.scores, stable_below)),
-        repeats=jnp.asarray(update.repeats),
+def _by_group(good: np.ndarray, groups: np.ndarray) -> Baseline:
+    return Baseline(np.bincount(groups, good, N_GROUPS), np.bincount(groups, minlength=N_GROUPS).astype(float))
+
+
+def _lesson(update: Update, goal: Objective | None, stable_below: float, settings: FinetuneSettings) -> Lesson:
+    """The batch as an on-policy objective sees it. Repeats count against a crystal in preferences too."""
+    advantage, scale = update.advantage, 1.0
+    if goal is not None and goal.normalizes:
+        spread = float(advantage.std())
+        advantage = advantage - advantage.mean()
+        # With equal crystals there is nothing to learn but to stay near the base policy.
+        advantage, scale = (advantage / spread, spread) if spread > 1e-6 else (np.zeros_like(advantage), 1.0)
+    return Lesson(
+        update.rollout.samples.tokens,
+        RolloutBatch.of(
+            old_log_prob=learned_part(update.log_prob, settings).astype(np.float32),
+            base_log_prob=learned_part(update.base_log_prob, settings).astype(np.float32),
+            advantage=advantage.astype(np.float32),
+            reward=update.value.astype(np.float32),
+            space_group=np.asarray(update.rollout.samples.tokens.g),
+            stable=stable(update.scores, stable_below),
+            repeats=update.repeats,
+        ),
+        update.base_log_prob[:, 2],
+        len(update.value),
+        scale,
     )
 
 
-def _next_state(state: TrainState, update: Update, settings: FinetuneSettings) -> TrainState:
-    """All of the state but policy and optimizer."""
+def _balance(state: TrainState, fresh: Archive, settings: FinetuneSettings) -> Lesson:
+    """The archive and the crystals just drawn, each with the log-ratio that it should have by what the critic expects of it."""
+    archive = state.archive.joined(fresh)
+    expected = expected_worth(archive.state, archive.known, archive.worth)
+    base = learned_part(archive.base, settings)
+    # Before anything was scored the goal is the base policy itself.
+    aim = base * 0 if expected is None else targets(archive, expected, state.tau, settings.keep, len(fresh.worth))
+    unknown = np.zeros(len(base), np.float32)
+    batch = RolloutBatch.of(
+        old_log_prob=base + archive.drift,
+        base_log_prob=base,
+        advantage=aim.astype(np.float32),
+        reward=unknown if expected is None else expected.astype(np.float32),
+        space_group=archive.group,
+        stable=unknown > 0,
+        repeats=unknown.astype(np.int32),
+    )
+    return Lesson(archive.tokens, batch, archive.base[:, 2], len(fresh.worth))
+
+
+def _next_state(state: TrainState, update: Update, drawn: Drawn, moving: Moving, settings: FinetuneSettings) -> TrainState:
+    """The state after an update."""
     tokens, kinds = update.rollout.samples.tokens, update.rollout.kinds
-    best = state.best
+    best, archive = state.best, state.archive
     if settings.replay:
         ok = np.array([status == OK for status in update.scores.status], bool)
         best = best_of(best, tokens, update.scores.reward, kinds, ok, settings.replay)
+    if drawn.entries is not None:
+        scored = drawn.entries.worth.copy()
+        scored[: settings.batch] = update.value
+        archive = archive.joined(drawn.entries._replace(worth=scored)).last(settings.archive)
     return state._replace(
+        **moving._asdict(),
         baseline=update.baseline,
         updates=state.updates + 1,
         crystals=state.crystals + settings.batch,
         tau=adapted_tau(state.tau, update.divergence.plain, settings.kl_target, settings.tau / 100),
         seen=remembered(state.seen, kinds, settings.repeats_memory),
         best=best,
+        archive=archive,
+        start=update.start,
     )

@@ -16,7 +16,14 @@ NONE = "none"
 
 BUILT_IN = {
     name: f"crystalformer_rl.finetune.objectives:{maker}"
-    for name, maker in (("ppo", "PPO"), ("grpo", "GRPO"), ("rloo", "RLOO"), ("dpo", "DPO"), ("sft", "SFT"))
+    for name, maker in (
+        ("balance", "TrajectoryBalance"),
+        ("ppo", "PPO"),
+        ("grpo", "GRPO"),
+        ("rloo", "RLOO"),
+        ("dpo", "DPO"),
+        ("sft", "SFT"),
+    )
 }
 NAMES = (*BUILT_IN, NONE)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import importlib
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from crystalformer_rl.finetune.objective_registry import NONE, registered
@@ -21,9 +22,10 @@ from crystalformer_rl.finetune.objective_registry import NONE, registered
 class RolloutBatch(NamedTuple):
     """What an objective may know of B sampled crystals.
 
-    old_log_prob: with which they were sampled, masks and temperature included (nats); base_log_prob: that of the base
-    policy under the same; advantage; reward: what the crystal is worth, the penalty on repeats included; space_group;
-    stable: at most the stability threshold above the hull; repeats: earlier crystals of its kind.
+    old_log_prob: with which they were sampled, masks and temperature included (nats), of what is learned (`FinetuneSettings.learns`); base_log_prob:
+    that of the base policy under the same; advantage, for an objective that replays the log-ratio aimed at (`balance.targets`); reward: what the
+    crystal is worth, the penalty on repeats included; space_group; stable: at most the stability threshold above the hull;
+    repeats: earlier crystals of its kind.
     """
 
     old_log_prob: Float[Array, " b"]
@@ -33,6 +35,12 @@ class RolloutBatch(NamedTuple):
     space_group: Int[Array, " b"]
     stable: Bool[Array, " b"]
     repeats: Int[Array, " b"]
+
+    @staticmethod
+    def of(**facts: Any) -> RolloutBatch:
+        """Arrays of NumPy, of which a step takes its rows."""
+        arrays: Any = {name: np.asarray(values) for name, values in facts.items()}
+        return RolloutBatch(**arrays)
 
 
 class ObjectiveSettings(NamedTuple):
@@ -58,7 +66,9 @@ class KL(Enum):
 
 
 class Objective(Protocol):
-    """kl: placement of the KL term; normalizes: advantages are divided by their standard deviation in the batch."""
+    """kl: placement of the KL term; normalizes: advantages are divided by their standard deviation in the batch, and so is
+    the τ that the loss is given. One that also has `replays = True` learns from every crystal drawn lately, scored or not.
+    """
 
     kl: KL
     normalizes: bool
@@ -127,9 +137,10 @@ class RLOO:
 
 
 class DPO:
-    """−ln σ(β (h_i − h_j)), h = ln p − ln p_base, over all pairs of a step in one space group where i earned more than j.
+    """Preferences h_i − h_j, h = ln p − ln p_base, over all pairs of a step in one space group: cross-entropy with σ((r_i − r_j)/τ).
 
-    R. Rafailov et al., arXiv 2305.18290, equation 7, with β = τ.
+    R. Rafailov et al., arXiv 2305.18290, with the preferences that the Bradley–Terry model (their equation 1) has for the reward in
+    units of τ, instead of sampled ones: the optimum is p_base exp(r/τ)/Z, so τ means what it means elsewhere.
     """
 
     kl = KL.IN_LOSS
@@ -138,14 +149,33 @@ class DPO:
     def loss(self, log_prob: Float[Array, " b"], batch: RolloutBatch, settings: ObjectiveSettings) -> Loss:
         """See `Objective`."""
         h = log_prob - batch.base_log_prob
-        margin = settings.tau * (h[:, None] - h[None, :])
-        better, same = (
-            batch.reward[:, None] > batch.reward[None, :],
-            batch.space_group[:, None] == batch.space_group[None, :],
-        )
-        preferred = better & same
-        value = -jnp.where(preferred, jax.nn.log_sigmoid(margin), 0.0).sum() / jnp.maximum(preferred.sum(), 1)
+        margin = h[:, None] - h[None, :]
+        gain = batch.reward[:, None] - batch.reward[None, :]
+        counts = (gain > 0) & (batch.space_group[:, None] == batch.space_group[None, :])
+        preferred = jax.nn.sigmoid(gain / settings.tau)
+        each = preferred * jax.nn.log_sigmoid(margin) + (1 - preferred) * jax.nn.log_sigmoid(-margin)
+        value = -jnp.where(counts, each, 0.0).sum() / jnp.maximum(counts.sum(), 1)
         return Loss(value, jnp.zeros(()))
+
+
+class TrajectoryBalance:
+    """½ (ln p − ln p_base − target)², linear beyond 5 nats, the batch's mean taken out: regression on `balance.targets`.
+
+    Relative trajectory balance (arXiv 2405.20971, equation 8) with its ln Z known. It holds for crystals from wherever, so all of them are
+    used again, and its gradient is small once the target is reached, where a policy gradient goes on along its noise.
+    """
+
+    kl = KL.NOWHERE
+    normalizes = False
+    replays = True
+
+    def loss(self, log_prob: Float[Array, " b"], batch: RolloutBatch, settings: ObjectiveSettings) -> Loss:
+        """See `Objective`."""
+        residual = log_prob - batch.base_log_prob - batch.advantage
+        residual = residual - jax.lax.stop_gradient(residual.mean())
+        size = jnp.abs(residual)
+        each = jnp.where(size < 5.0, 0.5 * jnp.square(residual), 5.0 * size - 12.5)
+        return Loss(each.mean(), (size >= 5.0).mean())
 
 
 class SFT:

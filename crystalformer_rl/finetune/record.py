@@ -8,6 +8,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from crystalformer_rl.crystal.coverage import (
+    CHEMISTRIES,
+    anonymous_formula,
+    chemistries,
+    effective_elements,
+    effective_number,
+)
+from crystalformer_rl.crystal.prototype import template
+from crystalformer_rl.crystal.tokens import Sites
+from crystalformer_rl.crystal.wyckoff import wyckoff_table
+from crystalformer_rl.finetune.divergence import needed
 from crystalformer_rl.finetune.loop import Update, stable
 from crystalformer_rl.policy.sample_table import sites_columns
 from crystalformer_rl.tables.column import FLOAT, Column, make_table, table_of_rows
@@ -26,8 +37,8 @@ def update_row(update: Update, round_number: int, stable_below: float) -> dict[s
     first = np.zeros(size, bool)
     first[np.unique(kinds, return_index=True)[1]] = True
     first &= kinds != 0
-    kl = update.divergence
-    return {
+    kl, parts = update.divergence, (update.log_prob - update.base_log_prob).mean(0)
+    row = {
         "round": round_number,
         "update": update.number,
         "reward_mean": float(scores.reward.mean()),
@@ -38,6 +49,9 @@ def update_row(update: Update, round_number: int, stable_below: float) -> dict[s
         "kl_standard_error": kl.plain_error,
         "kl_k3": kl.k3,
         "kl_k3_standard_error": kl.k3_error,
+        "kl_needed": needed(update.start, float(good.mean())),
+        "kl_letters": float(parts[0]),
+        "kl_elements": float(parts[1]),
         "tau": update.tau,
         "entropy": float(-update.rollout.samples.behaviour_log_prob.astype(float).mean()),
         "unique_fraction": float(first.mean()),
@@ -49,12 +63,36 @@ def update_row(update: Update, round_number: int, stable_below: float) -> dict[s
         "clip_fraction": update.learning.clip_fraction,
         "gradient_norm": update.learning.gradient_norm,
     }
+    return row | coverage(update.rollout.sites) | {name: _mean(values) for name, values in update.scores.terms.items()}
+
+
+def coverage(sites: Sequence[Sites | None]) -> dict[str, float]:
+    """Effective numbers of kinds among the batch's crystals, and the share of each chemistry among them."""
+    found, multiplicities = [s for s in sites if s is not None], wyckoff_table().multiplicities
+    elements = [s.elements.tolist() for s in found]
+    classes = [chemistries(z) for z in elements]
+    atoms = (np.repeat(s.elements, multiplicities[s.space_group, s.wyckoff]).tolist() for s in found)
+    return {
+        "effective_templates": effective_number(template(s.space_group, s.wyckoff.tolist()) for s in found),
+        "effective_formulas": effective_number(map(anonymous_formula, atoms)),
+        "effective_elements": effective_elements(elements),
+        **{f"{name}_fraction": float(np.mean([name in c for c in classes])) if found else 0.0 for name in CHEMISTRIES},
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def updates_table(updates: Sequence[Update], round_number: int, stable_below: float) -> pa.Table:
     """One row an update."""
     rows = [update_row(update, round_number, stable_below) for update in updates]
-    return table_of_rows(UPDATES, rows)
+    terms = [
+        Column(name, FLOAT, "", "mean of this term of the reward over the crystals that have it")
+        for name in updates[0].scores.terms
+    ]
+    return table_of_rows((*UPDATES, *terms), rows)
 
 
 def rollouts_table(updates: Sequence[Update], round_number: int, seed: int) -> pa.Table:
@@ -72,7 +110,7 @@ def _rollout_table(update: Update, round_number: int, seed: int) -> pa.Table:
         "behaviour_log_prob": samples.behaviour_log_prob.astype(float),
         "round": np.full(size, round_number),
         "update": np.full(size, update.number),
-        "base_log_prob": update.base_log_prob,
+        "base_log_prob": update.base_log_prob.sum(1),
         "known": [None if s is None else bool(k) for s, k in zip(sites, scores.known, strict=True)],
         "repeats": update.repeats,
         "reward": scores.reward,

@@ -14,10 +14,11 @@ from jaxtyping import Array, Float
 
 from crystalformer_rl.crystal.prototype import kind
 from crystalformer_rl.crystal.tokens import Sites
+from crystalformer_rl.policy.accepted import Accepts, sample_accepted
 from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.likelihood import log_prob
-from crystalformer_rl.policy.sampler import Samples, sample, sites_of
+from crystalformer_rl.policy.sampler import Samples
 from crystalformer_rl.policy.transformer import Policy
 
 _BOUNDS = (2, 4, 6, 10)
@@ -42,6 +43,8 @@ class Scores(NamedTuple):
 
 
 Score = Callable[[Sequence[Sites | None], Sequence[str]], Scores]
+Knows = Callable[[Sequence[Sites | None]], np.ndarray]
+"""Of which crystals the policy was trained on one of the same kind, and on one of the same formula: (B, 2) bool."""
 
 
 class Part(NamedTuple):
@@ -66,13 +69,24 @@ class Rollout(NamedTuple):
     status: list[str]
     kinds: np.ndarray
 
+    def first(self, n: int) -> Rollout:
+        """The first `n` crystals."""
+        samples = jax.tree.map(lambda leaf: leaf[:n], self.samples)
+        return Rollout(samples, self.sites[:n], self.status[:n], self.kinds[:n])
+
 
 def roll_out(
-    policy: Policy, seed: int, numbers: Sequence[int], space_group_weights: Sequence[float], behaviour: Behaviour
+    policy: Policy,
+    seed: int,
+    numbers: Sequence[int],
+    space_group_weights: Sequence[float],
+    behaviour: Behaviour,
+    accepts: Accepts | None = None,
 ) -> Rollout:
-    """Sample the crystals of the given numbers."""
-    samples = sample(policy, seed, numbers, space_group_weights, behaviour, batch_size=len(numbers))
-    decoded = sites_of(samples.tokens)
+    """Sample the crystals of the given numbers, each again until it is accepted."""
+    samples, decoded = sample_accepted(
+        policy, seed, numbers, space_group_weights, behaviour, accepts, batch_size=len(numbers)
+    )
     sites = [s for s, _ in decoded]
     return Rollout(samples, sites, [status for _, status in decoded], np.array([_kind_number(s) for s in sites]))
 
@@ -111,12 +125,17 @@ def _part(tokens: TokenBatch, rows: np.ndarray, lanes: int, places: int) -> Part
     return Part(filled, jax.tree.map(jnp.asarray, short), jnp.asarray(weight))
 
 
-_total = eqx.filter_jit(lambda policy, tokens, behaviour: log_prob(policy, tokens, behaviour).total)
+@eqx.filter_jit
+def _three(policy: Policy, tokens: TokenBatch, behaviour: Behaviour) -> Float[Array, "p 3"]:
+    found = log_prob(policy, tokens, behaviour)
+    return jnp.stack([found.w, found.a, found.densities], axis=-1)
 
 
-def log_probs(policy: Policy, parts: Sequence[Part], size: int, behaviour: Behaviour) -> Float[np.ndarray, " b"]:
-    """Log-probability of each crystal of a batch of `size` given in parts, nats, as sampled: with masks and temperature."""
-    values = np.zeros(size)
+def log_probs(policy: Policy, parts: Sequence[Part], size: int, behaviour: Behaviour) -> Float[np.ndarray, "b 3"]:
+    """Log-probability of each crystal of a batch of `size` given in parts, nats, with masks and temperature: of its letters, its
+    elements, and its coordinates and lattice.
+    """
+    values = np.zeros((size, 3))
     for part in parts:
-        values[part.rows] = np.asarray(_total(policy, part.tokens, behaviour))
+        values[part.rows] = np.asarray(_three(policy, part.tokens, behaviour))
     return values

@@ -23,12 +23,14 @@ from crystalformer_rl.front_door.places import located
 from crystalformer_rl.front_door.workers import worker
 from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.policy import checkpoint
-from crystalformer_rl.policy.request import MAX_ATOMS, Request
+from crystalformer_rl.policy.constraint_settings import ConstraintSettings
+from crystalformer_rl.policy.request import Request
 from crystalformer_rl.policy.space_group_weights import space_group_weights
 from crystalformer_rl.policy.transformer import Policy as Network
 from crystalformer_rl.reading.objects import crystals_table, given_table
 from crystalformer_rl.rewards.reward_settings import RewardSettings
 from crystalformer_rl.scoring.score import score_by
+from crystalformer_rl.scoring.wanted import accepts
 from crystalformer_rl.settings import Integer, Number, Positive, Section, Seed
 from crystalformer_rl.stages import finetune as finetune_stage
 from crystalformer_rl.stages import log_prob as log_prob_stage
@@ -60,10 +62,13 @@ class Policy:
         offset: int = 0,
         formula: str = "",
         formula_units: Sequence[int] = (),
-        max_atoms: int = MAX_ATOMS,
+        max_atoms: int | None = None,
         space_groups: Sequence[int] = (),
         elements: Iterable[str] = (),
         forbidden: Iterable[str] = (),
+        require: Iterable[str] = (),
+        min_elements: int = 1,
+        charge_balanced: bool = False,
         wyckoff: Sequence[str] = (),
         site_elements: Mapping[str, Iterable[str]] | None = None,
         temperature: float = 1.0,
@@ -73,7 +78,9 @@ class Policy:
         """`n` crystals: crystal i of a seed depends on the policy, the seed and i alone.
 
         formula: exactly this reduced formula; formula_units in the conventional cell (any by default), max_atoms in the
-        primitive one. space_groups: only these, each alike; by default as often as in training. elements, forbidden: symbols.
+        primitive one (any, with a formula 40). space_groups: only these, each alike; by default as often as in training. elements, forbidden: symbols;
+        require: held by every crystal; min_elements: different ones; charge_balanced: known oxidation states add up to zero. Crystals are drawn
+        again until they meet these three.
         wyckoff: the sites of one space group, such as ["1a", "1b", "3c"]; site_elements: {letter: symbols}. temperature: below 1
         more of the likely; top_p: letters and elements from the likeliest that hold this much. The DataFrame has the crystals
         in their conventional cells (Å), tokens and log-probabilities (nats). Raises InputError for values out of bounds, and
@@ -92,11 +99,17 @@ class Policy:
             formula_units=tuple(asked.formula_units),
             max_atoms=asked.max_atoms,
         )
+        wanted: ConstraintSettings = validate(
+            ConstraintSettings,
+            {"require": _symbols(require), "min_elements": min_elements, "charge_balanced": charge_balanced},
+            "sample",
+        )
         weights = space_group_weights(self.card, self.source, tuple(space_groups))
         with tqdm(total=asked.n, desc="sample", unit="crystal", disable=not progress, leave=False) as bar:
             found = sample_stage.sample(
-                self.network, asked.n, weights, seed=asked.seed, offset=asked.offset, request=request, advance=bar.update
-            )
+                self.network, asked.n, weights, seed=asked.seed, offset=asked.offset, request=request,
+                accepts=accepts(wanted), advance=bar.update,
+            )  # fmt: skip
         return dataframe(found.table)
 
     def log_prob(self, structures: Any) -> pd.DataFrame:
@@ -125,14 +138,18 @@ class _Asked(Section):
     seed: Seed
     offset: Integer = Field(ge=0)
     formula_units: list[Annotated[Integer, Field(ge=1)]]
-    max_atoms: Integer = Field(ge=1)
+    max_atoms: Integer | None = Field(ge=1)
     temperature: Positive
     top_p: Number = Field(gt=0, le=1)
 
 
 def _numbers(symbols: str | Iterable[str]) -> set[int]:
     """Atomic numbers of symbols; a text such as `Na, Cl` is several."""
-    return {atomic_number(name) for name in (re.findall(r"[^\s,]+", symbols) if isinstance(symbols, str) else symbols)}
+    return {atomic_number(name) for name in _symbols(symbols)}
+
+
+def _symbols(given: str | Iterable[str]) -> list[str]:
+    return re.findall(r"[^\s,]+", given) if isinstance(given, str) else list(given)
 
 
 def _letter(name: str) -> int:
@@ -170,23 +187,25 @@ def finetune(
     potential: str = "chgnet",
     models: str | Path = "embedded",
     seed: int = 0,
+    constraints: Mapping[str, Any] | None = None,
     stable_below: float = STABLE_BELOW,
     progress: bool = True,
     **settings: Any,
 ) -> Finetuned:
     """Fine-tune a policy on a reward: sample, score as sampled (unrelaxed) by a potential in a worker, update, over and over.
 
-    reward: terms, as the configuration's section `reward` has them; by default crystals earn minus their energy above the
-    hull, counted from 0 to 1 eV/atom. settings: those of the section `finetune`, such as algorithm, updates, batch,
+    reward: terms, as the configuration's section `reward` has them; by default crystals earn by being stable, and more if they
+    are new. constraints: what every crystal must be, as the section `constraints` has it. settings: those of the section `finetune`, such as algorithm, updates, batch,
     learning_rate; `rounds` of so many updates run one after the other. The KL term counts from `policy`: a policy that was fine-tuned and is
     given again is a new base, so ask for more rounds instead. stable_below: eV/atom above the hull, what imitation
     and the tables call stable. The session's worker scores, so that a potential is loaded once. Raises InputError for
     settings out of bounds, and where potential and reference do not belong together.
     """
     own: FinetuneSettings = validate(FinetuneSettings, {"rounds": 1, **settings}, "finetune")
+    wanted: ConstraintSettings = validate(ConstraintSettings, dict(constraints or {}), "constraints")
     known = str(located(reference, "reference"))
     source = None if "space_group_counts" in policy.card else known
-    weights = space_group_weights(policy.card, policy.source, own.space_groups, source)
+    weights = space_group_weights(policy.card, policy.source, wanted.space_groups, source)
     rounds: list[finetune_stage.Round] = []
     score = score_by(worker(potential), _reward(reward), known, str(located(models, "properties")))
     bar = tqdm(total=own.rounds * own.updates, desc="fine-tune", unit="update", disable=not progress, leave=False)
@@ -201,13 +220,13 @@ def finetune(
             rounds.append(
                 finetune_stage.finetune(
                     policy.network, own, score, weights, state=state, seed=seed, round_number=number,
-                    stable_below=stable_below, report=told,
+                    constraints=wanted, knows=score.knows, stable_below=stable_below, report=told,
                 )
             )  # fmt: skip
     card = {**policy.card, "space_group_counts": [int(w) for w in weights], "updates": rounds[-1].state.updates}
     updates = dataframe(pa.concat_tables([found.updates for found in rounds]))
     crystals = dataframe(pa.concat_tables([found.rollouts for found in rounds]))
-    return Finetuned(Policy(rounds[-1].state.policy, card, f"{policy.source}, fine-tuned"), updates, crystals)
+    return Finetuned(Policy(rounds[-1].policy, card, f"{policy.source}, fine-tuned"), updates, crystals)
 
 
 def _reward(given: Any) -> RewardSettings:

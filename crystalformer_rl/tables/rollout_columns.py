@@ -16,7 +16,11 @@ ROLLOUTS = (
     Column("round", pa.int64(), "", "round of fine-tuning"),
     Column("update", pa.int64(), "", "update within the whole run, from 1"),
     Column(
-        "base_log_prob", FLOAT, "nat", "log-probability under the base policy with the masks and temperature of this run"
+        "base_log_prob",
+        FLOAT,
+        "nat",
+        "log-probability under the base policy with the masks and temperature of this run, coordinates and lattice at the spread that is "
+        "learned from",
     ),
     *pick(FIGURES, *ALWAYS),
     Column("known", pa.bool_(), "", "the pretraining set has a crystal of this formula, space group and Wyckoff letters"),
@@ -46,10 +50,23 @@ UPDATES = (
         "crystals at most the stability threshold above the hull, unrelaxed, of all sampled",
     ),
     Column("sun_fraction", FLOAT, "", "such crystals, the first of their kind in the batch and not known, of all sampled"),
-    Column("kl", FLOAT, "nat", "KL divergence from the base policy, mean of ln p − ln p_base over the batch"),
+    Column(
+        "kl",
+        FLOAT,
+        "nat",
+        "KL divergence from the base policy of what is learned (letters and elements, or everything), mean of ln p − ln p_base over the batch",
+    ),
     Column("kl_standard_error", FLOAT, "nat", "standard error of that mean"),
     Column("kl_k3", FLOAT, "nat", "the same divergence by the low-variance estimator k3, p_base/p − 1 + ln p − ln p_base"),
     Column("kl_k3_standard_error", FLOAT, "nat", "standard error of that mean"),
+    Column(
+        "kl_needed",
+        FLOAT,
+        "nat",
+        "least KL divergence that gives the batch's stable fraction, from that of the first update, space groups as frequent as before",
+    ),
+    Column("kl_letters", FLOAT, "nat", "KL divergence of the Wyckoff letters"),
+    Column("kl_elements", FLOAT, "nat", "KL divergence of the elements"),
     Column("tau", FLOAT, "", "weight of the KL term, in units of the reward a nat"),
     Column("entropy", FLOAT, "nat", "mean of −ln p over the batch"),
     Column("unique_fraction", FLOAT, "", "different sets of composition, space group and Wyckoff letters, of all sampled"),
@@ -60,4 +77,17 @@ UPDATES = (
     Column("loss", FLOAT, "", "the objective in the last pass"),
     Column("clip_fraction", FLOAT, "", "crystals that the clip kept from giving a gradient in the last pass"),
     Column("gradient_norm", FLOAT, "", "norm of the gradient in the last pass, before clipping"),
+    Column(
+        "effective_templates",
+        FLOAT,
+        "",
+        "exponential of the entropy of space groups with their Wyckoff letters in the batch",
+    ),
+    Column("effective_formulas", FLOAT, "", "the same of anonymous formulas, such as ABX3"),
+    Column("effective_elements", FLOAT, "", "the same of elements, each crystal with one vote"),
+    *(
+        Column(f"{name}_fraction", FLOAT, "", f"{name}s among the batch's crystals")
+        for name in ("oxide", "halide", "chalcogenide", "intermetallic")
+    ),
 )
+"""One row an update; the first is of crystals that the base policy drew, at the run's density temperature. Means of the reward's terms come besides."""
