@@ -89,7 +89,7 @@ def test_a_run_inside_a_job_is_planned_as_elsewhere(root: Path, tmp_path: Path, 
         monkeypatch.setenv(name, value)
     inside = workflow.plan(*submit, "--default-resources", "slurm_partition=cpu", "slurm_account=proj42", config={})
     assert inside == outside
-    assert outside["relax"] == 4
+    assert outside["relax"] == 5
 
 
 # --- packages of the home folder -----------------------------------------------------

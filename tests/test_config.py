@@ -39,7 +39,7 @@ def test_schema_is_valid_and_agrees_with_the_model() -> None:
     for wrong in (
         {"sample": {"temprature": 1}},
         {"finetune": {"rounds": 0}},
-        {"sample": {"space_groups": [231]}},
+        {"constraints": {"space_groups": [231]}},
         {"seed": "x"},
     ):
         assert not validator.is_valid(wrong)
@@ -66,8 +66,15 @@ def test_every_setting_is_described() -> None:
         ("finetune: {rounds: 2.5}", "'finetune.rounds' is 2.5; give a whole number"),
         ("finetune: {learning_rate: .nan}", "'finetune.learning_rate' is nan; give a number above 0 and up to 1"),
         ("finetune: 3", "'finetune' is 3, but it is a section; indent its settings below it"),
-        ("sample: {space_groups: [1, 231]}", "'sample.space_groups.1' is 231; give a whole number from 1 to 230"),
-        ("sample: {space_groups: 225}", "'sample.space_groups' is 225; give a list, each a whole number from 1 to 230"),
+        ("constraints: {space_groups: [1, 231]}", "'constraints.space_groups.1' is 231; give a whole number from 1 to 230"),
+        (
+            "constraints: {space_groups: 225}",
+            "'constraints.space_groups' is 225; give a list, each a whole number from 1 to 230",
+        ),
+        (
+            "constraints: {require: [Li], forbid: [Li]}",
+            "'constraints' is wrong: 'require' names Li, which may not be used; allow it",
+        ),
         ("device: cuda", "'device' is 'cuda'; give 'cpu' or 'gpu'"),
         (
             "pretrain: {shape: {key_size: 33}}",
@@ -79,7 +86,7 @@ def test_every_setting_is_described() -> None:
         ("seed: -1\nfinetune: {clip: 3}", r"'seed' is -1; .* Wrong too: finetune\.clip"),
         ("1: 2", "'1' is not a name of a setting; write one, in quotes where it is a number or date"),
         ("sample: {2026-01-01: 2}", "'2026-01-01' is not a name of a setting"),
-        ("finetune: {elements: [Xx]}", "'finetune.elements' is wrong: 'Xx' is not an element symbol; write symbols"),
+        ("constraints: {elements: [Xx]}", "'constraints.elements' is wrong: 'Xx' is not an element symbol; write symbols"),
         ("seed: 0\nsample: {n: 1}\nsample: {n: 2}", r"config\.yaml, line 3: 'sample' is set twice; keep one"),
         ("reward:\n  terms:\n  - term: fom\n    weight: 1\n    weight: 2", r"line 5: 'weight' is set twice"),
         ("? [1]\n: 2", r"config\.yaml, line 1 is not valid YAML"),
@@ -104,10 +111,10 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_numbers_as_yaml_and_snakemake_write_them(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(
-        "finetune: {learning_rate: 1e-4, rounds: '6'}\nsample: {space_groups: [225, '1', 225]}\n", encoding="utf-8"
+        "finetune: {learning_rate: 1e-4, rounds: '6'}\nconstraints: {space_groups: [225, '1', 225]}\n", encoding="utf-8"
     )
     config = load_config(path)
-    assert (config.finetune.learning_rate, config.finetune.rounds, config.sample.space_groups) == (1e-4, 6, [1, 225])
+    assert (config.finetune.learning_rate, config.finetune.rounds, config.constraints.space_groups) == (1e-4, 6, [1, 225])
 
 
 def test_empty_file_and_empty_sections_mean_defaults(tmp_path: Path) -> None:
@@ -188,10 +195,13 @@ def test_other_words_are_no_truth_values(word: str) -> None:
         ({"reward": {"terms": [{"term": "fom", "wieght": 1}]}}, "did you mean 'reward.terms.0.weight'"),
         ({"reward": {"terms": [{"term": "fom", "weight": "x"}]}}, "'reward.terms.0.weight' is 'x'; give a number"),
         ({"reward": {"terms": [{"weight": 1}]}}, "'reward.terms.0.term' is missing; give some text"),
-        ({"finetune": {"tau": 0, "kl_target": 1}}, "'tau' is 0, but is adapted from its value; give one above 0"),
+        ({"finetune": {"tau": 0, "kl_target": 1}}, "'tau' is 0, but it is adapted from its value; give one above 0"),
         (
-            {"finetune": {"tau": 0}, "arms": {"policies": {"dpo": {"finetune": {"algorithm": "dpo"}}}}},
-            r"arms\.policies\.dpo\.finetune: 'tau' is 0, but is the weight of preferences",
+            {
+                "finetune": {"tau": 0, "algorithm": "ppo"},
+                "arms": {"policies": {"dpo": {"finetune": {"algorithm": "dpo"}}}},
+            },
+            r"arms\.policies\.dpo\.finetune: 'tau' is 0, but the reward is divided by it",
         ),
         ({"finetune": {"kl_target": 0}}, "'finetune.kl_target' is 0; give a number above 0 or null"),
         ({"reward": {"terms": []}}, "'reward.terms' is \\[\\]; give a list of at least 1"),
@@ -210,8 +220,8 @@ def test_other_words_are_no_truth_values(word: str) -> None:
             "'judge.potential' is chgnet, which gives the energies already; name another",
         ),
         (
-            {"sample": {"n": 2000}, "arms": {"policies": {"n": {"kind": "best_of_n"}}}},
-            r"the best 2000 \(sample.n\) of 1280 crystals are asked for; sample fewer",
+            {"sample": {"n": 20_000}, "arms": {"policies": {"n": {"kind": "best_of_n"}}}},
+            r"the best 20000 \(sample.n\) of 10240 crystals are asked for; sample fewer",
         ),
         ({"arms": {"policies": {"PPO": {}}}}, "'arms.policies.PPO' is 'PPO'; give a name of small letters"),
         ({"arms": {"policies": {"ppo": {"sede": [0]}}}}, "did you mean 'arms.policies.ppo.seeds'"),
@@ -222,7 +232,7 @@ def test_other_words_are_no_truth_values(word: str) -> None:
         (
             {"arms": {"policies": {"ppo": {"finetune": {"batch": 3}}}}},
             "5 updates of 3 crystals are 15 evaluations a round, and arms are compared at the same number; let updates · batch be "
-            "320, as in finetune.",
+            "2560, as in finetune.",
         ),
         ({"arms": {"policies": {"ppo": {"finetune": {"rounds": 3}}}}}, "'rounds' is 3; all arms have finetune.rounds, 4."),
         ({"arms": {"policies": {"n": {"kind": "best_of_n", "finetune": {"clip": 0.1}}}}}, "learns nothing; leave this out"),

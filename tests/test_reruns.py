@@ -64,7 +64,20 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "sample.n": (12, ("sample",)),
     "sample.batch": (8, ("sample",)),
     "sample.temperature": (0.9, ("sample",)),
-    "sample.space_groups": ([225], ("sample",)),
+    "constraints.space_groups": ([225], ("sample", "finetune_settings")),
+    **{
+        f"constraints.{name}": (value, ("sample", "finetune_settings"))
+        for name, value in {
+            "elements": ["Na", "Cl"],
+            "forbid": ["Pb"],
+            "require": ["Na"],
+            "min_elements": 2,
+            "charge_balanced": True,
+            "formula": "NaCl",
+            "wyckoff": ["4a", "4b"],
+            "max_atoms": 10,
+        }.items()
+    },
     "relax.fmax": (0.1, ("relax",)),
     "relax.smax": (1.0, ("relax",)),
     "relax.max_evaluations": (3, ("relax",)),
@@ -75,9 +88,10 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "finetune.algorithm": ("sft", ("finetune_settings",)),
     "finetune.baseline": ("leave_one_out", ("finetune_settings",)),
     "finetune.steps": ("relative", ("finetune_settings",)),
-    "finetune.trainable": ("all", ("finetune_settings",)),
-    "finetune.space_groups": ([225], ("finetune_settings",)),
-    "finetune.elements": (["Na", "Cl"], ("finetune_settings",)),
+    "finetune.trainable": ("last_norm", ("finetune_settings",)),
+    "finetune.keep": ("space_group", ("finetune_settings",)),
+    "finetune.learns": ("everything", ("finetune_settings",)),
+    "finetune.density_temperature": (0.1, ("finetune_settings",)),
     "arms.policies": ({"sft": {"finetune": {"algorithm": "sft"}}}, ("finetune_settings", "sample", "judge", "compare")),
     "judge": (None, ("rank",)),
     "evaluate.stable_below": (0.05, ("finetune_settings", "hull")),  # rounds record what was stable
@@ -177,6 +191,8 @@ def other_config(name: str) -> dict[str, Any]:
     for section in sections:
         place = place.setdefault(section, {})
     place[key] = case(name)[0]
+    if name == "constraints.wyckoff":
+        place["space_groups"] = [225]  # whose positions they are
     return config
 
 
@@ -256,7 +272,7 @@ EDITS: dict[str, set[str]] = {
     "scoring/figure_answers.py": {"finetune", "judge"},
     "properties/models.py": {"properties", "finetune", "relax", "judge"},
     "properties/energy_errors.py": {"relax", "judge"},
-    "discovery/known_structures.py": {"novelty", "evaluate", "report", "rank", "compare", "judge"},
+    "discovery/known_structures.py": {"novelty", "evaluate", "report"},
     "discovery/metrics.py": {"evaluate"},
     "discovery/candidates.py": {"rank", "report"},
     "discovery/ranking.py": {"rank", "report"},

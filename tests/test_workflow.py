@@ -39,13 +39,14 @@ DEFAULT_PLAN = {
     "check_potential": 1,
     "check_reference": 1,
     "sample": 4,
-    "relax": 4,
-    "hull": 2,
-    "properties": 2,
-    "novelty": 2,
+    "select": 1,
+    "relax": 5,
+    "hull": 3,
+    "properties": 3,
+    "novelty": 3,
     "finetune_settings": 1,
     "finetune": 4,
-    "evaluate": 2,
+    "evaluate": 3,
     "shortlist": 1,
     "judge_best": 1,
     "rank": 1,
@@ -57,10 +58,10 @@ def test_default_plan(workflow: Workflow) -> None:
     assert workflow.plan(config={}) == DEFAULT_PLAN
 
 
-def test_what_fine_tuning_scored_can_be_ranked_too(workflow: Workflow) -> None:
-    also = dict.fromkeys(("relax", "hull", "properties", "novelty", "evaluate"), 1)
-    planned = {rule: DEFAULT_PLAN.get(rule, 0) + also.get(rule, 0) for rule in (*DEFAULT_PLAN, "select")}
-    assert workflow.plan(config={"rank": {"scored": 50, "by": "reward"}}) == planned | {"select": 1}
+def test_what_fine_tuning_scored_can_be_left_out(workflow: Workflow) -> None:
+    also = dict.fromkeys(("relax", "hull", "properties", "novelty", "evaluate", "select"), 1)
+    planned = {rule: n for rule, many in DEFAULT_PLAN.items() if (n := many - also.get(rule, 0))}
+    assert workflow.plan(config={"rank": {"scored": 0, "by": "reward"}}) == planned
 
 
 ARMS = {
@@ -76,9 +77,9 @@ WITH_ARMS = {
     "finetune_settings": 5,
     "finetune": 20,
     "sample": 4 + 3 * 2,
-    "select": 2,
-    "relax": 12,
-    **dict.fromkeys(("hull", "properties", "novelty", "evaluate"), 6),
+    "select": 3,
+    "relax": 13,
+    **dict.fromkeys(("hull", "properties", "novelty", "evaluate"), 7),
     "judge": 5,
     "compare": 1,
 }
@@ -104,7 +105,7 @@ def test_arms_have_settings_and_seeds_of_their_own(workflow: Workflow) -> None:
     config = {"seed": 7, "arms": {"policies": {"sft": {"seeds": [3], "finetune": {"algorithm": "sft"}}}}, "judge": None}
     text = workflow.snakemake("--dry-run", "--printshellcmds", config=config).stdout
     settings = {json.loads(found)["finetune"]["algorithm"] for found in re.findall(r"printf '%s\\n' '({.*})'", text)}
-    assert settings == {"ppo", "sft"}
+    assert settings == {"balance", "sft"}
     for policy, seed in (("tuned", 7), ("sft-3", 3)):
         command = next(c for c in text.splitlines() if "finetune --policy" in c and f"finetune/{policy}/round_1 " in c)
         assert f"--seed {seed} --config results/finetune/{policy}/settings.json" in command
@@ -139,16 +140,22 @@ def test_a_run_without_the_judges_environment_goes_on_unjudged(root: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    "preset", ["ehull-small", "fom-small", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ehull", "fom"))]
+    "preset",
+    ["ehull-small", "fom-small", "gap-window", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ehull", "fom"))],
 )
 def test_presets(root: Path, workflow: Workflow, preset: str) -> None:
     path = root / "workflow" / "presets" / f"{preset}.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     config = parse_config(values, str(path))
     assert config.results == f"results/{preset}"
-    terms = {"fom": {"fom"}, "fom-small": {"e_above_hull", "fom"}}.get(preset, {"e_above_hull"})
+    terms = {
+        "fom": {"fom"},
+        "fom-small": {"e_above_hull", "fom"},
+        "ehull": {"e_above_hull"},
+        "gap-window": {"band_gap", "novelty"},
+    }.get(preset, {"e_above_hull", "novelty", "new_formula"})
     assert {term.term for term in config.reward.terms} == terms
-    assert config.sample.space_groups == config.finetune.space_groups == ([225] if preset.startswith("fom") else [])
+    assert config.constraints.space_groups == ([225] if preset.startswith("fom") else [])
     plan = workflow.plan("--configfile", str(path), config={})
     seeds = sum(len(arm.seeds) for arm in config.arms.policies.values())
     assert plan["finetune"] == config.finetune.rounds * (1 + seeds)
@@ -156,7 +163,7 @@ def test_presets(root: Path, workflow: Workflow, preset: str) -> None:
 
 
 def test_every_preset_is_tested(root: Path) -> None:
-    tested = {"ehull", "fom", "ehull-small", "fom-small", "data-engine"}
+    tested = {"ehull", "fom", "ehull-small", "fom-small", "gap-window", "data-engine"}
     assert {path.stem for path in (root / "workflow" / "presets").glob("*")} == tested
 
 
@@ -181,7 +188,7 @@ def test_a_turn_of_the_data_engine(root: Path, workflow: Workflow) -> None:
 def test_plan_of_a_longer_run(workflow: Workflow) -> None:
     """More samples are more files of the same size; more rounds are more jobs."""
     config = {"sample": {"n": 300}, "finetune": {"rounds": 5}}
-    assert workflow.plan(config=config) == {**DEFAULT_PLAN, "sample": 6, "relax": 6, "finetune": 5}
+    assert workflow.plan(config=config) == {**DEFAULT_PLAN, "sample": 6, "relax": 7, "finetune": 5}
 
 
 @pytest.mark.slow
@@ -399,7 +406,7 @@ def test_what_is_lost_is_made_again_and_what_depends_on_it(
 def test_settings_rerun_what_they_concern(finished: tuple[Workflow, str]) -> None:
     workflow, _ = finished
     try:
-        assert workflow.plan(config={**TINY, "rank": {"by": "fom"}}) == {
+        assert workflow.plan(config={**TINY, "rank": {"by": "fom", "scored": 0}}) == {
             "shortlist": 1, "judge_best": 1, "rank": 1, "report": 1,
         }  # fmt: skip
         more = workflow.plan(config={**TINY, "sample": {"n": 12, "batch": 4}})

@@ -18,7 +18,8 @@ from crystalformer_rl.potential.environments import FOLDER_VARIABLE
 TINY = {
     "sample": {"n": 8, "batch": 4},
     "relax": {"max_evaluations": 2},
-    "finetune": {"rounds": 1, "updates": 1, "batch": 4, "inner_epochs": 1},
+    "finetune": {"rounds": 1, "updates": 1, "batch": 4, "unscored": 4},
+    "rank": {"scored": 0},
     "judge": {"potential": "chgnet-r2scan"},  # which needs no environment of its own
 }
 
