@@ -17,6 +17,7 @@ from crystalformer_rl.formatting import percent, signed
 from crystalformer_rl.hull.stability import hull_may_be_incomplete
 from crystalformer_rl.plotting.page_charts import Point, curve, histogram, mark, scatter
 from crystalformer_rl.reference.identity import PotentialIdentity
+from crystalformer_rl.report.goal_lines import goal_lines
 from crystalformer_rl.report.results import Results, Row, from_json
 from crystalformer_rl.report.words import best, caveats, change, discoveries, threshold
 from crystalformer_rl.tables.discovery_columns import METRICS
@@ -101,6 +102,7 @@ def render(results: Results) -> str:
         "histograms": [Markup(svg) for svg in _histograms(results)],
         "beyond": _beyond(results),
         "curves": [Markup(svg) for svg in _curves(results.updates)],
+        "goal": goal_lines(results.updates),
         "updates": results.updates,
         "scatter": _scatter(results),
         "marks": {kind: Markup(mark(kind)) for kind in VERDICTS},
@@ -196,8 +198,8 @@ def _curves(updates: list[Row]) -> list[str]:
         ("reward_mean", "mean reward ± std", 1.0, {"spread": column("reward_std")}),
         ("kl", "KL from the base policy, nat", 1.0, {"colour": "c2", "spread": column("kl_standard_error")}),
         ("stable_fraction", "stable, % of sampled", 100.0, {"colour": "c3", "zero": True}),
-        ("entropy", "entropy, nat", 1.0, {"colour": "c2"}),
-        ("unique_fraction", "distinct, % of sampled", 100.0, {"colour": "c3", "zero": True}),
+        ("sun_fraction", "stable, unique and new kinds, % of sampled", 100.0, {"colour": "c3", "zero": True}),
+        ("effective_templates", "effective number of Wyckoff templates", 1.0, {"colour": "c2", "zero": True}),
         ("failed_fraction", "failed, % of sampled", 100.0, {"colour": "c3", "zero": True}),
     )
     charts = []
