@@ -24,6 +24,7 @@ import yaml
 
 from crystalformer_rl.config.loading import load_config
 from crystalformer_rl.config.run import RunSettings
+from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.finetune.loop import Update, run_round, stable
 from crystalformer_rl.finetune.record import coverage, update_row
 from crystalformer_rl.finetune.rollout import roll_out
@@ -54,11 +55,15 @@ SHOWN = [
 
 def measured(policy: Policy, weights: list[float], score: Scorer, n: int, threshold: float) -> dict[str, float]:
     """Figures of the first `n` crystals of a fixed seed as sampled."""
-    good, known, sites = [], [], []
+    good: list[bool] = []
+    known: list[bool] = []
+    sites: list[Sites | None] = []
     for start in range(0, n, BATCH):
         rollout = roll_out(policy, SEED, range(start, min(start + BATCH, n)), weights, Behaviour.make())
         scores = score(rollout.sites, rollout.status)
-        good, known, sites = [*good, *stable(scores, threshold)], [*known, *scores.known], [*sites, *rollout.sites]
+        good += stable(scores, threshold).tolist()
+        known += scores.known.tolist()
+        sites += rollout.sites
     fine, old = np.array(good), np.array(known)
     anions = [bool(ANIONS & set(s.elements.tolist())) for s in sites if s is not None]
     return {

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import crystalformer_rl as cf
-from crystalformer_rl.discovery.known_structures import KNOWN_COMPOUND
+from crystalformer_rl.tables.discovery_columns import KNOWN_COMPOUND
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
