@@ -84,6 +84,7 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "relax.free": (True, ("relax",)),
     "reward.terms": ([{"term": "formation_energy", "weight": -1.0}], ("finetune_settings",)),
     "reward.failure": (-2.0, ("finetune_settings",)),
+    "scoring.workers": (2, NOTHING),  # which changes no result
     "finetune.rounds": (2, ("finetune",)),
     "finetune.algorithm": ("sft", ("finetune_settings",)),
     "finetune.baseline": ("leave_one_out", ("finetune_settings",)),

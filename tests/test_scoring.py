@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
 from crystalformer_rl.scoring.score import Scorer, figures_of, open_scoring
 from crystalformer_rl.tables.column import make_table, table_of_rows
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
+from crystalformer_rl.tables.crystal_columns import STATUS as STATUS_COLUMN
 from crystalformer_rl.tables.energy_columns import REFERENCE
 from crystalformer_rl.tables.figure_columns import FIGURES
 from crystalformer_rl.tables.parquet import write_table
@@ -325,6 +327,26 @@ def test_a_batch_without_a_crystal_has_the_same_columns() -> None:
     assert list(nothing.terms) == list(something.terms)
     assert nothing.evaluations == 0
     assert score([], []).reward.shape == (0,)
+
+
+def test_the_number_of_workers_changes_nothing() -> None:
+    """Chunks have one size, so that the others of a batch are the same; the order is that of the question."""
+    from crystalformer_rl.potential.pool import CHUNK, WorkerPool
+
+    crystals = [primitive(rock_salt(5.0 + 0.01 * i)) for i in range(CHUNK + 5)]
+    columns = crystal_columns(crystals)
+    names = [str(i) for i in range(len(crystals))]
+    table = make_table((*CRYSTALS, STATUS_COLUMN), {"id": names, **columns, "status": ["ok"] * len(crystals)})
+    found = []
+    for workers in (1, 2):
+        with closing(WorkerPool("chgnet", workers)) as pool:
+            told: list[int] = []
+            found.append(pool.map(FUNCTIONS["energy"], table, ANSWERS["energy"], advance=told.append))
+            assert sum(told) == len(crystals)
+            assert pool.identity.name == "CHGNet 0.3.0"
+    assert found[0].equals(found[1])
+    assert found[0].column("id").to_pylist() == names
+    assert len(set(found[0].column("energy").to_pylist())) == len(names)
 
 
 # --- from end to end ------------------------------------------------------------

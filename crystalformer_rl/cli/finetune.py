@@ -49,6 +49,9 @@ _BEAT = 5.0
     type=click.Path(),
     help="Configuration of a run; its sections `finetune`, `constraints`, `reward` and `evaluate` are used.",
 )
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Workers that score side by side."
+)
 @out_folder_option
 @json_option
 def command(
@@ -63,6 +66,7 @@ def command(
     stability: str | None,
     device: str,
     config: str | None,
+    workers: int,
     out: str,
     as_json: bool,
 ) -> None:
@@ -135,6 +139,7 @@ def command(
             device,
             stability=learned,
             stable_below=run.evaluate.stable_below,
+            workers=workers,
         ) as (score, identity),  # fmt: skip
         progress(settings.updates, f"round {round_number}", "update") as bar,
     ):

@@ -16,6 +16,7 @@ from crystalformer_rl.potential.relax_settings import RelaxSettings
 from crystalformer_rl.recovery.recover_settings import RecoverSettings
 from crystalformer_rl.resources.resource_settings import PolicySettings, ResourcesSettings
 from crystalformer_rl.rewards.reward_settings import RewardSettings
+from crystalformer_rl.scoring.scoring_settings import ScoringSettings
 from crystalformer_rl.settings import Section, Seed, Text
 
 
@@ -38,6 +39,7 @@ class RunSettings(Section):
     sample: SampleSettings = Field(SampleSettings(), description="Drawing crystals from a policy.")
     relax: RelaxSettings = Field(RelaxSettings(), description="Relaxation.")
     reward: RewardSettings = Field(RewardSettings(), description="What a sampled crystal earns in fine-tuning.")
+    scoring: ScoringSettings = Field(ScoringSettings(), description="How crystals are scored in fine-tuning.")
     finetune: FinetuneSettings = Field(FinetuneSettings(), description="Fine-tuning.")
     arms: ArmsSettings = Field(ArmsSettings(), description="Comparison of ways to fine-tune.")
     judge: JudgeSettings | None = Field(

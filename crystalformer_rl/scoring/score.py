@@ -20,6 +20,7 @@ from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.devices import CPU
 from crystalformer_rl.potential.foreign_hull import placed
+from crystalformer_rl.potential.pool import WorkerPool
 from crystalformer_rl.reference.corrections import MP2020, corrected
 from crystalformer_rl.reference.energies import read_energies
 from crystalformer_rl.reference.identity import PotentialIdentity
@@ -37,6 +38,9 @@ _FIGURES = tuple(column.name for column in FIGURES)
 _EVALUATED = (OK, Status.POTENTIAL_FAILED, Status.OUT_OF_MEMORY)
 """Statuses of crystals that the potential was evaluated for; others are refused before."""
 
+Worker = PotentialWorker | WorkerPool
+"""Who evaluates crystals."""
+
 
 class Scorer:
     """The score of a batch by the figures of the crystals as sampled.
@@ -49,7 +53,7 @@ class Scorer:
 
     def __init__(
         self,
-        worker: PotentialWorker,
+        worker: Worker,
         hull: Hull,
         reward: Reward,
         known: KnownKinds,
@@ -102,21 +106,22 @@ def open_scoring(
     *,
     stability: str | None = None,
     stable_below: float = STABLE_BELOW,
+    workers: int = 1,
 ) -> Iterator[tuple[Scorer, PotentialIdentity]]:
-    """The score that `settings` describe and the identity of its potential; its worker lives as long as the block.
+    """The score that `settings` describe and the identity of its potential; its workers live as long as the block.
 
     reference: file of the known crystals, in the same potential; properties: file of the property models, which is
-    needed only where the reward asks for them; threads: of the worker; device: where it computes, cpu or gpu. Raises InputError as `score_by` does.
+    needed only where the reward asks for them; threads: of a worker; device: where it computes, cpu or gpu; workers: how many. Raises InputError as `score_by` does.
     """
     models = properties if PROPERTIES in Reward.of(settings).needs else None
     prepare = [(FUNCTIONS[PROPERTIES], {"models": models})] if models else []
-    with closing(PotentialWorker(potential, prepare=prepare, threads=threads, device=device)) as worker:
+    with closing(WorkerPool(potential, workers, prepare=prepare, threads=threads, device=device)) as worker:
         score = score_by(worker, settings, reference, properties, stability=stability, stable_below=stable_below)
         yield score, worker.identity
 
 
 def score_by(
-    worker: PotentialWorker,
+    worker: Worker,
     settings: RewardSettings,
     reference: str,
     properties: str | None,
@@ -211,7 +216,7 @@ def _judged(
 
 
 def figures_of(
-    worker: PotentialWorker,
+    worker: Worker,
     table: pa.Table,
     group: str = ENERGY,
     models: str | None = None,
@@ -222,9 +227,7 @@ def figures_of(
     return worker.map(FUNCTIONS[group], table, ANSWERS[group], advance=advance, **options)
 
 
-def _with_more(
-    worker: PotentialWorker, table: pa.Table, batch: Batch, group: str, wanted: np.ndarray, models: str | None
-) -> Batch:
+def _with_more(worker: Worker, table: pa.Table, batch: Batch, group: str, wanted: np.ndarray, models: str | None) -> Batch:
     """The batch with the figures of `group` for the wanted crystals, and with the reasons for those that are missing."""
     rows = np.flatnonzero(wanted)
     answer = figures_of(worker, table.take(pa.array(rows, pa.int64())), group, models)

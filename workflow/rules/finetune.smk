@@ -43,10 +43,11 @@ rule finetune:
     priority: 10
     conda:
         "../../envs/potential.yaml"
-    threads: 1
+    # As many as score beside each other; the policy learns meanwhile.
+    threads: CONFIG.scoring.workers
     resources:
         gpu=GPU,
-        mem_mb=3000,
+        mem_mb=2000 + 1000 * CONFIG.scoring.workers,
         runtime=240,
     params:
         settings=lambda wildcards: stage("finetune", *REWARDING, seed=seed_of(wildcards)),
@@ -61,4 +62,4 @@ rule finetune:
         "crystalformer-rl finetune --policy {input.policy:q} {params.state} --base-policy {input.base:q}"
         " --reference {input.reference:q} {params.models} {params.stability} --potential {params.potential:q}"
         " --round {wildcards.round} --seed {params.settings[seed]} --config {input.settings:q}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        " --workers {threads} --out {params.out:q} > {log:q} 2>&1"
