@@ -214,7 +214,10 @@ def test_other_words_are_no_truth_values(word: str) -> None:
         ({"arms": {"policies": {"ppo": {"seeds": [-1]}}}}, "'arms.policies.ppo.seeds.0' is -1; give a whole number from 0"),
         ({"arms": {"policies": {"ppo": {"seeds": 3}}}}, "'arms.policies.ppo.seeds' is 3; give a list of at least 1"),
         ({"arms": {"policies": {"ppo": {"kind": "x"}}}}, "'arms.policies.ppo.kind' is 'x'; give 'finetune' or 'best_of_n'"),
-        ({"arms": {"policies": {"ppo": {"finetune": {"algorithm": "none"}}}}}, "nothing is learned; leave the arm out"),
+        (
+            {"arms": {"policies": {"ppo": {"finetune": {"algorithm": "none", "density_temperature": 1.0}}}}},
+            "the policy stays as it is; leave the arm out",
+        ),
         (
             {"judge": {"potential": "chgnet"}},
             "'judge.potential' is chgnet, which gives the energies already; name another",
@@ -248,6 +251,8 @@ def test_arms_take_the_settings_of_finetune_and_their_own() -> None:
     config = parse_config({"finetune": {"batch": 32}, "arms": {"policies": arms}})
     assert arm_settings(config, "sft") == config.finetune.model_copy(update={"algorithm": "sft"})
     assert arm_settings(config, "best_of_n").algorithm == "none"
+    narrow = parse_config({"arms": {"policies": {"narrow": {"finetune": {"algorithm": "none"}}}}})
+    assert arm_settings(narrow, "narrow").density_temperature == 0.02, "nothing is learned, and yet it is another policy"
     assert config.arms.policies["best_of_n"].seeds == [0, 1]
 
 

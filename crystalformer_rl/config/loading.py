@@ -49,14 +49,15 @@ def arm_settings(config: RunSettings, name: str, where: str = "the configuration
     """The settings of fine-tuning of an arm. Raises InputError for wrong ones, and where its cost would differ."""
     arm = config.arms.policies[name]
     place = f"{where}, arms.policies.{name}.finetune"
-    if arm.kind == "best_of_n" and set(arm.finetune) - {"temperature", "space_groups", "elements"}:
+    if arm.kind == "best_of_n" and set(arm.finetune) - {"temperature", "density_temperature"}:
         raise InputError(f"{place}: an arm that keeps the best of the base policy's samples learns nothing; leave this out.")
     merged = {**config.finetune.model_dump(), **arm.finetune, **({"algorithm": "none"} if arm.kind == "best_of_n" else {})}
     settings: FinetuneSettings = validate(FinetuneSettings, merged, place)
     wanted, found = (own.updates * own.batch for own in (config.finetune, settings))
-    if arm.kind == "finetune" and settings.algorithm == "none":
+    if arm.kind == "finetune" and settings.algorithm == "none" and settings.density_temperature == 1:
         raise InputError(
-            f"{place}: with 'algorithm' none nothing is learned; leave the arm out, or let 'kind' be best_of_n."
+            f"{place}: with 'algorithm' none and 'density_temperature' 1 the policy stays as it is; leave the arm out, or let 'kind' be "
+            "best_of_n."
         )
     if settings.rounds != config.finetune.rounds:
         raise InputError(f"{place}: 'rounds' is {settings.rounds}; all arms have finetune.rounds, {config.finetune.rounds}.")
