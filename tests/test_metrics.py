@@ -43,6 +43,7 @@ from crystalformer_rl.discovery.known_structures import Known
 from crystalformer_rl.discovery.matching import to_structure
 from crystalformer_rl.discovery.metrics import metrics
 from crystalformer_rl.discovery.novelty_table import novelty_table as novelty
+from crystalformer_rl.discovery.pareto import hypervolume, pareto_front
 from crystalformer_rl.discovery.protocols import PROTOCOLS
 from crystalformer_rl.discovery.ranking import Ranking
 from crystalformer_rl.errors import InputError
@@ -504,3 +505,23 @@ def test_evaluate_from_crystals_to_metrics_with_a_real_potential(tmp_path):
             "--out",
             tmp_path,
         )
+
+
+def test_a_pareto_front_is_what_no_other_beats():
+    points = [(1.0, 9.0), (2.0, 5.0), (2.0, 4.0), (5.0, 3.0), (4.0, 2.9), (0.5, 9.0)]
+    assert [points[i] for i in pareto_front(points)] == [(5.0, 3.0), (2.0, 5.0), (1.0, 9.0)]
+    beaten = {i for i, a in enumerate(points) if any(b != a and b[0] >= a[0] and b[1] >= a[1] for b in points)}
+    assert set(pareto_front(points)) == set(range(len(points))) - beaten
+
+
+def test_a_hypervolume_is_the_area_that_points_beat():
+    """By counting random points of the plane; of none it is nothing, and a metal adds nothing."""
+    random = np.random.default_rng(0)
+    points = [(float(a), float(b)) for a, b in zip(random.uniform(0, 5, 12), random.uniform(1, 11, 12), strict=True)]
+    thrown = np.column_stack([random.uniform(0, 5, 200_000), random.uniform(1, 11, 200_000)])
+    beaten = np.zeros(len(thrown), bool)
+    for gap, eps in points:
+        beaten |= (thrown[:, 0] < gap) & (thrown[:, 1] < eps)
+    assert hypervolume(points) == pytest.approx(50 * beaten.mean(), rel=0.01)
+    assert hypervolume([]) == 0
+    assert hypervolume([*points, (0.0, 40.0)]) == hypervolume(points)

@@ -17,6 +17,7 @@ from crystalformer_rl.crystal.coverage import (
     effective_number,
 )
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, ELEMENT_GROUPS
+from crystalformer_rl.discovery.pareto import hypervolume, pareto_front
 from crystalformer_rl.discovery.protocols import PROTOCOLS
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import FAR_BELOW, STABLE_BELOW, is_on_hull, is_stable
@@ -97,7 +98,23 @@ def _distributions(rows: list[_Row]) -> _Row:
         values = _known(stable, name)
         figures[f"stable_{name}_mean"] = float(values.mean()) if len(values) else None
     figures["evaluations"] = int(_known(rows, "evaluations").sum())
-    return figures
+    return figures | _gap_and_dielectric(stable)
+
+
+def _gap_and_dielectric(stable: list[_Row]) -> _Row:
+    """What the predictions say of stable crystals, metals apart: a mean over all grows by fewer metals, too."""
+    predicted = [row for row in stable if row["band_gap"] is not None and row["eps_electronic"] is not None]
+    if not predicted:
+        return {}
+    insulators = [row for row in predicted if row["band_gap"] > 0]
+    merits = _known(insulators, "fom")
+    distinct = [(row["band_gap"], row["eps_electronic"]) for row in insulators if row["unique"]]
+    return {
+        "stable_insulator_fraction": len(insulators) / len(predicted),
+        "stable_insulator_fom_mean": float(merits.mean()) if len(merits) else None,
+        "pareto_front": len(pareto_front(distinct)),
+        "pareto_hypervolume": hypervolume(distinct),
+    }
 
 
 def _diversity(rows: list[_Row]) -> _Row:

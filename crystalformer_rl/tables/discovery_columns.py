@@ -179,6 +179,15 @@ METRICS = (
     Column("hull_support_q3", FLOAT, "", "its upper quartile"),
     Column("stable_band_gap_mean", FLOAT, "eV", "mean predicted band gap of the stable crystals"),
     Column("stable_fom_mean", FLOAT, "eV", "mean predicted figure of merit of the stable crystals"),
+    Column("stable_insulator_fraction", FLOAT, "", "of the stable crystals with predictions, those with a predicted gap"),
+    Column("stable_insulator_fom_mean", FLOAT, "eV", "mean predicted figure of merit of these"),
+    Column("pareto_front", pa.int64(), "", "distinct ones that no other beats in gap and in electronic dielectric constant"),
+    Column(
+        "pareto_hypervolume",
+        FLOAT,
+        "eV",
+        "area of gap and electronic dielectric constant, from 0 eV and 1, that some distinct one beats",
+    ),
     Column(
         "effective_templates",
         FLOAT,
