@@ -187,7 +187,7 @@ def test_a_turn_of_the_data_engine(root: Path, workflow: Workflow) -> None:
 
 def test_plan_of_a_longer_run(workflow: Workflow) -> None:
     """More samples are more files of the same size; more rounds are more jobs."""
-    config = {"sample": {"n": 300}, "finetune": {"rounds": 5}}
+    config = {"sample": {"n": 600}, "finetune": {"rounds": 5}}
     assert workflow.plan(config=config) == {**DEFAULT_PLAN, "sample": 6, "relax": 7, "finetune": 5}
 
 

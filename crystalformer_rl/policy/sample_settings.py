@@ -10,9 +10,9 @@ from crystalformer_rl.settings import Integer, Number, Section
 class SampleSettings(Section):
     """Drawing crystals from a policy."""
 
-    n: Integer = Field(256, ge=1, le=10_000_000, description="Crystals to sample from each policy.")
+    n: Integer = Field(512, ge=1, le=10_000_000, description="Crystals to sample from each policy.")
     batch: Integer = Field(
-        128,
+        256,
         ge=1,
         le=100_000,
         description="Crystals in a file and job. A larger n only adds files; another batch size makes all of them again.",
