@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policy_examples import log_prob, small_policy
+from policy_examples import log_prob, small_policy, with_real_lattices
 
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.advantages import Baseline, advantages, worth
@@ -43,8 +43,9 @@ pytestmark = pytest.mark.usefixtures("two_stages")
 
 WEIGHTS = [float(g in (225, 221, 2)) for g in range(1, 231)]
 SETTINGS = FinetuneSettings(
-    algorithm="ppo", updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, minibatches=1, average=0.0
-)
+    algorithm="ppo", updates=2, batch=64, learning_rate=0.01, tau=0.01, inner_epochs=3, minibatches=1, average=0.0,
+    learns="everything", density_temperature=1.0,
+)  # fmt: skip
 
 
 def light(sites, statuses) -> Scores:
@@ -303,7 +304,7 @@ def test_the_critic_finds_what_the_state_says_and_takes_out_the_noise():
     worth[2000:] = np.nan
     found = expected_worth(state, known, worth)
     assert np.corrcoef(found[2000:], truth[2000:])[0, 1] > 0.9
-    assert expected_worth(state[:50], known[:50], worth[:50]) is None
+    assert expected_worth(state[:5], known[:5], worth[:5]) is None
 
 
 def test_the_least_divergence_is_that_of_two_coins():
@@ -350,14 +351,28 @@ def test_the_update_is_the_gradient_of_the_objective_on_the_whole_batch():
 
 
 @pytest.mark.parametrize(
-    "algorithm", ["balance", "ppo", "sft", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "rloo", "dpo"))]
+    "algorithm", ["ppo", "sft", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grpo", "rloo", "dpo"))]
 )
 def test_reward_rises_and_divergence_with_it(algorithm):
-    settings = with_settings(updates=8, algorithm=algorithm, minibatches=2, unscored=128, tau=0.03, keep="space_group")
+    settings = with_settings(updates=8, algorithm=algorithm, minibatches=2)
     _, updates = run_round(first_state(small_policy(), settings), small_policy(), settings, light, WEIGHTS, 0)
     rewards = [u.scores.reward.mean() for u in updates]
-    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + {"sft": 0.03, "balance": 0.05}.get(algorithm, 0.1)
+    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + (0.03 if algorithm == "sft" else 0.1)
     assert abs(updates[0].divergence.plain) < 1e-3 < updates[-1].divergence.plain
+
+
+def test_balance_makes_better_choices_and_holds_coordinates_and_lattices():
+    """By a critic of what was scored before, on crystals scored or not; lattices have cells, so that most are crystals."""
+    base = with_real_lattices(small_policy())
+    settings = FinetuneSettings(
+        updates=8, batch=96, unscored=96, learning_rate=0.01, tau=0.05, keep="space_group", average=0.0, minibatches=4
+    )
+    _, updates = run_round(first_state(base, settings), base, settings, light, WEIGHTS, 0)
+    rewards = [u.scores.reward.mean() for u in updates]
+    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.05
+    drift = (updates[-1].log_prob - updates[-1].base_log_prob).mean(0)
+    assert drift[1] > 0.05
+    assert abs(drift[2]) < 3
 
 
 def test_without_an_algorithm_nothing_moves():

@@ -75,7 +75,7 @@ def test_a_short_fine_tuning_moves_the_policy(policy: cf.Policy) -> None:
     assert before.identity.name
     assert before._process is not None
     pid = before._process.pid
-    tuned = cf.finetune(policy, updates=1, rounds=2, batch=8, inner_epochs=1, progress=False)
+    tuned = cf.finetune(policy, updates=1, rounds=2, batch=8, unscored=8, progress=False)
     assert worker("chgnet")._process.pid == pid  # type: ignore[union-attr]
     assert tuned.updates["update"].tolist() == [1, 2]
     assert len(tuned.crystals) == 16

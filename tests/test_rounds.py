@@ -11,18 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-import equinox as eqx
-import jax.numpy as jnp
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from policy_examples import small_policy
+from policy_examples import small_policy, with_real_lattices
 
 from crystalformer_rl.cli.finetune import command
 from crystalformer_rl.crystal.elements import SYMBOLS
 from crystalformer_rl.policy.checkpoint import read_safetensors, save_policy
-from crystalformer_rl.policy.transformer import Policy
 from crystalformer_rl.reference.file import write_reference
 from crystalformer_rl.tables.column import make_table
 from crystalformer_rl.tables.energy_columns import REFERENCE
@@ -56,16 +52,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reward = {"terms": [{"term": "e_above_hull", "weight": -1.0, "clip": [0.0, 1.0]}]}
     (folder / "settings.json").write_text(json.dumps({"finetune": settings, "reward": reward}))
     return folder
-
-
-def with_real_lattices(policy: Policy) -> Policy:
-    """The policy with lattices of about 8 Å and right angles by its biases, so that most crystals can be evaluated."""
-    shape, weights, biases = policy.shape, np.array(policy.head.w), np.array(policy.head.b)
-    means = slice(shape.atom_types + shape.Kl, shape.atom_types + 7 * shape.Kl)
-    spreads = slice(means.stop, means.stop + 6 * shape.Kl)
-    weights[:, means.start : spreads.stop] *= 0.02
-    biases[means], biases[spreads] = np.tile([2.6, 2.6, 2.6, 1.55, 1.58, 1.57], shape.Kl), -3.0
-    return eqx.tree_at(lambda p: (p.head.w, p.head.b), policy, (jnp.asarray(weights), jnp.asarray(biases)))
 
 
 def arguments(folder: Path, out: Path) -> list[str]:

@@ -19,7 +19,7 @@ _SCALE = 0.05
 _LINEAR, _WAVES = 0.1, 10.0
 """Weights of the linear and of the nonlinear part: prior standard deviations, in the scale where the noise's variance is `_RIDGE`."""
 _RIDGE = 3.0
-LEAST = 64
+LEAST = 8
 """Scored crystals below which nothing is predicted."""
 
 
