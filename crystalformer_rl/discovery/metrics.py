@@ -103,12 +103,12 @@ def _distributions(rows: list[_Row]) -> _Row:
 
 def _gap_and_dielectric(stable: list[_Row]) -> _Row:
     """What the predictions say of stable crystals, metals apart: a mean over all grows by fewer metals, too."""
-    predicted = [row for row in stable if row["band_gap"] is not None and row["eps_electronic"] is not None]
+    predicted = [row for row in stable if row["band_gap"] is not None]
     if not predicted:
         return {}
     insulators = [row for row in predicted if row["band_gap"] > 0]
     merits = _known(insulators, "fom")
-    distinct = [(row["band_gap"], row["eps_electronic"]) for row in insulators if row["unique"]]
+    distinct = [(row["band_gap"], row["eps_electronic"]) for row in insulators if row["unique"] and row["eps_electronic"]]
     return {
         "stable_insulator_fraction": len(insulators) / len(predicted),
         "stable_insulator_fom_mean": float(merits.mean()) if len(merits) else None,
