@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 import time
@@ -111,7 +113,15 @@ def command(
         raise InputError(
             f"{policy_path} and {base_policy} have different shapes; the policy must stem from the base policy."
         )
-    lineage = Lineage(round_number, sha256(base_policy), sha256(policy_path))
+    goal = [
+        run.reward.model_dump(mode="json"),
+        run.constraints.model_dump(mode="json"),
+        settings.temperature,
+        settings.learns,
+    ]
+    goal += [potential_name, sha256(reference)]
+    digest = hashlib.sha256(json.dumps(goal, sort_keys=True).encode()).hexdigest()
+    lineage = Lineage(round_number, sha256(base_policy), sha256(policy_path), digest)
     start = None if state is None else load_state(state, policy, settings, lineage)
     predicts = PROPERTIES in Reward.of(run.reward).needs
     models = (models or str(embedded_folder() / "properties.safetensors")) if predicts else None

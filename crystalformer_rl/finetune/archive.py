@@ -23,7 +23,7 @@ class Archive(NamedTuple):
     """N crystals, oldest first.
 
     tokens: numpy arrays; base: (N, 3) log-probabilities of letters, elements and densities under the base policy, nats;
-    drift: (N,) how much likelier its choices were when it was drawn than under the base policy, nats; state: (N, d) what the base policy makes of it, float16; family: (N,) see `FAMILIES`; known: (N, 2) the policy was trained on one of its kind, of its formula; worth: (N,) NaN where it was not scored.
+    drift: (N,) how much likelier what is learned of it was when it was drawn than under the base policy, nats; state: (N, d) what the base policy makes of it, float16; family: (N,) see `FAMILIES`; known: (N, 2) the policy was trained on one of its kind, of its formula; worth: (N,) NaN where it was not scored.
     """
 
     tokens: TokenBatch
@@ -83,14 +83,13 @@ _state = eqx.filter_jit(closing_state)
 
 
 def entries(
-    base: Policy, rollout: Rollout, parts: list[Part], log_prob: np.ndarray, base_log_prob: np.ndarray, known: np.ndarray
+    base: Policy, rollout: Rollout, parts: list[Part], drift: np.ndarray, base_log_prob: np.ndarray, known: np.ndarray
 ) -> Archive:
     """The archive's rows of a batch that was just drawn, not scored yet; `parts` of all its crystals."""
     size = len(rollout.sites)
     state = np.zeros((size, base.shape.model_size), np.float16)
     for part in parts:
         state[part.rows] = np.asarray(_state(base, part.tokens), np.float16)
-    drift = (log_prob - base_log_prob)[:, :2].sum(1)
     families = np.array([_family(sites) for sites in rollout.sites], np.int32)
     tokens = jax.tree.map(np.asarray, rollout.samples.tokens)
     real = np.float32

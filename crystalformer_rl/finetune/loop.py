@@ -135,7 +135,7 @@ def draw(
     if not replays:
         return Drawn(rollout, now, before, None)
     known = np.zeros((len(numbers), 2), bool) if knows is None else knows(rollout.sites)
-    return Drawn(rollout, now, before, entries(base, rollout, parts, now, before, known))
+    return Drawn(rollout, now, before, entries(base, rollout, parts, learned_part(now - before, settings), before, known))
 
 
 def judged(

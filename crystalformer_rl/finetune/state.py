@@ -83,11 +83,14 @@ def first_state(policy: Policy, settings: FinetuneSettings) -> TrainState:
 
 
 class Lineage(NamedTuple):
-    """Which files belong together: round, and digests of the base policy and of the policy that the round made."""
+    """Which files belong together: round, digests of the base policy and of the policy that the round made, and of all that the archive's
+    figures depend on: reward, constraints, potential and reference.
+    """
 
     round: int
     base_sha256: str
     policy_sha256: str
+    goal: str = ""
 
 
 def save_state(path: str | Path, state: TrainState, lineage: Lineage) -> None:
@@ -126,7 +129,8 @@ def load_state(path: str | Path, policy: Policy, settings: FinetuneSettings, wan
         arrays["seen"],
         # A run that goes on with a smaller store, or none, keeps that many.
         Best(TokenBatch(*tokens), arrays["best.value"], arrays["best.kinds"]).chosen(slice(settings.replay)),
-        _archive(_inside(arrays, _ARCHIVE)).last(settings.archive),
+        # What was worth something to another goal says nothing of this one.
+        _archive(_inside(arrays, _ARCHIVE)).last(settings.archive) if facts["goal"] == wanted.goal else blank.archive,
         Baseline(arrays["start.total"], arrays["start.seen"]),
     )
 
