@@ -110,8 +110,8 @@ def _gap_and_dielectric(stable: list[_Row]) -> _Row:
     merits = _known(insulators, "fom")
     distinct = [(row["band_gap"], row["eps_electronic"]) for row in insulators if row["unique"] and row["eps_electronic"]]
     return {
-        "stable_insulator_fraction": len(insulators) / len(predicted),
-        "stable_insulator_fom_mean": float(merits.mean()) if len(merits) else None,
+        "insulators_among_stable": len(insulators) / len(predicted),
+        "insulator_fom_mean": float(merits.mean()) if len(merits) else None,
         "pareto_front": len(pareto_front(distinct)),
         "pareto_hypervolume": hypervolume(distinct),
     }

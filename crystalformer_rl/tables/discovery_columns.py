@@ -179,8 +179,8 @@ METRICS = (
     Column("hull_support_q3", FLOAT, "", "its upper quartile"),
     Column("stable_band_gap_mean", FLOAT, "eV", "mean predicted band gap of the stable crystals"),
     Column("stable_fom_mean", FLOAT, "eV", "mean predicted figure of merit of the stable crystals"),
-    Column("stable_insulator_fraction", FLOAT, "", "of the stable crystals with predictions, those with a predicted gap"),
-    Column("stable_insulator_fom_mean", FLOAT, "eV", "mean predicted figure of merit of these"),
+    Column("insulators_among_stable", FLOAT, "", "of the stable crystals with predictions, those with a predicted gap"),
+    Column("insulator_fom_mean", FLOAT, "eV", "mean predicted figure of merit of these"),
     Column("pareto_front", pa.int64(), "", "distinct ones that no other beats in gap and in electronic dielectric constant"),
     Column(
         "pareto_hypervolume",
