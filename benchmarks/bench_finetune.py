@@ -100,7 +100,7 @@ def main() -> None:
     weights = [float(g in groups) for g in range(1, 231)] if groups else card["space_group_counts"]
     files = (str(EMBEDDED / "reference.parquet"), str(EMBEDDED / "properties.safetensors"))
     learned = str(EMBEDDED / "stability.safetensors")
-    with open_scoring(run.reward, "chgnet", *files, None, stability=learned) as (score, _):
+    with open_scoring(run.reward, "chgnet", *files, None, stability=learned, ahead=settings.leads) as (score, _):
         begin = time.perf_counter()
 
         def report(update: Update) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -372,6 +374,33 @@ def test_balance_makes_better_choices():
     assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.05
     drift = (updates[-1].log_prob - updates[-1].base_log_prob).mean(0)
     assert drift[1] > 0.05
+
+
+def wider(sites, statuses) -> Scores:
+    """A score that pays nothing, of crystals whose cells rest at lengths a tenth larger."""
+    scores, factors = light(sites, statuses), np.array([1.1, 1.1, 1.1, 1, 1, 1])
+    ahead = [None if s is None else dataclasses.replace(s, lattice_parameters=s.lattice_parameters * factors) for s in sites]
+    return scores._replace(reward=np.zeros(len(sites)), ahead=ahead)
+
+
+def test_lattices_follow_the_forces_and_choices_stay():
+    base = with_real_lattices(small_policy())
+    settings = FinetuneSettings(
+        updates=6, batch=96, unscored=0, learning_rate=0.003, keep="space_group", average=0.0, minibatches=4
+    )
+    volumes, drifts = {}, {}
+    for follows in (True, False):
+        chosen = settings.model_copy(update={"follows_forces": follows})
+        end, updates = run_round(first_state(base, chosen), base, chosen, wider, WEIGHTS, 0)
+        first, last = (
+            float(np.asarray(u.rollout.samples.tokens.l)[:, :3].prod(1).mean()) for u in (updates[0], updates[-1])
+        )
+        volumes[follows] = last / first
+        drifts[follows] = abs((updates[-1].log_prob - updates[-1].base_log_prob)[:, :2].sum(1).mean())
+        assert end.archive.led.any() == follows
+    assert volumes[True] > 1.05
+    assert 0.98 < volumes[False] < 1.02
+    assert drifts[True] < 0.3
 
 
 def test_without_an_algorithm_nothing_moves():

@@ -159,6 +159,24 @@ def test_a_known_minimum_is_found() -> None:
         assert result.energy == pytest.approx(0, abs=1e-7)
 
 
+def test_where_a_walk_would_go_next_is_what_it_evaluates_next() -> None:
+    strained = Sites(225, *(getattr(rock_salt(), name) for name in ("wyckoff", "elements", "frac_coords")),
+                     rock_salt().lattice_parameters * [1.03, 1.03, 1.03, 1, 1, 1])  # fmt: skip
+    springs = Springs(primitive(rock_salt()))
+    (first,) = relax(springs, [strained], RelaxSettings(max_evaluations=1), ahead=True)
+    (second,) = relax(springs, [strained], RelaxSettings(max_evaluations=2))
+    assert first.ahead is not None
+    (there,) = springs.evaluate([primitive(first.ahead)])
+    assert second.energy is not None
+    assert isinstance(there, Evaluation)
+    assert there.energy == pytest.approx(second.energy, abs=1e-9)
+    assert there.energy < 0.2 * first.energy_initial
+    (at_rest,) = relax(springs, [rock_salt()], RelaxSettings(max_evaluations=1), ahead=True)
+    assert np.allclose(at_rest.ahead.lattice_parameters, rock_salt().lattice_parameters, atol=1e-6)
+    (failed,) = relax(springs, ["no_crystal"], ahead=True)
+    assert failed.ahead is None
+
+
 def test_failing_evaluations_on_the_way_are_survived() -> None:
     coordinates = Coordinates.of(rutile())
     target = coordinates.crystal(0.05 * np.ones(len(coordinates)))

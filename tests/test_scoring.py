@@ -21,6 +21,8 @@ from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.convex_hull import Hull
 from crystalformer_rl.potential.client import PotentialWorker
 from crystalformer_rl.potential.protocol import Evaluation, Potential
+from crystalformer_rl.potential.relax_settings import RelaxSettings
+from crystalformer_rl.potential.relaxation import relax
 from crystalformer_rl.properties import PropertyModels, properties_table
 from crystalformer_rl.reference.competing import Phase
 from crystalformer_rl.rewards.algebra import Reward
@@ -369,6 +371,34 @@ def test_open_scoring_scores_with_the_embedded_files(root: Path, models: str) ->
     assert found.reward == pytest.approx([found.figures["fom"][0] - found.figures["fom_std"][0], -1.0, -1.0])
     assert found.figures["band_gap"][0] == pytest.approx(5.0, abs=1.0)
     assert np.isnan(found.figures["band_gap"][1])
+
+
+def test_a_crystal_may_be_relaxed_before_it_is_judged(root: Path, chgnet: Potential) -> None:
+    reference = str(root / "resources" / "embedded" / "reference.parquet")
+    crystals, statuses = [rock_salt(5.2), None, rock_salt(5.9), rock_salt(2.6)], ["ok", "no_crystal", "ok", "ok"]
+    terms = [DISTANCE, TermSettings(term="force", weight=-0.1)]
+    for most in (1, 4):
+        settings = RewardSettings(terms=terms, relax={"max_evaluations": most})
+        with open_scoring(settings, "chgnet", reference, None, 1, ahead=True) as (score, _):
+            found = score(crystals, statuses)
+        walked = relax(chgnet, [s or "no_crystal" for s in crystals], RelaxSettings(max_evaluations=most))
+        energies = [np.nan if r.energy is None else r.energy for r in walked]
+        assert found.figures["energy"] == pytest.approx(energies, abs=1e-4, nan_ok=True)
+        assert found.figures["force"][0] == pytest.approx(walked[0].force_max, abs=1e-3)
+        assert found.evaluations == sum(r.evaluations for r in walked)
+        assert found.status[:3] == statuses[:3]
+        # A lattice that is too small or too large is led towards the one where it rests, one far up nowhere.
+        rest = relax(chgnet, [rock_salt(5.6)])[0].sites.lattice_parameters[0]
+        assert found.ahead[1] is None
+        assert found.ahead[3] is None
+        for i in (0, 2):
+            assert abs(found.ahead[i].lattice_parameters[0] - rest) < 0.7 * abs(crystals[i].lattice_parameters[0] - rest)
+        if most == 1:
+            plain_settings = RewardSettings(terms=[DISTANCE])
+            with open_scoring(plain_settings, "chgnet", reference, None, 1) as (score, _):
+                plain = score(crystals, statuses)
+            assert list(plain.ahead) == []
+            assert plain.figures["energy"] == pytest.approx(found.figures["energy"], abs=1e-4, nan_ok=True)
 
 
 def test_open_scoring_refuses_what_does_not_belong_together(root: Path, tmp_path: Path, tests_importable: None) -> None:

@@ -150,6 +150,7 @@ def command(
             stability=learned,
             stable_below=run.evaluate.stable_below,
             workers=workers,
+            ahead=settings.leads,
         ) as (score, identity),  # fmt: skip
         progress(settings.updates, f"round {round_number}", "update") as bar,
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,8 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from crystalformer_rl.crystal.coverage import CHEMISTRIES, chemistries
-from crystalformer_rl.finetune.rollout import Part, Rollout
-from crystalformer_rl.policy.batch import TokenBatch
+from crystalformer_rl.crystal.tokens import Sites
+from crystalformer_rl.finetune.rollout import Part, Rollout, log_probs, parts_of
+from crystalformer_rl.policy.batch import TokenBatch, make_batch
+from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.likelihood import closing_state
 from crystalformer_rl.policy.transformer import Policy
 
@@ -23,7 +26,8 @@ class Archive(NamedTuple):
     """N crystals, oldest first.
 
     tokens: numpy arrays; base: (N, 3) log-probabilities of letters, elements and densities under the base policy, nats;
-    drift: (N,) how much likelier what is learned of it was when it was drawn than under the base policy, nats; state: (N, d) what the base policy makes of it, float16; family: (N,) see `FAMILIES`; known: (N, 2) the policy was trained on one of its kind, of its formula; worth: (N,) NaN where it was not scored.
+    drift: (N,) how much likelier what is learned of it was when it was drawn than under the base policy, nats; state: (N, d) what the base policy makes of it, float16; family: (N,) see `FAMILIES`; known: (N, 2) the policy was trained on one of its kind, of its formula; led: (N,) its coordinates and lattice are those after a step
+    of relaxation (`Archive.led_to`); worth: (N,) NaN where it was not scored.
     """
 
     tokens: TokenBatch
@@ -32,6 +36,7 @@ class Archive(NamedTuple):
     state: Float[np.ndarray, "n d"]
     family: Int[np.ndarray, " n"]
     known: Bool[np.ndarray, "n 2"]
+    led: Bool[np.ndarray, " n"]
     worth: Float[np.ndarray, " n"]
 
     @property
@@ -67,8 +72,26 @@ class Archive(NamedTuple):
         none = np.zeros(0, real)
         state = np.zeros((0, state_size), np.float16)
         return Archive(
-            TokenBatch(*tokens), np.zeros((0, 3), real), none, state, np.zeros(0, whole), np.zeros((0, 2), bool), none
-        )
+            TokenBatch(*tokens), np.zeros((0, 3), real), none, state, np.zeros(0, whole), np.zeros((0, 2), bool),
+            np.zeros(0, bool), none,
+        )  # fmt: skip
+
+    def led_to(self, ahead: Sequence[Sites | None], base: Policy, behaviour: Behaviour) -> Archive:
+        """The same with the first crystals after one more step of relaxation, where that is known.
+
+        They are as good to learn choices from as the crystals drawn, and show besides where atoms come to rest.
+        """
+        rows = np.array([i for i, sites in enumerate(ahead) if sites is not None], int)
+        if not len(rows):
+            return self
+        places = self.tokens.w.shape[1]
+        stepped = make_batch([sites for sites in ahead if sites is not None], places)
+        parts = parts_of(stepped, np.arange(len(rows)))
+        tokens, before, led = jax.tree.map(np.copy, self.tokens), self.base.copy(), self.led.copy()
+        for old, new in zip(tokens, stepped, strict=True):
+            old[rows] = new
+        before[rows], led[rows] = log_probs(base, parts, len(rows), behaviour), True
+        return self._replace(tokens=tokens, base=before, led=led)
 
     def joined(self, other: Archive) -> Archive:
         """These, then those."""
@@ -94,7 +117,8 @@ def entries(
     tokens = jax.tree.map(np.asarray, rollout.samples.tokens)
     real = np.float32
     unscored = np.full(size, np.nan, real)
-    return Archive(tokens, base_log_prob.astype(real), drift.astype(real), state, families, known, unscored)
+    as_drawn = np.zeros(size, bool)
+    return Archive(tokens, base_log_prob.astype(real), drift.astype(real), state, families, known, as_drawn, unscored)
 
 
 def _family(sites: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from crystalformer_rl.finetune.objective_registry import NAMES, known_objective
 from crystalformer_rl.settings import Integer, Number, Positive, Section, Text
@@ -41,6 +41,11 @@ class FinetuneSettings(Section):
         "choices",
         description="What the objective acts on: choices, Wyckoff letters and elements, while coordinates and lattices are held as they are; "
         "or everything, as published, which wants density_temperature 1.",
+    )
+    follows_forces: StrictBool = Field(
+        True,
+        description="Where choices are learned: lead coordinates and lattices a step along the potential's forces and stresses, instead of holding them; forces cost "
+        "half as much again as an energy (balance).",
     )
     algorithm: Annotated[Text, AfterValidator(known_objective)] = Field(
         "balance",
@@ -127,6 +132,11 @@ class FinetuneSettings(Section):
         0.95, ge=0, lt=1, description="Decay, per update, of the baselines that remember (space_group, moving_average)."
     )
     temperature: Number = Field(1.0, gt=0, le=10, description="Temperature of sampling; part of all log-probabilities.")
+
+    @property
+    def leads(self) -> bool:
+        """Whether the step that forces and stresses suggest is learned from."""
+        return self.follows_forces and self.learns == "choices" and self.algorithm == "balance"
 
     @model_validator(mode="after")
     def _tau_means_something(self) -> Self:

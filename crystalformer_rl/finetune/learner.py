@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.finetune_settings import FinetuneSettings
@@ -27,6 +27,8 @@ from crystalformer_rl.policy.transformer import Policy
 _HOLD, _FARTHEST = 0.1, 3.0
 """Weight of holding coordinates and lattice where choices alone are learned, on half the square of how far they went, and the nats up to which the
 pull grows."""
+_LEAD = 1.0
+"""Weight of their log-density after a step of relaxation, where they are led instead."""
 
 
 class Learning(NamedTuple):
@@ -41,7 +43,8 @@ class Lesson(NamedTuple):
     """What is learned from: N crystals, what the objective may know of them, and the base policy's log-density (N,) of their coordinates and lattices.
 
     fresh: how many, the last of them, are of the newest batch; those before are drawn from at random, one for each fresh one.
-    scale: the spread that advantages were divided by, 1 if they were not.
+    scale: the spread that advantages were divided by, 1 if they were not. led: (N,) bool, see `Archive`; None where coordinates and lattices
+    are held.
     """
 
     tokens: TokenBatch
@@ -49,6 +52,7 @@ class Lesson(NamedTuple):
     base_densities: Float[np.ndarray, " n"]
     fresh: int
     scale: float = 1.0
+    led: Bool[np.ndarray, " n"] | None = None
 
     def steps(self, random: np.random.Generator, minibatches: int) -> Iterator[np.ndarray]:
         """The rows of each step of a pass over the fresh crystals."""
@@ -112,8 +116,7 @@ class Learner:
         )
         slopes = np.repeat(np.asarray(slope)[:, None], 2, axis=1)
         if self._settings.learns == "choices":
-            gone = current[:, 2] - lesson.base_densities[rows]
-            slopes[:, 1] = _HOLD * np.clip(gone, -_FARTHEST, _FARTHEST) / len(rows)
+            slopes[:, 1] = _of_densities(current[:, 2], lesson, rows) / len(rows)
         return self._backward(policy, tokens, slopes.astype(np.float32)), float(value), float(clip_fraction)
 
     def _imitation(self, policy: Policy, best: Best, random: np.random.Generator) -> Policy:
@@ -134,6 +137,13 @@ class Learner:
                 for p in parts
             ]
         )
+
+
+def _of_densities(current: Float[np.ndarray, " n"], lesson: Lesson, rows: np.ndarray) -> Float[np.ndarray, " n"]:
+    """The loss's slope in the log-density of each crystal's coordinates and lattice, where choices are what the objective acts on."""
+    if lesson.led is not None:
+        return np.where(lesson.led[rows], -_LEAD, 0.0)
+    return _HOLD * np.clip(current - lesson.base_densities[rows], -_FARTHEST, _FARTHEST)
 
 
 def learned_part(log_prob: Float[np.ndarray, "b 3"], settings: FinetuneSettings) -> Float[np.ndarray, " b"]:

@@ -106,7 +106,8 @@ def run_round(
                 update = judged(state, drawn, scoring.result(), settings, stable_below)
                 moving, learning = learner.update(state, _lesson(update, goal, stable_below, settings), seed)
             update = update._replace(learning=learning)
-            state = _next_state(state, update, drawn, moving, settings)
+            archive = None if drawn.entries is None else _remembered(state, update, drawn.entries, base, settings, behaviour)
+            state = _next_state(state, update, archive, moving, settings)
             updates.append(update)
             if report is not None:
                 report(update)
@@ -225,20 +226,31 @@ def _balance(state: TrainState, fresh: Archive, settings: FinetuneSettings) -> L
         stable=unknown > 0,
         repeats=unknown.astype(np.int32),
     )
-    return Lesson(archive.tokens, batch, archive.base[:, 2], len(fresh.worth))
+    led = archive.led if settings.leads else None
+    return Lesson(archive.tokens, batch, archive.base[:, 2], len(fresh.worth), led=led)
 
 
-def _next_state(state: TrainState, update: Update, drawn: Drawn, moving: Moving, settings: FinetuneSettings) -> TrainState:
+def _remembered(
+    state: TrainState, update: Update, drawn: Archive, base: Policy, settings: FinetuneSettings, behaviour: Behaviour
+) -> Archive:
+    """The archive with the crystals drawn for an update, those with their worth that were scored."""
+    worth = drawn.worth.copy()
+    worth[: settings.batch] = update.value
+    drawn = drawn._replace(worth=worth)
+    if settings.leads:
+        drawn = drawn.led_to(update.scores.ahead, base, behaviour)
+    return state.archive.joined(drawn).last(settings.archive)
+
+
+def _next_state(
+    state: TrainState, update: Update, archive: Archive | None, moving: Moving, settings: FinetuneSettings
+) -> TrainState:
     """The state after an update."""
     tokens, kinds = update.rollout.samples.tokens, update.rollout.kinds
-    best, archive = state.best, state.archive
+    best = state.best
     if settings.replay:
         ok = np.array([status == OK for status in update.scores.status], bool)
         best = best_of(best, tokens, update.scores.reward, kinds, ok, settings.replay)
-    if drawn.entries is not None:
-        scored = drawn.entries.worth.copy()
-        scored[: settings.batch] = update.value
-        archive = archive.joined(drawn.entries._replace(worth=scored)).last(settings.archive)
     return state._replace(
         **moving._asdict(),
         baseline=update.baseline,
@@ -247,6 +259,6 @@ def _next_state(state: TrainState, update: Update, drawn: Drawn, moving: Moving,
         tau=adapted_tau(state.tau, update.divergence.plain, settings.kl_target, settings.tau / 100),
         seen=remembered(state.seen, kinds, settings.repeats_memory),
         best=best,
-        archive=archive,
+        archive=state.archive if archive is None else archive,
         start=update.start,
     )

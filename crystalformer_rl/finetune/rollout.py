@@ -31,7 +31,8 @@ class Scores(NamedTuple):
     reward: (B,) finite; terms: name → (B,) each term's share of the reward, NaN where the crystal failed; figures: name →
     (B,) what was computed of a crystal, NaN where there is none, `energy`, `formation_energy` and `e_above_hull` (eV/atom, as
     sampled) among them; known: (B,) bool, the pretraining set has a
-    crystal of this formula, space group and Wyckoff letters; status: B names; evaluations: of the potential.
+    crystal of this formula, space group and Wyckoff letters; status: B names; evaluations: of the potential; ahead: each crystal
+    after one more step of relaxation, None where nothing is known of that, and empty where nothing is of any.
     """
 
     reward: Float[np.ndarray, " b"]
@@ -40,6 +41,7 @@ class Scores(NamedTuple):
     known: np.ndarray
     status: list[str]
     evaluations: int
+    ahead: Sequence[Sites | None] = ()
 
 
 Score = Callable[[Sequence[Sites | None], Sequence[str]], Scores]

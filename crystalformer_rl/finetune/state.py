@@ -18,7 +18,7 @@ from crystalformer_rl.policy.batch import TokenBatch
 from crystalformer_rl.policy.checkpoint import fill_arrays, named_arrays, read_safetensors, write_safetensors
 from crystalformer_rl.policy.transformer import Policy
 
-FORMAT = "crystalformer_rl fine-tuning state 3"
+FORMAT = "crystalformer_rl fine-tuning state 4"
 
 
 class TrainState(NamedTuple):
@@ -176,4 +176,4 @@ def _archive(arrays: dict[str, np.ndarray]) -> Archive:
     whole = {name: array.astype(np.int32) if name in _SMALL else array for name, array in arrays.items()}
     tokens = TokenBatch(*(whole[name] for name in TokenBatch._fields))  # type: ignore[arg-type]
     others = {name: whole[name] for name in Archive._fields if name != "tokens"}
-    return Archive(tokens, **others | {"known": whole["known"].astype(bool)})
+    return Archive(tokens, **others | {name: whole[name].astype(bool) for name in ("known", "led")})

@@ -7,6 +7,7 @@ a walker that is done makes room for one that waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,13 @@ def relax(
     *,
     batch_size: int = 16,
     symprec: float = SYMPREC,
+    ahead: bool = False,
     advance: Callable[[int], object] | None = None,
 ) -> list[Relaxed]:
     """Relax every crystal; one result each, in order.
 
     crystals: sites (used as they are), crystals (their symmetry is searched), or a status that stands for a
-    crystal which failed before and is handed on. batch_size: walkers at a time. `advance` is called with 1 whenever
+    crystal which failed before and is handed on. batch_size: walkers at a time. ahead: say where each walk would go next. `advance` is called with 1 whenever
     a crystal is done.
     """
     settings = settings or RelaxSettings()
@@ -99,7 +101,9 @@ def relax(
         for (index, walker), outcome in zip(list(walkers.items()), outcomes, strict=True):
             walker.advance(outcome)
             if walker.done:
-                finish(index, walkers.pop(index).result())
+                walkers.pop(index)
+                result = walker.result()
+                finish(index, replace(result, ahead=walker.ahead()) if ahead else result)
 
 
 def relaxed_columns(results: Sequence[Relaxed]) -> dict[str, list[Any]]:

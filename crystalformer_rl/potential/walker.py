@@ -43,7 +43,8 @@ class Relaxed:
     """The best geometry that a walk met, and what remains there.
 
     sites: tokens; crystal: primitive cell; energies in eV/atom; force_max eV/Å; stress_max GPa. energy_kept and
-    space_group_kept: energy with the first space group kept and that space group, where a free relaxation followed.
+    space_group_kept: energy with the first space group kept and that space group, where a free relaxation followed. ahead: where the
+    walk would have gone next, if that was asked; not evaluated.
     All but status, evaluations (and, where it is known, energy_initial) are None for a failure.
     """
 
@@ -58,6 +59,7 @@ class Relaxed:
     converged: bool | None = None
     energy_kept: float | None = None
     space_group_kept: int | None = None
+    ahead: Sites | None = None
 
 
 @dataclass
@@ -216,6 +218,15 @@ class Walker:
             float(np.abs(self.coordinates.strain(step)).max()) / _LARGEST_STRAIN,
         )
         return 1.0 / max(farthest, 1e-12)
+
+    def ahead(self) -> Sites | None:
+        """Where the walk would go next, not evaluated: nearer to rest, as far as one may trust a step. None for a failure."""
+        if self.status != Status.OK or self.best is None:
+            return None
+        if self._converged():
+            return self.coordinates.sites(self.best.q)
+        self._choose()
+        return self.coordinates.sites(self.q)
 
     def result(self) -> Relaxed:
         """What was found, or why nothing was."""

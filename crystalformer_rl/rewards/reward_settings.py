@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
 
-from crystalformer_rl.settings import Number, Section, Text
+from crystalformer_rl.settings import Integer, Number, Section, Text
 
 LARGEST = 1e6
 """Weights, prices and shares are no larger than this in size, so that gradients, which are float32, stay finite."""
@@ -70,6 +70,17 @@ class TermSettings(Section):
         return self
 
 
+class WalkSettings(Section):
+    """How far a crystal is relaxed before it is rewarded."""
+
+    max_evaluations: Integer = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Evaluations of the potential that a crystal may take before it is judged, the space group kept; 1 judges it as it was sampled.",
+    )
+
+
 class RewardSettings(Section):
     """The sum of its terms; crystals that fail at any stage earn `failure`."""
 
@@ -85,6 +96,8 @@ class RewardSettings(Section):
     failure: Number = Field(
         -1.0, ge=-LARGEST, le=LARGEST, description="Reward of a crystal that fails, or lacks a figure that counts."
     )
+
+    relax: WalkSettings = Field(WalkSettings(), description="Relaxation before the reward, by default none.")
 
     @property
     def files(self) -> list[str]:

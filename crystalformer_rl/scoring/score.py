@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.crystal.structure import crystal_columns
-from crystalformer_rl.crystal.tokens import Sites, primitive
+from crystalformer_rl.crystal.tokens import Sites, primitive, sites_from_table, token_columns
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.finetune.rollout import Scores
 from crystalformer_rl.hull.chances import Chances
@@ -30,13 +30,16 @@ from crystalformer_rl.rewards.scored_batch import ENERGY, FORCE, NEW_FORMULA, NO
 from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
 from crystalformer_rl.tables.column import make_table
-from crystalformer_rl.tables.crystal_columns import CRYSTALS, STATUS
+from crystalformer_rl.tables.crystal_columns import CRYSTALS, CRYSTALS_AND_TOKENS, SITE_FRAC_COORDS, STATUS
 from crystalformer_rl.tables.figure_columns import FIGURES
 from crystalformer_rl.tables.status import OK, Status
 
 _FIGURES = tuple(column.name for column in FIGURES)
 _EVALUATED = (OK, Status.POTENTIAL_FAILED, Status.OUT_OF_MEMORY)
 """Statuses of crystals that the potential was evaluated for; others are refused before."""
+
+_NEAR_REST = 1.0
+"""eV/atom above the hull; from further up a step leads anywhere."""
 
 Worker = PotentialWorker | WorkerPool
 """Who evaluates crystals."""
@@ -48,7 +51,8 @@ class Scorer:
     The energies must come from the potential that `hull.identity` names; whoever makes the worker checks it. Figures
     that cost more than an energy are computed for those crystals alone whose reward depends on them. models: file of the
     property models, chances: what makes probabilities of distances, where the reward needs them;
-    scheme: of corrections to the potential's energies, where they have none and the hull has. `advance` is called with the number of crystals just evaluated.
+    scheme: of corrections to the potential's energies, where they have none and the hull has. max_evaluations: of relaxation
+    before the figures are taken; ahead: say where one more step would lead, at the price of forces. `advance` is called with the number of crystals just evaluated.
     """
 
     def __init__(
@@ -60,20 +64,29 @@ class Scorer:
         models: str | None = None,
         chances: Chances | None = None,
         scheme: MP2020 | None = None,
+        *,
+        max_evaluations: int = 1,
+        ahead: bool = False,
     ) -> None:
         self._worker, self._hull, self._reward, self._known = worker, hull, reward, known
         self._models, self._chances, self._scheme = models, chances, scheme
-        self._everywhere = FORCE if reward.needs_everywhere(FORCE) else ENERGY
+        self._max_evaluations = max_evaluations
+        self._walks = ahead or max_evaluations > 1
+        self._everywhere = FORCE if self._walks or reward.needs_everywhere(FORCE) else ENERGY
         self._later = [group for group in (PROPERTIES, FORCE) if group in reward.needs and group != self._everywhere]
         self.advance: Callable[[int], object] | None = None
 
     def __call__(self, sites: Sequence[Sites | None], statuses: Sequence[str]) -> Scores:
         table = _crystals_table(sites, statuses)
-        answer = figures_of(self._worker, table, self._everywhere, advance=self.advance)
+        answer = self._evaluated(table)
+        if self._walks:
+            table = answer.select([column.name for column in (*CRYSTALS, STATUS)])
+            evaluations = sum(answer.column("evaluations").to_pylist())
+        else:
+            evaluations = _evaluated([status == OK for status in statuses], answer.column("status").to_pylist())
         if self._scheme is not None:
             answer = _corrected(table, answer, self._scheme)
         batch = _judged(self._hull, self._known, sites, table, answer, self._chances)
-        evaluations = _evaluated([status == OK for status in statuses], answer.column("status").to_pylist())
         for group in self._later:
             wanted = self._reward.wanted(group, batch)
             batch = _with_more(self._worker, table, batch, group, wanted, self._models)
@@ -87,6 +100,14 @@ class Scorer:
             known=batch.figure(NOVELTY) == 0.0,
             status=rewards.statuses,
             evaluations=evaluations,
+            ahead=_ahead(answer, batch.figure("e_above_hull")) if self._walks else [],
+        )
+
+    def _evaluated(self, table: pa.Table) -> pa.Table:
+        if not self._walks:
+            return figures_of(self._worker, table, self._everywhere, advance=self.advance)
+        return self._worker.map(
+            FUNCTIONS["walk"], table, ANSWERS["walk"], advance=self.advance, max_evaluations=self._max_evaluations
         )
 
     def knows(self, sites: Sequence[Sites | None]) -> np.ndarray:
@@ -107,16 +128,19 @@ def open_scoring(
     stability: str | None = None,
     stable_below: float = STABLE_BELOW,
     workers: int = 1,
+    ahead: bool = False,
 ) -> Iterator[tuple[Scorer, PotentialIdentity]]:
     """The score that `settings` describe and the identity of its potential; its workers live as long as the block.
 
     reference: file of the known crystals, in the same potential; properties: file of the property models, which is
-    needed only where the reward asks for them; threads: of a worker; device: where it computes, cpu or gpu; workers: how many. Raises InputError as `score_by` does.
+    needed only where the reward asks for them; threads: of a worker; device: where it computes, cpu or gpu; workers: how many; ahead: see `Scorer`. Raises InputError as `score_by` does.
     """
     models = properties if PROPERTIES in Reward.of(settings).needs else None
     prepare = [(FUNCTIONS[PROPERTIES], {"models": models})] if models else []
     with closing(WorkerPool(potential, workers, prepare=prepare, threads=threads, device=device)) as worker:
-        score = score_by(worker, settings, reference, properties, stability=stability, stable_below=stable_below)
+        score = score_by(
+            worker, settings, reference, properties, stability=stability, stable_below=stable_below, ahead=ahead
+        )
         yield score, worker.identity
 
 
@@ -128,6 +152,7 @@ def score_by(
     *,
     stability: str | None = None,
     stable_below: float = STABLE_BELOW,
+    ahead: bool = False,
 ) -> Scorer:
     """The score that `settings` describe, by a worker that somebody else ends; files as for `open_scoring`.
 
@@ -146,6 +171,11 @@ def score_by(
     where = placed(energies, worker.identity, worker.name, reference)
     hull = Hull.of(where.energies)
     chances = None
+    if STABILITY in reward.needs and settings.relax.max_evaluations > 1:
+        raise InputError(
+            "the reward asks for p_stable, which was learned for crystals as sampled, and relaxes them first; reward e_above_hull, or leave reward.relax "
+            "out."
+        )
     if STABILITY in reward.needs:
         chances = Chances.of(energies, worker.identity, stability, stable_below)
         if chances.calibrations is None:
@@ -154,7 +184,10 @@ def score_by(
                 "of this potential, or reward e_above_hull."
             )
     models = properties if PROPERTIES in reward.needs else None
-    return Scorer(worker, hull, reward, known, models, chances, MP2020() if where.add_mp2020 else None)
+    return Scorer(
+        worker, hull, reward, known, models, chances, MP2020() if where.add_mp2020 else None,
+        max_evaluations=settings.relax.max_evaluations, ahead=ahead,
+    )  # fmt: skip
 
 
 def _corrected(table: pa.Table, answer: pa.Table, scheme: MP2020) -> pa.Table:
@@ -171,10 +204,17 @@ def _corrected(table: pa.Table, answer: pa.Table, scheme: MP2020) -> pa.Table:
 
 
 def _crystals_table(sites: Sequence[Sites | None], statuses: Sequence[str]) -> pa.Table:
-    """Crystals in their primitive cells, the cheapest for a potential."""
+    """Crystals in their primitive cells, the cheapest for a potential, and their tokens."""
     columns = crystal_columns([None if s is None else primitive(s) for s in sites])
+    columns |= token_columns(sites, coords_name=SITE_FRAC_COORDS.name)
     ids = [str(i) for i in range(len(sites))]
-    return make_table((*CRYSTALS, STATUS), {"id": ids, **columns, "status": list(statuses)})
+    return make_table((*CRYSTALS_AND_TOKENS, STATUS), {"id": ids, **columns, "status": list(statuses)})
+
+
+def _ahead(answer: pa.Table, e_above_hull: np.ndarray) -> list[Sites | None]:
+    """Where one more step of each walk would lead; None where that says little of where the crystal rests."""
+    found = sites_from_table(answer, "the answer")
+    return [s if distance <= _NEAR_REST else None for s, distance in zip(found, e_above_hull.tolist(), strict=True)]
 
 
 def _evaluated(sent: Sequence[bool], found: Sequence[str]) -> int:

@@ -47,7 +47,7 @@ UPDATES = (
         "stable_fraction",
         FLOAT,
         "",
-        "crystals at most the stability threshold above the hull, unrelaxed, of all sampled",
+        "crystals at most the stability threshold above the hull as they are judged, of all sampled",
     ),
     Column("sun_fraction", FLOAT, "", "such crystals, the first of their kind in the batch and not known, of all sampled"),
     Column(
