@@ -24,6 +24,7 @@ import yaml
 
 from crystalformer_rl.config.loading import load_config
 from crystalformer_rl.config.run import RunSettings
+from crystalformer_rl.crystal.coverage import ANIONS
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.finetune.loop import Update, run_round, stable
 from crystalformer_rl.finetune.record import coverage, update_row
@@ -36,7 +37,6 @@ from crystalformer_rl.scoring.score import Scorer, open_scoring
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "resources" / "embedded"
 SEED, BATCH = 99, 256
-ANIONS = {7, 8, 9, 16, 17, 34, 35, 53}
 SHOWN = [
     "update",
     "reward_mean",

@@ -24,6 +24,7 @@ from crystalformer_rl.cli import cli
 from crystalformer_rl.comparison.arms import summaries
 from crystalformer_rl.comparison.document import differing_settings
 from crystalformer_rl.comparison.gain_kept import gain_kept, kept
+from crystalformer_rl.comparison.payoff import break_even
 from crystalformer_rl.comparison.policy_run import Run
 from crystalformer_rl.comparison.top import halide_counts
 from crystalformer_rl.crystal.encode import encode
@@ -570,3 +571,26 @@ def test_the_bootstrap_knows_what_it_cannot_tell() -> None:
     ]
     assert few.low is None
     assert few.high is None
+
+
+# --- what it pays -------------------------------------------------------------
+
+
+def test_found_are_the_different_new_stable_kinds(results: Path, arms: dict[str, dict[str, Any]]) -> None:
+    for policy in ARMS:
+        kinds = set()
+        for row in sampled(results, policy):
+            if row["status"] == "ok" and row["e_above_hull"] <= 0.1 and not row["known"]:
+                kinds.add(kind(row["space_group"], row["wyckoff"], row["elements"]))
+        assert arms[policy]["sun_found"] == len(kinds) > 0
+        assert arms[policy]["sun_found"] == curve_of(results, policy)[-1]["sun_found"]
+    assert arms["base"]["sun_found"] is None
+
+
+def test_fine_tuning_pays_from_where_both_ways_cost_the_same() -> None:
+    wanted = break_even(10_000, 2000, 0.5, 0.2)
+    assert wanted is not None
+    assert 10_000 + (wanted - 2000) / 0.5 == pytest.approx(wanted / 0.2)
+    assert break_even(10_000, 6000, 0.5, 0.2) == 0.0, "more on the way than the base policy would have given"
+    assert break_even(10_000, 2000, 0.2, 0.2) is None
+    assert break_even(10_000, 2000, 0.5, 0.0) is None

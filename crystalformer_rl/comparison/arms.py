@@ -10,18 +10,20 @@ import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.comparison.gain_kept import gain_kept, kept
+from crystalformer_rl.comparison.payoff import payoffs
 from crystalformer_rl.comparison.policy_run import BASE, Row, Run
+from crystalformer_rl.crystal.coverage import ANIONS
 from crystalformer_rl.hull.stability import is_stable
 from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
 from crystalformer_rl.tables.column import table_of_rows
-from crystalformer_rl.tables.comparison_columns import ARMS, JUDGED, KEPT, SHARES
+from crystalformer_rl.tables.comparison_columns import ARMS, COVERAGE, JUDGED, KEPT, SHARES
 
 
 def arms_table(runs: Sequence[Run]) -> pa.Table:
     """The ARMS table: a row a policy, the base policy first."""
     rows: list[Row] = []
-    for run in runs:
-        row = _figures(run)
+    for run, (found, wanted) in zip(runs, payoffs(runs), strict=True):
+        row = _figures(run) | {"sun_found": found, "break_even": wanted}
         base = rows[0] if rows else row
         rows.append(row | _against(row, base) | _kept_fields(kept(run, runs[0], row["stability_threshold"])))
     return table_of_rows(ARMS, rows)
@@ -32,6 +34,8 @@ def _figures(run: Run) -> Row:
     threshold, n = run.metrics["stability_threshold"], len(run.crystals)
     row: Row = {"policy": run.policy, "arm": run.arm, "seed": run.seed, "n": n, "stability_threshold": threshold}
     row |= {"evaluations": run.evaluations, "updates": len(run.updates)}
+    row |= {name: run.metrics[name] for name in COVERAGE if name in run.metrics}
+    row["anion_fraction"] = sum(bool(ANIONS & set(crystal["atomic_numbers"] or ())) for crystal in run.crystals) / n
     for name, count in (_counts(run.crystals) | _judged_counts(run, threshold)).items():
         found = fraction(count, n)
         row |= {f"{name}_count": count, f"{name}_fraction": found.value}
@@ -58,7 +62,8 @@ def _counts(crystals: Sequence[Row]) -> dict[str, int]:
     """How many crystals each share counts; a null counts as no."""
     counts = {name: sum(bool(row[name]) for row in crystals) for name in ("stable_initial", "stable", "unique", "novel")}
     counts["sun_initial"] = sum(bool(row["stable_initial"] and row["unique"] and row["novel"]) for row in crystals)
-    counts["sun"] = sum(bool(row["sun"]) for row in crystals)
+    for name in ("sun", "sun_new_formula"):
+        counts[name] = sum(bool(row[name]) for row in crystals)
     return counts
 
 
@@ -113,7 +118,9 @@ class Arm:
     """An arm over its seeds.
 
     shares, judged: fraction by name of the share; ratios: the same as multiples of the base policy's, judged ones under
-    `judged_…`; kept: share of a gain that the judge sees too; fom, fom_ratio: mean figure of merit of the stable crystals.
+    `judged_…`; kept: share of a gain that the judge sees too; fom, fom_ratio: mean figure of merit of the stable crystals;
+    coverage: means over seeds of what says how far crystals are spread; sun_found, break_even: see `comparison.payoff`, the latter a
+    number a seed.
     Intervals are Wilson's for one seed, Student's t over several.
     """
 
@@ -128,6 +135,9 @@ class Arm:
     kl: Estimate | None = None
     fom: Estimate | None = None
     fom_ratio: Estimate | None = None
+    coverage: dict[str, float] = field(default_factory=dict)
+    sun_found: Estimate | None = None
+    break_even: list[float | None] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -178,6 +188,9 @@ def _summary(name: str, rows: Sequence[Row]) -> Arm:
         reward=_mean_of(rows, "reward_mean"),
         kl=_mean_of(rows, "kl"),
         fom=fom,
+        coverage={name: float(np.mean([row[name] for row in rows])) for name in COVERAGE},
+        sun_found=_mean_of(rows, "sun_found"),
+        break_even=[row["break_even"] for row in rows],
     )
 
 

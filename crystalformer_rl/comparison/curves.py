@@ -41,6 +41,13 @@ class Rollouts:
         first[np.unique(self.kind[where], return_index=True)[1]] = True
         return first & self.stable[where] & ~self.known[where] & (self.kind[where] >= 0)
 
+    def found(self) -> np.ndarray:
+        """(N,) bool: the first stable crystals of each kind that is not known, whatever came before of that kind."""
+        good = np.flatnonzero(self.stable & ~self.known & (self.kind >= 0))
+        first = np.zeros(len(self.kind), bool)
+        first[good[np.unique(self.kind[good], return_index=True)[1]]] = True
+        return first
+
     def selection(self, last: int, n: int) -> np.ndarray:
         """Places of the `n` crystals that best of N takes of the updates up to `last`, each kind once."""
         places = np.flatnonzero((self.update <= last) & (self.rank < len(self.rank)) & (self.kind >= 0))
@@ -68,6 +75,7 @@ def curves_table(runs: Sequence[Run]) -> pa.Table:
 def _curve(run: Run) -> list[Row]:
     rollouts = Rollouts(run.rollouts, run.metrics["stability_threshold"])
     rows, spent = [], 0
+    found = rollouts.found()
     for update in run.updates:
         spent += update["evaluations"]
         number = update["update"]
@@ -82,6 +90,7 @@ def _curve(run: Run) -> list[Row]:
                 "update": number,
                 "evaluations": spent,
                 "n": n,
+                "sun_found": int(found[rollouts.update <= number].sum()),
                 "stable_fraction": float(rollouts.stable[where].sum() / n) if n else None,
                 "sun_fraction": float(rollouts.sun(where).sum() / n) if n else None,
                 "reward_mean": float(np.nanmean(rewards)) if np.isfinite(rewards).any() else None,

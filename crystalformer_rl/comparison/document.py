@@ -11,6 +11,7 @@ import pyarrow as pa
 from crystalformer_rl.comparison.arms import Arm
 from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.comparison.top import halide_counts
+from crystalformer_rl.crystal.coverage import CHEMISTRIES
 from crystalformer_rl.formatting import percent, percent_interval, signed, with_deviation, with_interval
 
 
@@ -25,6 +26,8 @@ def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top:
         *_shares(arms),
         "![Stable fraction, S.U.N. and reward against evaluations of the potential, one curve an arm](comparison.svg)",
         _about_the_picture(runs, arms),
+        *_coverage(arms),
+        *_payoff(arms),
         *_judged(runs, arms),
         *_merit(arms),
         *_seeds(table),
@@ -124,23 +127,78 @@ def _without_defaults(reward: Row) -> Row:
 
 
 def _shares(arms: Mapping[str, Arm]) -> Iterator[str]:
-    names = (("stable_initial", "stable as sampled"), ("stable", "stable relaxed"), ("sun", "S.U.N."))
+    names = (
+        ("stable_initial", "stable as sampled"), ("stable", "stable relaxed"), ("sun", "S.U.N."),
+        ("sun_new_formula", "S.U.N. of a new formula"),
+    )  # fmt: skip
     head = ["arm", *(word for _, words in names for word in (words, "× base"))]
-    head += ["unique", "novel", "KL, nat", "reward at the end"]
+    head += ["odds, stable as sampled", "unique", "novel", "KL, nat", "reward at the end"]
     rows = []
     for arm in arms.values():
         row = [arm.name]
         for name, _ in names:
             row += [percent_interval(arm.shares[name]), _ratio(arm, name)]
+        row += ["1" if arm.name == BASE else f"{_odds(arm) / _odds(arms[BASE]):.2f}"]
         row += [percent(arm.shares["unique"].value), percent(arm.shares["novel"].value)]
         rows.append([*row, with_interval(arm.kl, 2), with_interval(arm.reward, 3)])
-    yield _table(head, rows, "lrrrrrrrrrr")
+    yield _table(head, rows, "lrrrrrrrrrrrrr")
     yield (
         "In brackets 95 % intervals: over seeds (Student's t, or Wilson's of all crystals where that is wider) where an arm has "
         "several, else Wilson's. Ratios have the interval "
         "of Donner and Zou made of both. Fractions are of all crystals sampled; S.U.N. is stable after relaxation, unique and "
         "novel. A kind that an arm makes again and again counts as unique once, so compare stable with S.U.N."
     )
+
+
+def _odds(arm: Arm) -> float:
+    """Stable crystals as sampled for one that is not."""
+    share = arm.shares["stable_initial"].value
+    return share / (1 - share) if share < 1 else float("inf")
+
+
+def _coverage(arms: Mapping[str, Arm]) -> Iterator[str]:
+    yield "## What it was bought with"
+    numbers = {
+        "effective_templates": "Wyckoff templates",
+        "effective_formulas": "anonymous formulas",
+        "effective_elements": "elements",
+    }
+    shares = {"anion_fraction": "with an anion"} | {f"{name}_fraction": f"{name}s" for name in CHEMISTRIES}
+    base, rows = arms[BASE].coverage, []
+    for arm in arms.values():
+        row = [arm.name]
+        for name in numbers:
+            ratio = f" ({100 * arm.coverage[name] / base[name]:.0f} %)" if arm.name != BASE and base[name] else ""
+            row.append(f"{arm.coverage[name]:.0f}{ratio}")
+        rows.append([*row, *(percent(arm.coverage[name]) for name in shares)])
+    yield _table(["arm", *numbers.values(), *shares.values()], rows, "lrrrrrrrr")
+    yield (
+        "Effective numbers, the exponential of the entropy of how often each occurs, with their percentage of the base policy's; they grow with the "
+        "number of crystals, which is that of the tables above. Anions are N, O, F, S, Cl, Se, Br and I. Means over seeds."
+    )
+
+
+def _payoff(arms: Mapping[str, Arm]) -> Iterator[str]:
+    if not any(arm.sun_found for arm in arms.values()):
+        return
+    yield "## What was found on the way"
+    rows = []
+    for arm in arms.values():
+        if arm.sun_found is not None:
+            rows.append(
+                [arm.name, f"{arm.evaluations:,}", with_interval(arm.sun_found, 0), ", ".join(map(_wanted, arm.break_even))]
+            )
+    yield _table(["arm", "evaluations a seed", "S.U.N. found", "pays from"], rows, "lrrr")
+    yield (
+        "Found: different kinds of stable and new crystals, as sampled, among all that were scored, which is what whoever scores and keeps the best is left "
+        "with; arms that never move show what the base policy gives. Pays from: how many such crystals one must want, for each seed, for fine-tuning and sampling the fine-tuned "
+        "policy to take fewer evaluations than filtering the base policy's crystals, at the rates of stable, unique and new crystals as sampled; – where "
+        "it never does. Where kinds begin to repeat, fewer are found by both."
+    )
+
+
+def _wanted(crystals: float | None) -> str:
+    return "–" if crystals is None else f"{crystals:,.0f}"
 
 
 def _about_the_picture(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:

@@ -19,6 +19,9 @@ _HALOGENS = _numbers("F Cl Br I At")
 _CHALCOGENS = _numbers("S Se Te")
 _NO_METALS = _HALOGENS | _CHALCOGENS | _numbers("H He C N O Ne P Ar As Kr Xe Rn")
 
+ANIONS = _numbers("N O F S Cl Se Br I")
+"""Elements whose compounds with metals are salts rather than alloys."""
+
 CHEMISTRIES = ("oxide", "halide", "chalcogenide", "intermetallic")
 """Names of the classes that `chemistries` tells; a crystal may be of several, or of none."""
 

@@ -16,14 +16,14 @@ _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _PANELS = (
     ("stable_fraction", "Stable as sampled", "% of sampled", 100.0),
     ("sun_fraction", "Stable, unique and new (S.U.N.)", "% of sampled", 100.0),
-    ("reward_mean", "Reward", "mean reward", 1.0),
+    ("sun_found", "S.U.N. found so far", "different kinds", 1.0),
 )
 _SMALLEST_GAP = 0.062
 """Between the middles of two labels, as a share of the panel's height."""
 
 
 def arm_curves(curves: pa.Table, base: Mapping[str, Estimate]) -> str:
-    """Three panels: stable fraction, S.U.N., reward; one colour an arm, bands over seeds, the base policy as a grey line."""
+    """Three panels: stable fraction, S.U.N., S.U.N. found so far; one colour an arm, bands over seeds, the base policy as a grey line."""
     arms = _by_arm(curves)
     with standalone(12.6, 3.9) as figure:
         for axes, (name, title, label, factor) in zip(figure.subplots(1, 3), _PANELS, strict=True):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from crystalformer_rl.crystal.coverage import CHEMISTRIES
 from crystalformer_rl.tables.column import FLOAT, Column, pick
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
 from crystalformer_rl.tables.discovery_columns import CANDIDATES, EVALUATED, METRICS, share_columns
@@ -17,7 +18,12 @@ SHARES = {
     "novel": "no pretraining structure matches",
     "sun_initial": "stable as sampled, unique and novel",
     "sun": "stable after relaxation, unique and novel",
+    "sun_new_formula": "the same, of a formula that the pretraining set does not have",
 }
+COVERAGE = (
+    "effective_templates", "effective_formulas", "effective_elements", *(f"{name}_fraction" for name in CHEMISTRIES), "anion_fraction",
+)  # fmt: skip
+"""Figures that say over how much of chemistry crystals are spread."""
 JUDGED = {
     "judged_stable_initial": "stable as sampled by the judge's energies",
     "judged_stable": "stable by the judge's energies, relaxed by it",
@@ -62,6 +68,18 @@ ARMS = (
     Column("updates", pa.int64(), "", "updates of the policy"),
     *pick(METRICS, "n", "stability_threshold"),
     *_compared_columns(SHARES),
+    *pick(METRICS, *COVERAGE[:-1]),
+    Column("anion_fraction", FLOAT, "", "crystals that hold N, O, F, S, Cl, Se, Br or I"),
+    Column(
+        "sun_found", pa.int64(), "", "different kinds of stable and new crystals, as sampled, among all that the run scored"
+    ),
+    Column(
+        "break_even",
+        FLOAT,
+        "",
+        "stable, unique and new crystals wanted, as sampled, from which on the run took fewer evaluations than filtering the base policy's; null if "
+        "never",
+    ),
     Column("reward_mean", FLOAT, "", "mean reward in the last tenth of the updates, all sampled crystals"),
     Column("kl", FLOAT, "nat", "KL divergence from the base policy in the last update"),
     Column("entropy", FLOAT, "nat", "mean of −ln p over the crystals of the last update"),
@@ -85,6 +103,7 @@ CURVES = (
         "",
         "crystals that the fractions count: the update's; of best of N those selected so far (none: null)",
     ),
+    Column("sun_found", pa.int64(), "", "different kinds of stable and new crystals among all scored so far"),
     Column("stable_fraction", FLOAT, "", "at most the stability threshold above the hull, unrelaxed"),
     Column(
         "sun_fraction", FLOAT, "", "stable, of a kind not yet seen in the update, and of none that the pretraining set has"

@@ -37,6 +37,9 @@ rule finetune:
         updates="<results>/finetune/{policy}/round_{round}/updates.parquet",
     log:
         "<results>/logs/finetune/{policy}/round_{round}.log",
+    # Wall time, memory and processor time, which no table may hold: they differ from run to run.
+    benchmark:
+        "<results>/logs/finetune/{policy}/round_{round}.tsv"
     wildcard_constraints:
         policy=one_of(["tuned", *ARMS]),
     # All later work waits for the rounds, so they start before the base policy's crystals are scored.
