@@ -141,7 +141,13 @@ def test_a_run_without_the_judges_environment_goes_on_unjudged(root: Path, tmp_p
 
 @pytest.mark.parametrize(
     "preset",
-    ["ehull-small", "fom-small", "gap-window", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ehull", "fom"))],
+    [
+        "ehull-small",
+        "ehull-long",
+        "fom-small",
+        "gap-window",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ehull", "fom")),
+    ],
 )
 def test_presets(root: Path, workflow: Workflow, preset: str) -> None:
     path = root / "workflow" / "presets" / f"{preset}.yaml"
@@ -163,7 +169,7 @@ def test_presets(root: Path, workflow: Workflow, preset: str) -> None:
 
 
 def test_every_preset_is_tested(root: Path) -> None:
-    tested = {"ehull", "fom", "ehull-small", "fom-small", "gap-window", "data-engine"}
+    tested = {"ehull", "fom", "ehull-small", "ehull-long", "fom-small", "gap-window", "data-engine"}
     assert {path.stem for path in (root / "workflow" / "presets").glob("*")} == tested
 
 
