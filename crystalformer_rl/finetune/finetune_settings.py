@@ -17,7 +17,7 @@ class FinetuneSettings(Section):
     updates: Integer = Field(5, ge=1, le=100_000, description="Policy updates in a round.")
     batch: Integer = Field(512, ge=2, le=1_000_000, description="Crystals sampled and scored for each update.")
     unscored: Integer = Field(
-        512,
+        256,
         ge=0,
         le=1_000_000,
         description="Crystals sampled beside them and not scored: what they are worth the critic estimates (balance).",

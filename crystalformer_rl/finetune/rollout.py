@@ -23,6 +23,8 @@ from crystalformer_rl.policy.transformer import Policy
 
 _BOUNDS = (2, 4, 6, 10)
 """Longest crystal, in sites, of each part but the last: most crystals are short, and padding is work."""
+_SITES = 96
+"""Places for sites in a part, on a CPU: where there are few long crystals, few lanes stay empty beside them."""
 
 
 class Scores(NamedTuple):
@@ -108,13 +110,14 @@ def parts_of(tokens: TokenBatch, rows: np.ndarray) -> list[Part]:
     """
     places = tokens.w.shape[1]
     bounds = [bound for bound in _BOUNDS if bound < places - 1] + [places - 1]
-    lanes = 32 if jax.default_backend() == "cpu" else 256
+    on_cpu = jax.default_backend() == "cpu"
     lengths = (np.asarray(tokens.w)[rows] > 0).sum(1)
     bucket = np.searchsorted(bounds, np.minimum(lengths, places - 1))
     host = jax.tree.map(np.asarray, tokens)
     parts = []
     for number, bound in enumerate(bounds):
         members = rows[bucket == number]
+        lanes = max(4, _SITES // bound) if on_cpu else 256
         parts += [_part(host, members[k : k + lanes], lanes, bound + 1) for k in range(0, len(members), lanes)]
     return parts
 
