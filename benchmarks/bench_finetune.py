@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from crystalformer_rl.finetune.loop import Update, run_round, stable
 from crystalformer_rl.finetune.record import coverage, update_row
 from crystalformer_rl.finetune.rollout import roll_out
 from crystalformer_rl.finetune.state import first_state
+from crystalformer_rl.intervals import odds_ratio
 from crystalformer_rl.policy.checkpoint import load_policy, save_policy
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.transformer import Policy
@@ -75,13 +75,6 @@ def measured(policy: Policy, weights: list[float], score: Scorer, n: int, thresh
     }
 
 
-def odds_ratio(before: float, after: float, n: int) -> tuple[float, float, float]:
-    """After against before, with the 95 % interval of two independent samples of `n`."""
-    ratio = math.log(after / (1 - after)) - math.log(before / (1 - before))
-    error = 1.96 * math.sqrt(sum(1 / (n * p * (1 - p)) for p in (before, after)))
-    return math.exp(ratio), math.exp(ratio - error), math.exp(ratio + error)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="Configuration with the sections finetune and reward; config.yaml's defaults else.")
@@ -118,8 +111,18 @@ def main() -> None:
         for name, tuned in (("base", policy), ("after", end.result(settings))):
             found[name] = measured(tuned, weights, score, options.crystals, threshold)
             print(name, json.dumps({key: round(float(value), 3) for key, value in found[name].items()}), flush=True)
-    ratio = odds_ratio(found["base"]["stable"], found["after"]["stable"], options.crystals)
-    print(json.dumps({"odds_ratio": [round(v, 2) for v in ratio], "seconds": round(seconds), "seed": options.seed}))
+    n = options.crystals
+    after, before = ((round(found[name]["stable"] * n), n) for name in ("after", "base"))
+    ratio = odds_ratio(after, before)
+    print(
+        json.dumps(
+            {
+                "odds_ratio": [None if v is None else round(v, 2) for v in (ratio.value, ratio.low, ratio.high)],
+                "seconds": round(seconds),
+                "seed": options.seed,
+            }
+        )
+    )
     if options.out:
         save_policy(options.out, end.result(settings), card)
 

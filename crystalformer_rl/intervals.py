@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, contingency, t
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,18 @@ def over_seeds(counts: Sequence[int], sizes: Sequence[int]) -> Estimate:
 
 def _width(found: Estimate) -> float:
     return (found.high or 0.0) - (found.low or 0.0)
+
+
+def odds_ratio(first: tuple[int, int], base: tuple[int, int]) -> Estimate:
+    """The odds of one share over those of another, (count, n) each, with the interval of its logarithm's normal approximation.
+
+    An end that does not exist, for counts of none or all, is None.
+    """
+    table = [[first[0], first[1] - first[0]], [base[0], base[1] - base[0]]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = contingency.odds_ratio(table, kind="sample")
+        ends = found.confidence_interval(0.95)
+    return Estimate(float(found.statistic), *(float(end) if math.isfinite(end) else None for end in (ends.low, ends.high)))
 
 
 def ratio(first: Estimate, base: Estimate) -> Estimate | None:

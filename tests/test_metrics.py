@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -47,7 +48,7 @@ from crystalformer_rl.discovery.pareto import hypervolume, pareto_front
 from crystalformer_rl.discovery.protocols import PROTOCOLS
 from crystalformer_rl.discovery.ranking import Ranking
 from crystalformer_rl.errors import InputError
-from crystalformer_rl.intervals import difference_interval, wilson_interval
+from crystalformer_rl.intervals import difference_interval, odds_ratio, wilson_interval
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.at_rest import rewards_at_rest
@@ -70,6 +71,15 @@ def test_wilson_interval_is_the_published_formula(count, n):
 
 def test_wilson_interval_of_nothing_says_nothing():
     assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_the_odds_ratio_has_woolfs_interval():
+    found = odds_ratio((300, 512), (192, 512))
+    half = 1.959964 * math.sqrt(sum(1 / count for count in (300, 212, 192, 320)))
+    assert found.value == pytest.approx(300 * 320 / (212 * 192))
+    assert found.low == pytest.approx(found.value * math.exp(-half), rel=1e-5)
+    assert found.high == pytest.approx(found.value * math.exp(half), rel=1e-5)
+    assert odds_ratio((5, 5), (1, 5)).high is None
 
 
 def test_difference_interval_is_newcombes():
