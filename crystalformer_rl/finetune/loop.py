@@ -226,7 +226,8 @@ def _balance(state: TrainState, fresh: Archive, settings: FinetuneSettings) -> L
         stable=unknown > 0,
         repeats=unknown.astype(np.int32),
     )
-    led = archive.led if settings.leads else None
+    # A score that says nothing of where crystals come to rest leaves coordinates and lattices held.
+    led = archive.led if settings.leads and archive.led.any() else None
     return Lesson(archive.tokens, batch, archive.base[:, 2], len(fresh.worth), led=led)
 
 

@@ -207,7 +207,7 @@ def finetune(
     source = None if "space_group_counts" in policy.card else known
     weights = space_group_weights(policy.card, policy.source, wanted.space_groups, source)
     rounds: list[finetune_stage.Round] = []
-    score = score_by(worker(potential), _reward(reward), known, str(located(models, "properties")))
+    score = score_by(worker(potential), _reward(reward), known, str(located(models, "properties")), ahead=own.leads)
     bar = tqdm(total=own.rounds * own.updates, desc="fine-tune", unit="update", disable=not progress, leave=False)
 
     def told(row: dict[str, Any]) -> None:
