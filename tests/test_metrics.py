@@ -406,6 +406,9 @@ def test_evaluate_refuses_before_it_computes(results, tmp_path):
         run(*[tuned if argument == results / "hull" / "base.parquet" else argument for argument in arguments])
     with pytest.raises(InputError, match="occurs twice"):
         run(*arguments, results / "samples" / "base" / "0.parquet")
+    for option, value in (("--fmax", "0.01"), ("--max-evaluations", "99")):
+        with pytest.raises(InputError, match=f"{option} has no effect on crystals that --relaxed gives"):
+            run(*evaluate_arguments(results, tmp_path / "no"), option, value)
     with pytest.raises(InputError, match="exclude each other"):
         run(*arguments, "--skip-properties")
     assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from crystalformer_rl.cli.console import StageProgress, count_words, say, summarize
 from crystalformer_rl.cli.crystals_argument import read_told
@@ -103,6 +104,8 @@ def command(
     from crystalformer_rl.tables.parquet import atomic_path, read_table, write_table
     from crystalformer_rl.tables.provenance import provenance, record_of
 
+    if relaxed and not judge:
+        _refuse_idle(click.get_current_context())
     if properties and skip_properties:
         raise InputError("--properties and --skip-properties exclude each other; give one of them.")
     settings = RelaxSettings(max_evaluations=max_evaluations, fmax=fmax, smax=smax, free=free)
@@ -168,6 +171,21 @@ def command(
 
 
 _COMMANDS = {"relaxed": "relax", "judged": "judge"}
+_OF_RELAXATION = ("max_evaluations", "fmax", "smax", "free")
+
+
+def _refuse_idle(context: click.Context) -> None:
+    """Settings of a relaxation, where none is made."""
+    from crystalformer_rl.errors import InputError
+
+    for parameter in context.command.params:
+        chosen = context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
+        if parameter.name in _OF_RELAXATION and chosen:
+            raise InputError(
+                f"{parameter.opts[0]} has no effect on crystals that --relaxed gives; leave one of the two out."
+            )
+
+
 """Stages whose commands have another name than their tables."""
 
 _PARAMETERS: dict[str, dict[str, Any]] = {

@@ -58,21 +58,11 @@ class Archive(NamedTuple):
 
     @staticmethod
     def empty(places: int, state_size: int) -> Archive:
-        whole, real = np.int32, np.float32
-        tokens: list[Any] = [
-            np.zeros(shape, kind)
-            for shape, kind in (
-                ((0,), whole),
-                ((0, places), whole),
-                ((0, places), whole),
-                ((0, places, 3), real),
-                ((0, 6), real),
-            )
-        ]
+        real = np.float32
         none = np.zeros(0, real)
         state = np.zeros((0, state_size), np.float16)
         return Archive(
-            TokenBatch(*tokens), np.zeros((0, 3), real), none, state, np.zeros(0, whole), np.zeros((0, 2), bool),
+            TokenBatch.of_none(places), np.zeros((0, 3), real), none, state, np.zeros(0, np.int32), np.zeros((0, 2), bool),
             np.zeros(0, bool), none,
         )  # fmt: skip
 

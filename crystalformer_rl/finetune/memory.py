@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -37,16 +37,7 @@ class Best(NamedTuple):
 
     @staticmethod
     def empty(places: int) -> Best:
-        whole, real = np.int32, np.float32
-        shapes: list[Any] = [
-            ((0,), whole),
-            ((0, places), whole),
-            ((0, places), whole),
-            ((0, places, 3), real),
-            ((0, 6), real),
-        ]
-        leaves: list[Any] = [np.zeros(shape, kind) for shape, kind in shapes]
-        return Best(TokenBatch(*leaves), np.zeros(0), np.zeros(0, np.int64))
+        return Best(TokenBatch.of_none(places), np.zeros(0), np.zeros(0, np.int64))
 
     def chosen(self, rows: np.ndarray | slice) -> Best:
         """Those of the rows, in their order."""

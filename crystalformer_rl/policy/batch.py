@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +27,14 @@ class TokenBatch(NamedTuple):
     a: Int[Array, "b s"]
     x: Float[Array, "b s 3"]
     l: Float[Array, "b 6"]
+
+    @staticmethod
+    def of_none(places: int) -> TokenBatch:
+        """No crystals, as NumPy arrays."""
+        whole, real = np.int32, np.float32
+        shapes = (((0,), whole), ((0, places), whole), ((0, places), whole), ((0, places, 3), real), ((0, 6), real))
+        leaves: list[Any] = [np.zeros(shape, kind) for shape, kind in shapes]
+        return TokenBatch(*leaves)
 
 
 class SymmetryArrays(NamedTuple):
