@@ -267,7 +267,8 @@ def archive_of(worth, groups, families, drift=0.0) -> Archive:
         np.asarray(groups, np.int32), *(np.zeros((n, *shape), np.int32) for shape in ((21,), (21,), (21, 3), (6,)))
     )
     some = np.full(n, drift, np.float32)
-    return Archive(tokens, np.zeros((n, 3)), some, np.zeros((n, 8)), np.asarray(families), np.zeros((n, 2), bool), worth)
+    none = np.zeros((n, 2), bool)
+    return Archive(tokens, np.zeros((n, 3)), some, np.zeros((n, 8)), np.asarray(families), none, none[:, 0], worth)
 
 
 def test_the_targets_keep_every_family_as_frequent_as_it_was():
