@@ -26,8 +26,8 @@ Made by `python scripts/default_runs.py` from {n} runs of the default configurat
 in fine-tuning. Before and after are {sampled} crystals each, drawn by the base and by the fine-tuned policy of the run; the base policy is the same in all, so
 its figures differ by chance alone. Odds have 95 % intervals. Stable means at most {threshold:g} eV/atom above the hull; S.U.N. is stable after relaxation, unique and novel.
 """
-CLOSING = """A share of {sampled} crystals is uncertain by about four points, and effective numbers by a tenth: what differs by less between
-seeds, or before and after, is chance. S.U.N. of a new formula counts formulas that the reference does not know; credible ones are besides charge balanced, of elements
+CLOSING = """A share of {sampled} crystals is uncertain by about four points, and the base policy's own columns show what chance does to effective
+numbers. S.U.N. of a new formula counts formulas that the reference does not know; credible ones are besides charge balanced, of elements
 that have stable isotopes and are no noble gases. Anions are N, O, F, S, Cl, Se, Br and I.
 """
 Row = dict[str, Any]

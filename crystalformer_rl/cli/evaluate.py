@@ -171,23 +171,9 @@ def command(
 
 
 _COMMANDS = {"relaxed": "relax", "judged": "judge"}
-_OF_RELAXATION = ("max_evaluations", "fmax", "smax", "free")
-
-
-def _refuse_idle(context: click.Context) -> None:
-    """Settings of a relaxation, where none is made."""
-    from crystalformer_rl.errors import InputError
-
-    for parameter in context.command.params:
-        chosen = context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
-        if parameter.name in _OF_RELAXATION and chosen:
-            raise InputError(
-                f"{parameter.opts[0]} has no effect on crystals that --relaxed gives; leave one of the two out."
-            )
-
-
 """Stages whose commands have another name than their tables."""
 
+_OF_RELAXATION = ("max_evaluations", "fmax", "smax", "free")
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "hull": {"assume_same_potential": False},
 }
@@ -223,3 +209,15 @@ def _words(summary: dict[str, Any], statuses: list[str]) -> str:
         f"  {', '.join(f'{name}s {share(name)}' for name in CHEMISTRIES)}; effective number of Wyckoff templates "
         f"{summary['effective_templates']:.0f}, of elements {summary['effective_elements']:.0f} → {summary['out']}"
     )
+
+
+def _refuse_idle(context: click.Context) -> None:
+    """Settings of a relaxation, where none is made."""
+    from crystalformer_rl.errors import InputError
+
+    for parameter in context.command.params:
+        chosen = context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
+        if parameter.name in _OF_RELAXATION and chosen:
+            raise InputError(
+                f"{parameter.opts[0]} has no effect on crystals that --relaxed gives; leave one of the two out."
+            )

@@ -192,7 +192,7 @@ def _payoff(arms: Mapping[str, Arm]) -> Iterator[str]:
     yield (
         "Found: different kinds of stable and new crystals, as sampled, among all that were scored, which is what whoever scores and keeps the best is left "
         "with; arms that never move show what the base policy gives. Pays from: how many such crystals one must want, for each seed, for fine-tuning and sampling the fine-tuned "
-        "policy to take fewer evaluations than filtering the base policy's crystals, at the rates of stable, unique and new crystals as sampled; – where "
+        "policy to take fewer evaluations than filtering crystals of the base policy at the same density temperature, at the rates of stable, unique and new crystals as sampled; – where "
         "it never does. Where kinds begin to repeat, fewer are found by both."
     )
 

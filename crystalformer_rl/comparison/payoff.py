@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crystalformer_rl.comparison.curves import Rollouts
+import numpy as np
+
+from crystalformer_rl.comparison.curves import Rollouts, base_level
 from crystalformer_rl.comparison.policy_run import Run
 
 
@@ -26,14 +28,30 @@ def break_even(spent: int, found: int, rate: float, base_rate: float) -> float |
 
 
 def payoffs(runs: Sequence[Run]) -> list[tuple[int | None, float | None]]:
-    """(found while scoring, break-even) of each policy, the base policy first: stable, unique and new as sampled."""
-    base_rate = runs[0].metrics["sun_initial_fraction"]
+    """(found while scoring, break-even) of each policy, the base policy first.
+
+    Rates are stable, unique and new crystals of those drawn, by the same measures for all: of a run in its last tenth of updates, of the
+    policy that never moved at the run's own density temperature, which costs nothing and is no merit of fine-tuning.
+    """
+    base_rate = base_level(runs)["sun_fraction"].value
     result: list[tuple[int | None, float | None]] = []
     for run in runs:
         if not run.updates:
             result.append((None, None))
             continue
         found = found_while_scoring(run)
-        rate = run.metrics["sun_initial_fraction"]
-        result.append((found, None if run.selects else break_even(run.evaluations, found, rate, base_rate)))
+        result.append((found, None if run.selects else break_even(run.evaluations, found, _last_rate(run), base_rate)))
     return result
+
+
+def _last_rate(run: Run) -> float:
+    rollouts = Rollouts(run.rollouts, run.metrics["stability_threshold"])
+    last = [update["update"] for update in run.updates[-max(1, round(len(run.updates) / 10)) :]]
+    return float(
+        np.mean(
+            [
+                rollouts.sun(np.flatnonzero(rollouts.update == number)).sum() / (rollouts.update == number).sum()
+                for number in last
+            ]
+        )
+    )

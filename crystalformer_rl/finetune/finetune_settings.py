@@ -44,8 +44,8 @@ class FinetuneSettings(Section):
     )
     follows_forces: StrictBool = Field(
         True,
-        description="Where choices are learned: lead coordinates and lattices a step along the potential's forces and stresses, instead of holding them; forces cost "
-        "half as much again as an energy (balance).",
+        description="Where choices are learned: lead coordinates and lattices a step along the potential's forces and stresses, instead of holding them; forces take "
+        "longer than an energy alone (balance).",
     )
     algorithm: Annotated[Text, AfterValidator(known_objective)] = Field(
         "balance",
