@@ -1,8 +1,7 @@
 """docs/results.md and its pictures from finished comparisons of arms, one section a preset.
 
-    snakemake compare --cores all --configfile workflow/presets/ehull-small.yaml
-    snakemake compare --cores all --configfile workflow/presets/fom-small.yaml
-    python scripts/write_results.py
+    snakemake compare --cores all --configfile workflow/presets/ehull-long.yaml
+    python scripts/write_results.py ehull-long
 
 Nothing is written there by hand.
 """
@@ -15,10 +14,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TITLES = {"ehull-small": "Energy above the hull", "fom-small": "Figure of merit in space group 225"}
+TITLES = {
+    "ehull-long": "The default way with five times the crystals",
+    "ehull-small": "Ways to fine-tune, at 10,240 crystals",
+    "fom-small": "Figure of merit in space group 225",
+}
 INTRODUCTION = """# What fine-tuning reached
 
-Made by `python scripts/write_results.py` from what the presets left in `results/`: the embedded policy and reference, two CPU cores.
+Made by `python scripts/write_results.py {presets}` from what the presets left in `results/`: the embedded policy and reference, two CPU cores.
 {made}
 
 Why the presets are as they are, and what did not help, is told in [finetuning.md](finetuning.md#what-helped-and-what-did-not).
@@ -49,7 +52,7 @@ def main() -> int:
         arguments.out.with_name(drawing).write_bytes((place / "comparison.svg").read_bytes())
         sections.append(section(name, (place / "comparison.md").read_text(encoding="utf-8"), drawing))
     lines = [f"`snakemake compare --cores all --configfile workflow/presets/{name}.yaml`" for name in arguments.presets]
-    introduction = INTRODUCTION.format(made=f"Each was run by {' and '.join(lines)}.")
+    introduction = INTRODUCTION.format(presets=" ".join(arguments.presets), made=f"Run by {' and '.join(lines)}.")
     arguments.out.write_text("\n".join([introduction, *sections]), encoding="utf-8")
     return 0
 
