@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from crystalformer_rl.crystal.coverage import ANIONS
 from crystalformer_rl.formatting import percent, with_interval
 from crystalformer_rl.intervals import odds_ratio
+from crystalformer_rl.tables.chemistry_columns import CHEMISTRY_WORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 INTRODUCTION = """# The default run, seed by seed
@@ -44,18 +44,12 @@ KINDS = {
     "effective_formulas": "anonymous formulas",
     "effective_elements": "elements",
 }
-CHEMISTRY = ("oxide", "halide", "chalcogenide", "intermetallic")
 
 
 def figures(folder: Path) -> tuple[Row, Row]:
-    """Metrics of the base and of the tuned policy, with the share of crystals that hold an anion."""
-    found = []
-    for policy in ("base", "tuned"):
-        place = folder / "evaluation" / policy
-        row = pq.read_table(place / "metrics.parquet").to_pylist()[0]
-        atoms = pq.read_table(place / "crystals.parquet", columns=["atomic_numbers"]).column(0).to_pylist()
-        found.append(row | {"anion_fraction": sum(bool(ANIONS & set(numbers or ())) for numbers in atoms) / len(atoms)})
-    return found[0], found[1]
+    """Metrics of the base and of the tuned policy."""
+    base, tuned = (pq.read_table(folder / "evaluation" / policy / "metrics.parquet") for policy in ("base", "tuned"))
+    return base.to_pylist()[0], tuned.to_pylist()[0]
 
 
 def scored(folder: Path) -> int:
@@ -74,8 +68,7 @@ def rows(runs: list[tuple[Row, Row]]) -> list[list[str]]:
     found = [line(words, runs, f"{name}_fraction", percent) for name, words in SHARES.items()]
     found.insert(1, ["its odds, × base", *(with_interval(odds_ratio(tuned, base), 2) for tuned, base in counted)])
     found += [line(f"effective number of {words}", runs, name, "{:.0f}".format) for name, words in KINDS.items()]
-    chemistry = {"anion": "with an anion"} | {name: f"{name}s" for name in CHEMISTRY}
-    return found + [line(words, runs, f"{name}_fraction", percent) for name, words in chemistry.items()]
+    return found + [line(words, runs, f"{name}_fraction", percent) for name, words in CHEMISTRY_WORDS.items()]
 
 
 def main() -> None:

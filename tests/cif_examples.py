@@ -9,6 +9,7 @@ from functools import cache
 import gemmi
 import numpy as np
 import spglib
+from pymatgen.core import Lattice
 
 from crystalformer_rl.crystal.lattice import lattice_matrix, lattice_parameters
 from crystalformer_rl.crystal.structure import Crystal
@@ -112,13 +113,11 @@ def _fixed_by(rotation: np.ndarray, translation: np.ndarray, point: np.ndarray) 
 
 
 def _closest(crystal: Crystal) -> float:
-    shifts = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    shortest = np.linalg.norm(shifts[np.any(shifts != 0, 1)] @ crystal.lattice, axis=1).min()
-    for i in range(len(crystal) - 1):
-        delta = crystal.frac_coords[i + 1 :] - crystal.frac_coords[i]
-        delta -= np.rint(delta)
-        shortest = min(shortest, np.linalg.norm((delta[:, None] + shifts) @ crystal.lattice, axis=-1).min())
-    return float(shortest)
+    """The shortest distance, Å, of two atoms or of an atom and its own image, by the reduced cell: a skew one's is not among its neighbours."""
+    lattice = Lattice(crystal.lattice)
+    distances = lattice.get_all_distances(crystal.frac_coords, crystal.frac_coords)
+    np.fill_diagonal(distances, min(lattice.get_lll_reduced_lattice().abc))
+    return float(distances.min())
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,10 @@ def write_arms(folder: Path, n: int = 40) -> Path:
             first = 1 + (k - 1) * UPDATES
             made_by = provenance("finetune", {**settings, "round": k}, potential=IDENTITY)
             # Two seeds of one arm have ids and crystals of their own.
-            write_table(place / f"round_{k}" / "rollouts.parquet", rollouts(policy, first, 100 * number + k), made_by)
+            sampled = rollouts(policy, first, 100 * number + k)
+            if algorithm == "none":
+                sampled = _with_selected(sampled, folder / "evaluation" / policy, (k - 1) * UPDATES * BATCH)
+            write_table(place / f"round_{k}" / "rollouts.parquet", sampled, made_by)
             rng = np.random.default_rng(number + 10 * k)
             updates = {
                 "update": np.arange(first, first + UPDATES),
@@ -85,6 +88,13 @@ def write_arms(folder: Path, n: int = 40) -> Path:
     for number, policy in enumerate(POLICIES):
         write_judgement(folder, policy, number)
     return folder
+
+
+def _with_selected(sampled: pa.Table, evaluation: Path, first: int) -> pa.Table:
+    """The rollouts with ids of evaluated crystals, those from number `first` on, as those have that were selected."""
+    ids = read_table(evaluation / "crystals.parquet").column("id").to_pylist()[first : first + sampled.num_rows]
+    column = sampled.schema.get_field_index("id")
+    return sampled.set_column(column, "id", pa.array(ids + sampled.column("id").to_pylist()[len(ids) :]))
 
 
 def write_judgement(folder: Path, policy: str, seed: int) -> None:

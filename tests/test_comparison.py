@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
@@ -22,10 +23,12 @@ from discovery_examples import crystal, crystal_table, perovskite, rock_salt
 
 from crystalformer_rl.cli import cli
 from crystalformer_rl.comparison.arms import summaries
+from crystalformer_rl.comparison.curves import curves_table
 from crystalformer_rl.comparison.document import differing_settings
 from crystalformer_rl.comparison.gain_kept import gain_kept, kept
-from crystalformer_rl.comparison.payoff import break_even
+from crystalformer_rl.comparison.payoff import break_even, payoffs
 from crystalformer_rl.comparison.policy_run import Run
+from crystalformer_rl.comparison.run_reader import read_runs
 from crystalformer_rl.comparison.top import halide_counts
 from crystalformer_rl.crystal.encode import encode
 from crystalformer_rl.crystal.prototype import kind
@@ -86,6 +89,9 @@ def test_counts_are_those_of_the_tables(results: Path, arms: dict[str, dict[str,
         merits = [c["fom"] for c in crystals if c["stable"] and c["fom"] is not None]
         assert row["stable_fom_mean"] == pytest.approx(np.mean(merits))
         assert row["stable_fom_count"] == len(merits)
+        # A metal's is 0, so the mean over all is the insulators' times their share.
+        assert row["stable_fom_mean"] == pytest.approx(row["insulators_among_stable"] * row["insulator_fom_mean"])
+        assert row["pareto_hypervolume"] == metrics["pareto_hypervolume"] > 0
 
 
 def test_ratios_and_the_gain_that_remains(arms: dict[str, dict[str, Any]]) -> None:
@@ -172,6 +178,18 @@ def test_the_curve_of_best_of_n_is_of_the_selection_so_far(results: Path) -> Non
         assert point["sun_fraction"] == pytest.approx(sum(good(r) and not r["known"] for r in chosen) / len(chosen))
         assert point["unique_fraction"] == 1
     assert point["n"] == n, "the selection is full at the end"
+
+
+def test_a_policy_that_never_moves_selects_only_where_its_crystals_were_scored(results: Path) -> None:
+    """Narrower densities alone change what is drawn, but nothing is chosen from it."""
+    selecting = next(run for run in read_runs(results) if run.policy == "best_of_n-0")
+    assert selecting.selects
+    assert not selecting.moves
+    drawn = replace(selecting, crystals=[row | {"id": f"drawn-{row['id']}"} for row in selecting.crystals])
+    assert not drawn.selects
+    assert not drawn.moves
+    assert payoffs([selecting, drawn])[1][1] is None
+    assert [row["n"] for row in curves_table([drawn]).to_pylist()] == [BATCH] * (ROUNDS * UPDATES)
 
 
 def test_intervals_by_their_definitions() -> None:

@@ -377,6 +377,23 @@ def test_balance_makes_better_choices():
     assert drift[1] > 0.05
 
 
+def test_a_placebo_learns_from_others_rewards():
+    """Of the same space groups, and differently shuffled in each update; tables show the crystals' own. No forces are followed."""
+    settings = with_settings(algorithm="none", placebo=True)
+    assert not FinetuneSettings(placebo=True).leads
+    _, updates = run_round(first_state(small_policy(), settings), small_policy(), settings, light, WEIGHTS, 0)
+    learned, own = (np.concatenate(found) for found in zip(*((u.value, u.scores.reward) for u in updates), strict=True))
+    for update in updates:
+        groups = np.asarray(update.rollout.samples.tokens.g)
+        for group in np.unique(groups):
+            assert sorted(update.value[groups == group]) == sorted(update.scores.reward[groups == group])
+    assert abs(np.corrcoef(learned, own)[0, 1]) < 0.4
+    assert rollouts_table(updates, 1, 0).column("reward").to_pylist() == own.tolist()
+    for wrong in ({"algorithm": "sft"}, {"replay": 5}):
+        with pytest.raises(ValueError, match="imitation"):
+            FinetuneSettings(placebo=True, **wrong)
+
+
 def wider(sites, statuses) -> Scores:
     """A score that pays nothing, of crystals whose cells rest at lengths a tenth larger."""
     scores, factors = light(sites, statuses), np.array([1.1, 1.1, 1.1, 1, 1, 1])

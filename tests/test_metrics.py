@@ -166,7 +166,7 @@ def test_counts_are_those_by_hand(by_hand):
     row = metrics(by_hand).to_pylist()[0]
     counts = {name.removesuffix("_count"): value for name, value in row.items() if name.endswith("_count")}
     assert counts == {
-        "oxide": 1, "halide": 7, "chalcogenide": 0, "intermetallic": 0,
+        "anion": 8, "oxide": 1, "halide": 7, "chalcogenide": 0, "intermetallic": 0,
         "valid": 7, "low_dimensional": 0, "charge_balanced": 7, "completed": 6, "converged": 7, "stable_initial": 4, "stable": 5,
         "on_hull_initial": 1, "on_hull": 3, "far_below_hull": 1, "unique": 6, "novel": 6, "rediscovered": 1, "sun_initial": 2,
         "sun": 3, "sun_new_formula": 1, "sun_credible": 1, "crystalformer_rl_sun": 3, "mattergen_sun": 2, "lemat_sun": 1, "lemat_msun": 1,

@@ -296,7 +296,7 @@ def test_updates_that_lack_columns_or_rows(results, tmp_path):
 def test_the_goal_stands_before_and_after_with_its_price(page):
     """Each term of the reward and what it was bought with, from the first update and the last."""
     assert page.row("reward: e_above_hull")[1:] == ["−0.690", "−0.500"]
-    assert page.row("stable as sampled")[1:] == ["31.0 %", "50.0 %"]
+    assert page.row("stable as scored")[1:] == ["31.0 %", "50.0 %"]
     assert page.row("effective number of Wyckoff templates")[1:] == ["139", "120"]
     assert page.row("oxides")[1:] == ["15.0 %", "15.0 %"]
 

@@ -94,6 +94,7 @@ SETTINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "finetune.keep": ("space_group", ("finetune_settings",)),
     "finetune.learns": ("everything", ("finetune_settings",)),
     "finetune.follows_forces": (False, ("finetune_settings",)),
+    "finetune.placebo": (True, ("finetune_settings",)),
     "finetune.density_temperature": (0.1, ("finetune_settings",)),
     "arms.policies": ({"sft": {"finetune": {"algorithm": "sft"}}}, ("finetune_settings", "sample", "judge", "compare")),
     "judge": (None, ("rank",)),

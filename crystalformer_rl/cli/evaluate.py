@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from crystalformer_rl.cli.console import StageProgress, count_words, say, summarize
 from crystalformer_rl.cli.crystals_argument import read_told
 from crystalformer_rl.cli.options import (
+    chosen_flags,
     device_option,
     given_stability,
     json_option,
@@ -23,9 +23,9 @@ from crystalformer_rl.cli.options import (
     setting_option,
     stability_option,
 )
-from crystalformer_rl.crystal.coverage import CHEMISTRIES
 from crystalformer_rl.crystal.encode import SYMPREC
 from crystalformer_rl.potential.relax_settings import BATCH_SIZE, RelaxSettings
+from crystalformer_rl.tables.chemistry_columns import CHEMISTRY_WORDS
 
 
 @click.command()
@@ -181,7 +181,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 
 _COUNTS = (
     "valid",
-    *CHEMISTRIES,
+    *CHEMISTRY_WORDS,
     "stable_initial",
     "stable",
     "far_below_hull",
@@ -206,7 +206,7 @@ def _words(summary: dict[str, Any], statuses: list[str]) -> str:
         f"  valid {share('valid')}; stable as sampled {share('stable_initial')}, relaxed {share('stable')}\n"
         f"  unique {share('unique')}; novel {share('novel')}; S.U.N. {share('sun')}, of a new formula "
         f"{share('sun_new_formula')}, credible {share('sun_credible')}\n"
-        f"  {', '.join(f'{name}s {share(name)}' for name in CHEMISTRIES)}; effective number of Wyckoff templates "
+        f"  {', '.join(f'{words} {share(name)}' for name, words in CHEMISTRY_WORDS.items())}; effective number of Wyckoff templates "
         f"{summary['effective_templates']:.0f}, of elements {summary['effective_elements']:.0f} → {summary['out']}"
     )
 
@@ -215,9 +215,5 @@ def _refuse_idle(context: click.Context) -> None:
     """Settings of a relaxation, where none is made."""
     from crystalformer_rl.errors import InputError
 
-    for parameter in context.command.params:
-        chosen = context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
-        if parameter.name in _OF_RELAXATION and chosen:
-            raise InputError(
-                f"{parameter.opts[0]} has no effect on crystals that --relaxed gives; leave one of the two out."
-            )
+    for flag in chosen_flags(context, _OF_RELAXATION):
+        raise InputError(f"{flag} has no effect on crystals that --relaxed gives; leave one of the two out.")

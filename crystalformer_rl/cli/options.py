@@ -7,11 +7,12 @@ stages of those names; `--name` is the name of a policy in tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
@@ -100,6 +101,15 @@ def said_corrections(value: str | None) -> Corrections | None:
     from crystalformer_rl.reference.identity import Corrections
 
     return None if value is None else Corrections.MP2020 if value == "mp2020" else Corrections.NONE
+
+
+def chosen_flags(context: click.Context, names: Collection[str]) -> list[str]:
+    """Flags of those parameters whose value somebody gave."""
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
+    ]
 
 
 def setting_option(section: type[BaseModel], name: str) -> _Decorator:

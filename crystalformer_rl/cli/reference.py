@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from crystalformer_rl.cli.console import count_words, progress, say, status_counts
 from crystalformer_rl.cli.crystals_argument import read_told
-from crystalformer_rl.cli.options import device_option, json_option, out_option
+from crystalformer_rl.cli.options import chosen_flags, device_option, json_option, out_option
 from crystalformer_rl.reference.identity import FUNCTIONALS
 
 if TYPE_CHECKING:
@@ -164,10 +163,8 @@ def _check_options(context: click.Context, energies: str, elemental_energies: st
     from crystalformer_rl.errors import InputError
 
     idle = _POTENTIAL_ONLY if energies == "given" else _GIVEN_ONLY
-    for parameter in context.command.params:
-        chosen = context.get_parameter_source(parameter.name or "") is not ParameterSource.DEFAULT
-        if parameter.name in idle and chosen and context.params[parameter.name] is not None:
-            raise InputError(f"{parameter.opts[0]} has no effect with --energies {energies}; leave one of the two out.")
+    for flag in chosen_flags(context, idle):
+        raise InputError(f"{flag} has no effect with --energies {energies}; leave one of the two out.")
     if energies == "potential" and elemental_energies is None:
         raise InputError(
             "--elemental-energies is missing; give a JSON file {symbol: eV/atom} in the potential's scale, `lowest`, or take "

@@ -12,11 +12,10 @@ import pyarrow as pa
 from crystalformer_rl.comparison.gain_kept import gain_kept, kept
 from crystalformer_rl.comparison.payoff import payoffs
 from crystalformer_rl.comparison.policy_run import BASE, Row, Run
-from crystalformer_rl.crystal.coverage import ANIONS
 from crystalformer_rl.hull.stability import is_stable
 from crystalformer_rl.intervals import Estimate, fraction, mean, over_seeds, ratio
 from crystalformer_rl.tables.column import table_of_rows
-from crystalformer_rl.tables.comparison_columns import ARMS, COVERAGE, JUDGED, KEPT, SHARES
+from crystalformer_rl.tables.comparison_columns import ARMS, COVERAGE, INSULATORS, JUDGED, KEPT, SHARES
 
 
 def arms_table(runs: Sequence[Run]) -> pa.Table:
@@ -34,8 +33,7 @@ def _figures(run: Run) -> Row:
     threshold, n = run.metrics["stability_threshold"], len(run.crystals)
     row: Row = {"policy": run.policy, "arm": run.arm, "seed": run.seed, "n": n, "stability_threshold": threshold}
     row |= {"evaluations": run.evaluations, "updates": len(run.updates)}
-    row |= {name: run.metrics[name] for name in COVERAGE if name in run.metrics}
-    row["anion_fraction"] = sum(bool(ANIONS & set(crystal["atomic_numbers"] or ())) for crystal in run.crystals) / n
+    row |= {name: run.metrics[name] for name in (*COVERAGE, *INSULATORS)}
     for name, count in (_counts(run.crystals) | _judged_counts(run, threshold)).items():
         found = fraction(count, n)
         row |= {f"{name}_count": count, f"{name}_fraction": found.value}
@@ -119,7 +117,7 @@ class Arm:
 
     shares, judged: fraction by name of the share; ratios: the same as multiples of the base policy's, judged ones under
     `judged_…`; kept: share of a gain that the judge sees too; fom, fom_ratio: mean figure of merit of the stable crystals;
-    coverage: means over seeds of what says how far crystals are spread; sun_found, break_even: see `comparison.payoff`, the latter a
+    coverage, insulators: means over seeds of what says how far crystals are spread, and of what their gaps and dielectric constants are; sun_found, break_even: see `comparison.payoff`, the latter a
     number a seed.
     Intervals are Wilson's for one seed, Student's t over several.
     """
@@ -136,6 +134,7 @@ class Arm:
     fom: Estimate | None = None
     fom_ratio: Estimate | None = None
     coverage: dict[str, float] = field(default_factory=dict)
+    insulators: dict[str, float] = field(default_factory=dict)
     sun_found: Estimate | None = None
     break_even: list[float | None] = field(default_factory=list)
 
@@ -188,7 +187,8 @@ def _summary(name: str, rows: Sequence[Row]) -> Arm:
         reward=_mean_of(rows, "reward_mean"),
         kl=_mean_of(rows, "kl"),
         fom=fom,
-        coverage={name: float(np.mean([row[name] for row in rows])) for name in COVERAGE},
+        coverage={name: found.value for name in COVERAGE if (found := _mean_of(rows, name))},
+        insulators={name: found.value for name in INSULATORS if (found := _mean_of(rows, name))},
         sun_found=_mean_of(rows, "sun_found"),
         break_even=[row["break_even"] for row in rows],
     )

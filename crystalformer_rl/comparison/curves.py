@@ -75,11 +75,11 @@ def curves_table(runs: Sequence[Run]) -> pa.Table:
 def _curve(run: Run) -> list[Row]:
     rollouts = Rollouts(run.rollouts, run.metrics["stability_threshold"])
     rows, spent = [], 0
-    found = rollouts.found()
+    found, selects = rollouts.found(), run.selects
     for update in run.updates:
         spent += update["evaluations"]
         number = update["update"]
-        where = rollouts.selection(number, run.metrics["n"]) if run.selects else np.flatnonzero(rollouts.update == number)
+        where = rollouts.selection(number, run.metrics["n"]) if selects else np.flatnonzero(rollouts.update == number)
         n = len(where)
         rewards = rollouts.reward[where]
         rows.append(
@@ -108,10 +108,10 @@ def base_level(runs: Sequence[Run]) -> dict[str, Estimate]:
     They are all crystals of the arms whose policy never moves; without such an arm those of the first update of each
     seed. Fractions have Wilson's intervals, the reward that of its mean.
     """
-    still = [run for run in runs if run.selects]
+    still = [run for run in runs if run.updates and not run.moves]
     seeds: dict[int | None, Run] = {}
     for run in runs:
-        if run.updates and (run.selects or not still):
+        if run.updates and (not run.moves or not still):
             seeds.setdefault(run.seed, run)
     count, stable, sun = 0, 0, 0
     rewards: list[np.ndarray] = []

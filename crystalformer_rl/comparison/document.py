@@ -11,8 +11,8 @@ import pyarrow as pa
 from crystalformer_rl.comparison.arms import Arm
 from crystalformer_rl.comparison.policy_run import BASE, Row, Run
 from crystalformer_rl.comparison.top import halide_counts
-from crystalformer_rl.crystal.coverage import CHEMISTRIES
 from crystalformer_rl.formatting import percent, percent_interval, signed, with_deviation, with_interval
+from crystalformer_rl.tables.chemistry_columns import CHEMISTRY_WORDS
 
 
 def document(runs: Sequence[Run], arms: Mapping[str, Arm], table: pa.Table, top: pa.Table | None) -> str:
@@ -163,13 +163,12 @@ def _coverage(arms: Mapping[str, Arm]) -> Iterator[str]:
         "effective_formulas": "anonymous formulas",
         "effective_elements": "elements",
     }
-    shares = {"anion_fraction": "with an anion"} | {f"{name}_fraction": f"{name}s" for name in CHEMISTRIES}
+    shares = {f"{name}_fraction": words for name, words in CHEMISTRY_WORDS.items()}
     base, rows = arms[BASE].coverage, []
     for arm in arms.values():
         row = [arm.name]
         for name in numbers:
-            ratio = f" ({100 * arm.coverage[name] / base[name]:.0f} %)" if arm.name != BASE and base[name] else ""
-            row.append(f"{arm.coverage[name]:.0f}{ratio}")
+            row.append(_against(arm.coverage, base, name, 0))
         rows.append([*row, *(percent(arm.coverage[name]) for name in shares)])
     yield _table(["arm", *numbers.values(), *shares.values()], rows, "lrrrrrrrr")
     yield (
@@ -190,9 +189,9 @@ def _payoff(arms: Mapping[str, Arm]) -> Iterator[str]:
             )
     yield _table(["arm", "evaluations a seed", "S.U.N. found", "pays from"], rows, "lrrr")
     yield (
-        "Found: different kinds of stable and new crystals, as sampled, among all that were scored, which is what whoever scores and keeps the best is left "
+        "Found: different kinds of stable and new crystals, as scored, among all that were scored, which is what whoever scores and keeps the best is left "
         "with; arms that never move show what the base policy gives. Pays from: how many such crystals one must want, for each seed, for fine-tuning and sampling the fine-tuned "
-        "policy to take fewer evaluations than filtering crystals of the base policy at the same density temperature, at the rates of stable, unique and new crystals as sampled; – where "
+        "policy to take fewer evaluations than filtering crystals of the base policy at the same density temperature, at the rates of stable, unique and new crystals as scored; – where "
         "it never does. Where kinds begin to repeat, fewer are found by both."
     )
 
@@ -203,7 +202,7 @@ def _wanted(crystals: float | None) -> str:
 
 def _about_the_picture(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
     words = (
-        "Curves are of the crystals as sampled in fine-tuning, unrelaxed. S.U.N. there counts stable crystals of a kind "
+        f"Curves are of the crystals as scored in fine-tuning, that is {_as_scored(runs)}. S.U.N. there counts stable crystals of a kind "
         "(composition, space group, Wyckoff letters) that is new in its update and that the pretraining set does not have. Bands are "
         "95 % t intervals over seeds. The grey line is the unmoved base policy by the same measures, with its interval."
     )
@@ -214,6 +213,13 @@ def _about_the_picture(runs: Sequence[Run], arms: Mapping[str, Arm]) -> str:
             "once, by reward; while fewer kinds were sampled than are asked for, of all."
         )
     return words
+
+
+def _as_scored(runs: Sequence[Run]) -> str:
+    """How far crystals were relaxed before their reward; all runs of a comparison have the same."""
+    rewards = [run.settings.get("reward") or {} for run in runs if run.updates]
+    allowed = max((reward.get("relax", {}).get("max_evaluations", 1) for reward in rewards), default=1)
+    return "as sampled" if allowed == 1 else f"each relaxed with at most {allowed} evaluations of the potential"
 
 
 def _judged(runs: Sequence[Run], arms: Mapping[str, Arm]) -> Iterator[str]:
@@ -251,14 +257,40 @@ def _merit(arms: Mapping[str, Arm]) -> Iterator[str]:
     if not any(arm.fom for arm in arms.values()):
         return
     yield "## Figure of merit"
-    rows = []
+    names = {
+        "insulators_among_stable": "insulators among stable",
+        "insulator_fom_mean": "mean of these, eV",
+        "pareto_front": "Pareto front",
+        "pareto_hypervolume": "hypervolume, eV",
+    }
+    digits = {name: 0 if name == "pareto_front" else 2 for name in names}
+    base, rows = arms[BASE].insulators, []
     for arm in arms.values():
         times = "1" if arm.name == BASE else "–" if arm.fom_ratio is None else with_interval(arm.fom_ratio, 2)
         rows.append(
-            [arm.name, with_interval(arm.fom, 2), times, percent_interval(arm.shares["stable"]), _ratio(arm, "stable")]
+            [
+                arm.name,
+                with_interval(arm.fom, 2),
+                times,
+                *(_against(arm.insulators, base, name, digits[name]) for name in names),
+            ]
         )
-    yield _table(["arm", "mean of stable crystals, eV", "× base", "stable relaxed", "stable kept, × base"], rows, "lrrrr")
-    yield "The figure of merit is ε_electronic · band gap as predicted; intervals of one seed are over its stable crystals."
+    yield _table(["arm", "mean of stable crystals, eV", "× base", *names.values()], rows, "lrrrrrr")
+    yield (
+        "The figure of merit is ε_electronic · band gap as predicted, 0 of a metal; intervals of one seed are over its stable crystals. A mean over all "
+        "stable crystals grows by fewer metals, too: its ratio is about that of the share of insulators times that of their own mean. The Pareto front "
+        "counts distinct stable crystals that no other beats in gap and in ε_electronic; the hypervolume is the area, from 0 eV and 1, that they "
+        "beat, and grows with the number of crystals. In brackets percentages of the base policy's; means over seeds."
+    )
+
+
+def _against(values: Mapping[str, float], base: Mapping[str, float], name: str, digits: int) -> str:
+    """A figure, with its percentage of the base policy's."""
+    if name not in values:
+        return "–"
+    value, before = values[name], base.get(name)
+    words = f"{value:.{digits}f}"
+    return words if values is base or not before else f"{words} ({100 * value / before:.0f} %)"
 
 
 def _seeds(table: pa.Table) -> Iterator[str]:

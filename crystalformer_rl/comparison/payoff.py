@@ -11,7 +11,7 @@ from crystalformer_rl.comparison.policy_run import Run
 
 
 def found_while_scoring(run: Run) -> int:
-    """Different kinds of stable and new crystals, as sampled, among all that a run scored: what is left to whoever keeps the best."""
+    """Different kinds of stable and new crystals, as scored, among all that a run scored: what is left to whoever keeps the best."""
     return int(Rollouts(run.rollouts, run.metrics["stability_threshold"]).found().sum())
 
 
@@ -40,7 +40,7 @@ def payoffs(runs: Sequence[Run]) -> list[tuple[int | None, float | None]]:
             result.append((None, None))
             continue
         found = found_while_scoring(run)
-        result.append((found, None if run.selects else break_even(run.evaluations, found, _last_rate(run), base_rate)))
+        result.append((found, break_even(run.evaluations, found, _last_rate(run), base_rate) if run.moves else None))
     return result
 
 

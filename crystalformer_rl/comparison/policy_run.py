@@ -38,9 +38,14 @@ class Run:
     inputs: tuple[Path, ...] = ()
 
     @property
+    def moves(self) -> bool:
+        """Fine-tuning changed the policy; another arm scores the base policy's crystals alone."""
+        return self.settings.get("finetune", {}).get("algorithm") != "none"
+
+    @property
     def selects(self) -> bool:
-        """The policy never moved: the arm keeps the best of the base policy's crystals."""
-        return self.settings.get("finetune", {}).get("algorithm") == "none"
+        """Its crystals are the best of those that were scored, and were not drawn afterwards."""
+        return not self.moves and {crystal["id"] for crystal in self.crystals} <= {row["id"] for row in self.rollouts}
 
     @property
     def evaluations(self) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Hashable, Iterable
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, reduced_composition
 from crystalformer_rl.crystal.prototype import Template
 from crystalformer_rl.crystal.wyckoff import letter_name
+from crystalformer_rl.tables.chemistry_columns import CHEMISTRY_WORDS
 
 
 def _numbers(symbols: str) -> frozenset[int]:
@@ -19,8 +20,7 @@ _HALOGENS = _numbers("F Cl Br I At")
 _CHALCOGENS = _numbers("S Se Te")
 _NO_METALS = _HALOGENS | _CHALCOGENS | _numbers("H He C N O Ne P Ar As Kr Xe Rn")
 
-ANIONS = _numbers("N O F S Cl Se Br I")
-"""Elements whose compounds with metals are salts rather than alloys."""
+_ANIONS = _numbers("N O F S Cl Se Br I")
 
 CHEMISTRIES = ("oxide", "halide", "chalcogenide", "intermetallic")
 """Names of the classes that `chemistries` tells; a crystal may be of several, or of none."""
@@ -38,6 +38,16 @@ def chemistries(elements: Iterable[int]) -> set[str]:
     held = {"oxide": 8 in found, "halide": bool(found & _HALOGENS), "chalcogenide": bool(found & _CHALCOGENS)}
     held["intermetallic"] = not found & _NO_METALS
     return {name for name, holds in held.items() if holds}
+
+
+def chemistry_counts(crystals: Iterable[Iterable[int]]) -> dict[str, int]:
+    """How many crystals, given by their atomic numbers, are of each of `CHEMISTRIES`, and hold an anion (N, O, F, S, Cl, Se, Br, I)."""
+    counts = dict.fromkeys(CHEMISTRY_WORDS, 0)
+    for elements in map(set, crystals):
+        for name in chemistries(elements):
+            counts[name] += 1
+        counts["anion"] += bool(elements & _ANIONS)
+    return counts
 
 
 def anonymous_formula(atomic_numbers: Iterable[int]) -> tuple[int, ...]:

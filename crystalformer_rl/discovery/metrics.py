@@ -9,13 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from crystalformer_rl.crystal.coverage import (
-    CHEMISTRIES,
-    anonymous_formula,
-    chemistries,
-    effective_elements,
-    effective_number,
-)
+from crystalformer_rl.crystal.coverage import anonymous_formula, chemistry_counts, effective_elements, effective_number
 from crystalformer_rl.crystal.elements import ATOMIC_NUMBERS, ELEMENT_GROUPS
 from crystalformer_rl.discovery.pareto import hypervolume, pareto_front
 from crystalformer_rl.discovery.protocols import PROTOCOLS
@@ -68,8 +62,7 @@ def _counts(rows: list[_Row]) -> dict[str, int]:
     counts = {name: sum(bool(row[name]) for row in rows) for name in plain}
     counts["far_below_hull"] = sum((row["below_hull"] or 0.0) > FAR_BELOW for row in rows)
     counts["completed"] = sum(row["status"] == OK for row in rows)
-    classes = Counter(name for row in rows for name in chemistries(row["atomic_numbers"] or ()))
-    counts |= {name: classes[name] for name in CHEMISTRIES}
+    counts |= chemistry_counts(row["atomic_numbers"] or () for row in rows)
     for when in ("_initial", ""):
         distances = _known(rows, f"e_above_hull{when}")
         counts[f"on_hull{when}"] = int(np.sum(is_on_hull(distances)))

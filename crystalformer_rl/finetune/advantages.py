@@ -55,6 +55,17 @@ def worth(
     return value - repeat_penalty * np.log1p(repeats)
 
 
+def shuffled(
+    reward: Float[np.ndarray, " b"], space_groups: Int[np.ndarray, " b"], random: np.random.Generator
+) -> Float[np.ndarray, " b"]:
+    """The rewards exchanged at random among the crystals of each space group, which keep nothing of which crystal earned what."""
+    found = reward.copy()
+    for group in np.unique(space_groups):
+        rows = np.flatnonzero(space_groups == group)
+        found[rows] = random.permutation(reward[rows])
+    return found
+
+
 def advantages(
     name: str, baseline: Baseline, values: Float[np.ndarray, " b"], space_groups: Int[np.ndarray, " b"], decay: float
 ) -> tuple[Float[np.ndarray, " b"], Baseline]:

@@ -132,15 +132,26 @@ class FinetuneSettings(Section):
         0.95, ge=0, lt=1, description="Decay, per update, of the baselines that remember (space_group, moving_average)."
     )
     temperature: Number = Field(1.0, gt=0, le=10, description="Temperature of sampling; part of all log-probabilities.")
+    placebo: StrictBool = Field(
+        False,
+        description="Learn from rewards shuffled among the crystals of each space group, and from no forces: what fine-tuning does where scores say "
+        "nothing. Tables show the crystals' own rewards.",
+    )
 
     @property
     def leads(self) -> bool:
         """Whether the step that forces and stresses suggest is learned from."""
-        return self.follows_forces and self.learns == "choices" and self.algorithm == "balance"
+        return self.follows_forces and self.learns == "choices" and self.algorithm == "balance" and not self.placebo
 
     @model_validator(mode="after")
     def _tau_means_something(self) -> Self:
         if self.tau == 0 and (self.kl_target is not None or self.algorithm in ("dpo", "balance")):
             why = "the reward is divided by it" if self.kl_target is None else "it is adapted from its value"
             raise ValueError(f"'tau' is 0, but {why}; give one above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _placebo_knows_nothing(self) -> Self:
+        if self.placebo and (self.algorithm == "sft" or self.replay):
+            raise ValueError("'placebo' shuffles rewards, which imitation (sft, replay) does not learn from; leave one out")
         return self

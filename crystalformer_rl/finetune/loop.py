@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from crystalformer_rl.finetune.advantages import N_GROUPS, Baseline, advantages, worth
+from crystalformer_rl.finetune.advantages import N_GROUPS, Baseline, advantages, shuffled, worth
 from crystalformer_rl.finetune.archive import Archive, entries
 from crystalformer_rl.finetune.balance import targets
 from crystalformer_rl.finetune.critic import expected_worth
@@ -31,6 +31,8 @@ from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.transformer import Policy
 from crystalformer_rl.tables.status import OK
 
+_PLACEBO = 1
+"""Tells the random numbers that shuffle rewards from those that order the steps."""
 _UNSCORED = 1_000_000_000
 """Number of the first crystal that is drawn without being scored: those that are scored count from 0 without gaps."""
 
@@ -101,9 +103,9 @@ def run_round(
             scoring = beside.submit(score, chosen.sites, chosen.status)
             if drawn.entries is not None:
                 moving, learning = learner.update(state, _balance(state, drawn.entries, settings), seed)
-                update = judged(state, drawn, scoring.result(), settings, stable_below)
+                update = judged(state, drawn, scoring.result(), settings, seed, stable_below)
             else:
-                update = judged(state, drawn, scoring.result(), settings, stable_below)
+                update = judged(state, drawn, scoring.result(), settings, seed, stable_below)
                 moving, learning = learner.update(state, _lesson(update, goal, stable_below, settings), seed)
             update = update._replace(learning=learning)
             archive = None if drawn.entries is None else _remembered(state, update, drawn.entries, base, settings, behaviour)
@@ -140,7 +142,12 @@ def draw(
 
 
 def judged(
-    state: TrainState, drawn: Drawn, scores: Scores, settings: FinetuneSettings, stable_below: float = STABLE_BELOW
+    state: TrainState,
+    drawn: Drawn,
+    scores: Scores,
+    settings: FinetuneSettings,
+    seed: int,
+    stable_below: float,
 ) -> Update:
     """The scored crystals with values and advantages; nothing is learned from them yet."""
     size = settings.batch
@@ -150,10 +157,10 @@ def judged(
     again = repeats(state.seen, rollout.kinds)
     goal = objective(settings.algorithm)
     tau = state.tau if goal is not None and goal.kl is KL.IN_REWARD else 0.0
-    value = worth(
-        scores.reward, old, base, again, tau=tau, entropy=settings.entropy, repeat_penalty=settings.repeats,
-    )  # fmt: skip
-    groups = np.asarray(rollout.samples.tokens.g)
+    groups, reward = np.asarray(rollout.samples.tokens.g), scores.reward
+    if settings.placebo:
+        reward = shuffled(reward, groups, np.random.default_rng([seed, state.updates, _PLACEBO]))
+    value = worth(reward, old, base, again, tau=tau, entropy=settings.entropy, repeat_penalty=settings.repeats)
     advantage, baseline = advantages(settings.baseline, state.baseline, value, groups, settings.baseline_decay)
     good = stable(scores, stable_below)
     return Update(

@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from crystalformer_rl.crystal.coverage import (
-    CHEMISTRIES,
     anonymous_formula,
-    chemistries,
+    chemistry_counts,
     effective_elements,
     effective_number,
 )
@@ -67,16 +66,15 @@ def update_row(update: Update, round_number: int, stable_below: float) -> dict[s
 
 
 def coverage(sites: Sequence[Sites | None]) -> dict[str, float]:
-    """Effective numbers of kinds among the batch's crystals, and the share of each chemistry among them."""
+    """Effective numbers of kinds among the batch's crystals, and the share of each chemistry among them; 0 of none."""
     found, multiplicities = [s for s in sites if s is not None], wyckoff_table().multiplicities
     elements = [s.elements.tolist() for s in found]
-    classes = [chemistries(z) for z in elements]
     atoms = (np.repeat(s.elements, multiplicities[s.space_group, s.wyckoff]).tolist() for s in found)
     return {
         "effective_templates": effective_number(template(s.space_group, s.wyckoff.tolist()) for s in found),
         "effective_formulas": effective_number(map(anonymous_formula, atoms)),
         "effective_elements": effective_elements(elements),
-        **{f"{name}_fraction": float(np.mean([name in c for c in classes])) if found else 0.0 for name in CHEMISTRIES},
+        **{f"{name}_fraction": count / max(1, len(found)) for name, count in chemistry_counts(elements).items()},
     }
 
 

@@ -14,7 +14,7 @@ from crystalformer_rl.plotting.style import COLOURS, FAINT, GREY, standalone, sv
 
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _PANELS = (
-    ("stable_fraction", "Stable as sampled", "% of sampled", 100.0),
+    ("stable_fraction", "Stable as scored", "% of sampled", 100.0),
     ("sun_fraction", "Stable, unique and new (S.U.N.)", "% of sampled", 100.0),
     ("sun_found", "S.U.N. found so far", "different kinds", 1.0),
 )

@@ -10,8 +10,8 @@ Row = dict[str, Any]
 
 _OWN = ("reward_mean", "reward_std")
 _SHARES = {
-    "stable_fraction": "stable as sampled",
-    "sun_fraction": "stable, unique and of a new kind as sampled",
+    "stable_fraction": "stable as scored",
+    "sun_fraction": "stable, unique and of a new kind as scored",
     "known_fraction": "of a kind that the policy was trained on",
     "oxide_fraction": "oxides",
     "halide_fraction": "halides",

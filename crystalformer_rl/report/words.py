@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from crystalformer_rl.crystal.coverage import CHEMISTRIES
 from crystalformer_rl.formatting import percent, points
 from crystalformer_rl.hull.stability import (
     DISAGREEMENT,
@@ -18,6 +17,7 @@ from crystalformer_rl.hull.stability import (
 from crystalformer_rl.intervals import difference_interval
 from crystalformer_rl.report.evidence import best_new, line
 from crystalformer_rl.report.results import Results, Row
+from crystalformer_rl.tables.chemistry_columns import CHEMISTRY_WORDS
 
 NAMED = 10
 """New crystals that are named with what speaks for them."""
@@ -53,7 +53,8 @@ def coverage(results: Results) -> str:
         for policy, row in results.metrics.items()
     ]
     shares = [
-        f"{name}s {' → '.join(percent(row[f'{name}_fraction']) for row in results.metrics.values())}" for name in CHEMISTRIES
+        f"{words} {' → '.join(percent(row[f'{name}_fraction']) for row in results.metrics.values())}"
+        for name, words in CHEMISTRY_WORDS.items()
     ]
     return f"Effective number of kinds: {', '.join(numbers)}. {'; '.join(shares).capitalize()}."
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from crystalformer_rl.tables.chemistry_columns import CHEMISTRY_WORDS
 from crystalformer_rl.tables.column import FLOAT, Column, pick
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
 from crystalformer_rl.tables.discovery_columns import CANDIDATES, EVALUATED, METRICS, share_columns
@@ -20,10 +21,11 @@ SHARES = {
     "sun_new_formula": "the same, of a formula that the pretraining set does not have",
 }
 COVERAGE = (
-    "effective_templates", "effective_formulas", "effective_elements", "oxide_fraction", "halide_fraction", "chalcogenide_fraction",
-    "intermetallic_fraction", "anion_fraction",
+    "effective_templates", "effective_formulas", "effective_elements", *(f"{name}_fraction" for name in CHEMISTRY_WORDS),
 )  # fmt: skip
 """Figures that say over how much of chemistry crystals are spread."""
+INSULATORS = ("insulators_among_stable", "insulator_fom_mean", "pareto_front", "pareto_hypervolume")
+"""Figures that tell whether a mean figure of merit grew by better insulators or by fewer metals."""
 JUDGED = {
     "judged_stable_initial": "stable as sampled by the judge's energies",
     "judged_stable": "stable by the judge's energies, relaxed by it",
@@ -68,16 +70,15 @@ ARMS = (
     Column("updates", pa.int64(), "", "updates of the policy"),
     *pick(METRICS, "n", "stability_threshold"),
     *_compared_columns(SHARES),
-    *pick(METRICS, *COVERAGE[:-1]),
-    Column("anion_fraction", FLOAT, "", "crystals that hold N, O, F, S, Cl, Se, Br or I"),
+    *pick(METRICS, *COVERAGE),
     Column(
-        "sun_found", pa.int64(), "", "different kinds of stable and new crystals, as sampled, among all that the run scored"
+        "sun_found", pa.int64(), "", "different kinds of stable and new crystals, as scored, among all that the run scored"
     ),
     Column(
         "break_even",
         FLOAT,
         "",
-        "stable, unique and new crystals wanted, as sampled, from which on the run took fewer evaluations than filtering the base policy's; null if "
+        "stable, unique and new crystals wanted, as scored, from which on the run took fewer evaluations than filtering the base policy's; null if "
         "never",
     ),
     Column("reward_mean", FLOAT, "", "mean reward in the last tenth of the updates, all sampled crystals"),
@@ -90,6 +91,7 @@ ARMS = (
     Column("stable_fom_low", FLOAT, "eV", "lower end of its 95 % interval over the crystals"),
     Column("stable_fom_high", FLOAT, "eV", "upper end of its 95 % interval over the crystals"),
     *_ratio_columns("stable_fom", "mean figure of merit"),
+    *pick(METRICS, *INSULATORS),
 )
 
 #: One row an update of an arm's seed.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from crystalformer_rl.tables.chemistry_columns import CHEMISTRY_MEANINGS
 from crystalformer_rl.tables.column import FLOAT, Column, pick
 from crystalformer_rl.tables.crystal_columns import CRYSTALS, ID, NOTE, SPACE_GROUP, STATUS
 from crystalformer_rl.tables.energy_columns import HULL, JUDGED, PROBABILITIES, RELAXED
@@ -115,10 +116,7 @@ EVALUATED = (
 
 _SHARES = {
     "valid": "readable crystals whose atoms are more than 0.5 Å apart, before relaxation",
-    "oxide": "compounds that hold oxygen",
-    "halide": "compounds that hold a halogen",
-    "chalcogenide": "compounds that hold S, Se or Te",
-    "intermetallic": "compounds of metals, B, Si, Ge and Sb alone",
+    **CHEMISTRY_MEANINGS,
     "low_dimensional": "layers, chains and molecules with 7 Å of vacuum or more",
     "charge_balanced": "crystals whose known oxidation states can sum to zero, or of metals alone",
     "completed": "crystals that passed relaxation, hull and novelty",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from crystalformer_rl.tables.chemistry_columns import CHEMISTRY_MEANINGS
 from crystalformer_rl.tables.column import FLOAT, Column, pick
 from crystalformer_rl.tables.crystal_columns import SAMPLES, STATUS
 from crystalformer_rl.tables.figure_columns import FIGURES
@@ -85,9 +86,6 @@ UPDATES = (
     ),
     Column("effective_formulas", FLOAT, "", "the same of anonymous formulas, such as ABX3"),
     Column("effective_elements", FLOAT, "", "the same of elements, each crystal with one vote"),
-    *(
-        Column(f"{name}_fraction", FLOAT, "", f"{name}s among the batch's crystals")
-        for name in ("oxide", "halide", "chalcogenide", "intermetallic")
-    ),
+    *(Column(f"{name}_fraction", FLOAT, "", f"among the batch's: {what}") for name, what in CHEMISTRY_MEANINGS.items()),
 )
 """One row an update; the first is of crystals that the base policy drew, at the run's density temperature. Means of the reward's terms come besides."""
