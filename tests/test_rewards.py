@@ -572,7 +572,7 @@ def test_the_examples_of_the_documentation_work(root: Path, tmp_path: Path, monk
     price = (2.0 * silicon + 0.1 * 2 * oxygen) / (silicon + 2 * oxygen)
     expected = [0.0, 0.1, -0.45, -0.05 * np.log(price), 0.0, 0.0, 0.19]
     found = [Reward.of(settings).score(given).reward[0] for settings in configured]
-    assert found == pytest.approx([1.0, *(value - 0.05 for value in expected[1:])])
+    assert found == pytest.approx([1.5, *(value - 0.05 for value in expected[1:])])
 
 
 def test_lengths_must_agree() -> None:

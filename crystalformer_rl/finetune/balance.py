@@ -20,7 +20,7 @@ Keep = Literal["chemistry", "space_group"]
 
 _CLIP = 2.0
 """Largest logarithm of an importance weight: a bound on the variance of Z."""
-_GROUP_PRIOR, _CELL_PRIOR, _TEMPLATE_PRIOR = 2.0, 1.0, 8.0
+_GROUP_PRIOR, _CELL_PRIOR, _TEMPLATE_PRIOR = 2.0, 1.0, 2.0
 """Crystals that the mean over all counts for beside those of a space group, of a family in it, and of a Wyckoff template."""
 
 _GAIN, _WATCHED = 6.0, 3

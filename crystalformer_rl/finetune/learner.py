@@ -80,11 +80,11 @@ class Learner:
         found = objective(settings.algorithm)
         self._slope = None if found is None else _make_slope(found)
 
-    def update(self, state: TrainState, lesson: Lesson, seed: int) -> tuple[Moving, Learning]:
-        """The weights after `inner_epochs` passes over the fresh crystals, each in `minibatches` steps."""
+    def update(self, state: TrainState, lesson: Lesson | None, seed: int) -> tuple[Moving, Learning]:
+        """The weights after `inner_epochs` passes over the fresh crystals, each in `minibatches` steps; as they are where there is nothing to learn."""
         moving, settings = Moving(state.policy, state.optimizer, state.average), self._settings
         learning = Learning(0.0, 0.0, 0.0)
-        if self._slope is None:
+        if self._slope is None or lesson is None:
             return moving, learning
         random, length = np.random.default_rng([seed, state.updates]), step_size(settings, state.updates)
         for _ in range(settings.inner_epochs):

@@ -216,19 +216,23 @@ def _lesson(update: Update, goal: Objective | None, stable_below: float, setting
     )
 
 
-def _balance(state: TrainState, fresh: Archive, settings: FinetuneSettings) -> Lesson:
-    """The archive and the crystals just drawn, each with the log-ratio that it should have by what the critic expects of it."""
+def _balance(state: TrainState, fresh: Archive, settings: FinetuneSettings) -> Lesson | None:
+    """The archive and the crystals just drawn, each with the log-ratio that it should have by what the critic expects of it.
+
+    None before enough was scored: the goal is then the policy as it is.
+    """
     archive = state.archive.joined(fresh)
     expected = expected_worth(archive.state, archive.known, archive.worth)
+    if expected is None:
+        return None
     base = learned_part(archive.base, settings)
-    # Before anything was scored the goal is the base policy itself.
-    aim = base * 0 if expected is None else targets(archive, expected, state.tau, settings.keep, len(fresh.worth))
+    aim = targets(archive, expected, state.tau, settings.keep, len(fresh.worth))
     unknown = np.zeros(len(base), np.float32)
     batch = RolloutBatch.of(
         old_log_prob=base + archive.drift,
         base_log_prob=base,
         advantage=aim.astype(np.float32),
-        reward=unknown if expected is None else expected.astype(np.float32),
+        reward=expected.astype(np.float32),
         space_group=archive.group,
         stable=unknown > 0,
         repeats=unknown.astype(np.int32),

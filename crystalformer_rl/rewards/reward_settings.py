@@ -88,7 +88,7 @@ class RewardSettings(Section):
         [
             TermSettings(term="e_above_hull", weight=-1.0, threshold=0.1),
             TermSettings(term="novelty", weight=0.5, only_if=["e_above_hull < 0.1"]),
-            TermSettings(term="new_formula", weight=0.5, only_if=["e_above_hull < 0.1"]),
+            TermSettings(term="new_formula", weight=1.0, only_if=["e_above_hull < 0.1"]),
         ],
         min_length=1,
         description="What is added up.",
