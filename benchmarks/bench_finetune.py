@@ -24,9 +24,10 @@ import yaml
 from crystalformer_rl.config.loading import load_config
 from crystalformer_rl.config.run import RunSettings
 from crystalformer_rl.crystal.tokens import Sites
-from crystalformer_rl.finetune.loop import Update, run_round, stable
-from crystalformer_rl.finetune.record import coverage, update_row
+from crystalformer_rl.finetune.loop import Update, run_round
+from crystalformer_rl.finetune.record import update_row
 from crystalformer_rl.finetune.rollout import roll_out
+from crystalformer_rl.finetune.scored import coverage, stable
 from crystalformer_rl.finetune.state import first_state
 from crystalformer_rl.intervals import odds_ratio
 from crystalformer_rl.policy.checkpoint import load_policy, save_policy

@@ -31,6 +31,8 @@ COMMANDS = {
     "properties": "Predict band gap and dielectric constants.",
     "train-properties": "Train the property models.",
     "finetune": "One round of fine-tuning a policy on a reward.",
+    "propose": "Crystals to score that no policy drew: known ones, or elements exchanged.",
+    "score": "What crystals earn by the reward of a run.",
     "select": "The best of many sampled crystals, each kind once.",
     "novelty": "Sort crystals into new and retrieved.",
     "evaluate": "Relax, hull, novelty and S.U.N. on anybody's crystals.",

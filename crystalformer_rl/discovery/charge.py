@@ -17,13 +17,18 @@ def charge_balanced(atomic_numbers: Iterable[int]) -> bool:
     that the time grows with the number of atoms and not of assignments.
     """
     counts = reduced_composition(atomic_numbers)
-    if len(counts) == 1 or all(_is_metal(z) for z in counts):
+    if len(counts) == 1 or metals_alone(counts):
         return True
     sums = {0}
     for z, n in counts.items():
         for _ in range(n):
             sums = {total + state for total in sums for state in _states(z)}
     return 0 in sums
+
+
+def metals_alone(atomic_numbers: Iterable[int]) -> bool:
+    """Whether all are metals, so that nothing takes their electrons."""
+    return all(_is_metal(z) for z in atomic_numbers)
 
 
 @cache

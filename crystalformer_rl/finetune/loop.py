@@ -24,8 +24,9 @@ from crystalformer_rl.finetune.learner import Learner, Learning, Lesson, Moving,
 from crystalformer_rl.finetune.memory import best_of, remembered, repeats
 from crystalformer_rl.finetune.objectives import KL, Objective, RolloutBatch, objective
 from crystalformer_rl.finetune.rollout import Knows, Rollout, Score, Scores, log_probs, parts_of, roll_out
+from crystalformer_rl.finetune.scored import stable
 from crystalformer_rl.finetune.state import TrainState, learning_spread
-from crystalformer_rl.hull.stability import STABLE_BELOW, is_stable
+from crystalformer_rl.hull.stability import STABLE_BELOW
 from crystalformer_rl.policy.accepted import Accepts
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.transformer import Policy
@@ -179,12 +180,6 @@ def judged(
         learning=Learning(0.0, 0.0, 0.0),
         start=state.start if state.updates else _by_group(good, groups),
     )
-
-
-def stable(scores: Scores, threshold: float) -> np.ndarray:
-    """(B,) bool: at most `threshold` (eV/atom) above the hull as sampled."""
-    ok = np.array([status == OK for status in scores.status], bool)
-    return ok & is_stable(scores.figures["e_above_hull"], threshold)
 
 
 def _by_group(good: np.ndarray, groups: np.ndarray) -> Baseline:

@@ -92,10 +92,10 @@ def roll_out(
         policy, seed, numbers, space_group_weights, behaviour, accepts, batch_size=len(numbers)
     )
     sites = [s for s, _ in decoded]
-    return Rollout(samples, sites, [status for _, status in decoded], np.array([_kind_number(s) for s in sites]))
+    return Rollout(samples, sites, [status for _, status in decoded], np.array([kind_number(s) for s in sites]))
 
 
-def _kind_number(sites: Sites | None) -> int:
+def kind_number(sites: Sites | None) -> int:
     """A digest of the crystal's kind in 63 bits, the same on every machine."""
     if sites is None:
         return 0

@@ -72,9 +72,7 @@ def _request(asked: Kind, template: tuple[int, ...]) -> Request:
     )
 
 
-def _weights(
-    policy: Policy, asked: Kind, request: Request, only: Sequence[float], samples: int, seed: int
-) -> np.ndarray:
+def _weights(policy: Policy, asked: Kind, request: Request, only: Sequence[float], samples: int, seed: int) -> np.ndarray:
     """(samples,) p/q of each crystal that came out as the kind, 0 of the others."""
     try:
         behaviour, _ = request.plan(only, policy.shape.n_max)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice, permutations
 from pathlib import Path
 
@@ -116,6 +118,47 @@ class Prototypes:
             found.append((score, int(rows[donor]), tuple(donors[donor].tolist()), tuple(ways[way].tolist()), len(rows)))
         found.sort(key=lambda item: (-item[0], item[1]))
         return [self._made(*item) for item in found[:most]]
+
+    def exchanged(self, donors: Callable[[Sites], bool] = lambda _: True) -> Iterator[Candidate]:
+        """Every exchange of elements in every donor that `donors` takes, the likeliest first; one at least is exchanged.
+
+        One structure may come of several donors, and then comes again. The score is that of `candidates` less what elements that stay give, so that it
+        does not grow with their number.
+        """
+        heap: list[tuple[float, int, tuple[int, ...]]] = []
+        families: dict[int, tuple[tuple[int, ...], int]] = {}
+        for family in (one for same in self._families.values() for one in same):
+            for row, elements in zip(family.rows.tolist(), family.elements.tolist(), strict=True):
+                if donors(self._sites[row]):
+                    families[row] = tuple(elements), len(family.rows)
+                    heap.append((-self._exchange_score(row, (0,) * len(elements), families), row, (0,) * len(elements)))
+        heapq.heapify(heap)
+        met = {(row, ranks) for _, row, ranks in heap}
+        while heap:
+            score, row, ranks = heapq.heappop(heap)
+            old, size = families[row]
+            new = tuple(int(self._likest[z, rank]) for z, rank in zip(old, ranks, strict=True))
+            if new != old and len(set(new)) == len(new):
+                yield self._made(-score, row, old, new, size)
+            for role, rank in enumerate(ranks):
+                further = (*ranks[:role], rank + 1, *ranks[role + 1 :])
+                if rank + 1 < self._likest.shape[1] and (row, further) not in met:
+                    met.add((row, further))
+                    heapq.heappush(heap, (-self._exchange_score(row, further, families), row, further))
+
+    @cached_property
+    def _likest(self) -> np.ndarray:
+        """(119, 118) elements by falling likeness to each element; row 0 says nothing."""
+        found = self.likeness.copy()
+        found[:, 0] = -np.inf
+        return np.argsort(-found, axis=1, kind="stable")[:, :-1]
+
+    def _exchange_score(self, row: int, ranks: tuple[int, ...], families: dict[int, tuple[tuple[int, ...], int]]) -> float:
+        old, size = families[row]
+        lost = sum(
+            float(self.likeness[z, self._likest[z, rank]] - self.likeness[z, z]) for z, rank in zip(old, ranks, strict=True)
+        )
+        return lost + _COMMON * math.log(size)
 
     def likeness_by_group(self, composition: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Space group (n,) of every donor of a reduced composition, and the likeness (n,) of its elements, exchanged in the best way, in nats.

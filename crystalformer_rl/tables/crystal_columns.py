@@ -86,3 +86,15 @@ CHAINS = (
     Column("reward", FLOAT, "eV/atom", "reward in the chain's law; null without one"),
     STATUS,
 )
+
+
+#: Crystals to score that no policy drew.
+PROPOSALS = (
+    *CRYSTALS_AND_TOKENS,
+    Column(
+        "donor", pa.string(), "", "id of the known crystal whose elements were exchanged; null of known crystals themselves"
+    ),
+    Column("exchange", pa.string(), "", "which elements took the place of which"),
+    Column("likeness", FLOAT, "nat", "how readily, by the compounds that share prototypes"),
+    STATUS,
+)

@@ -1,0 +1,1 @@
+"""Crystals that no policy drew: known ones to screen, and known ones with their elements exchanged."""
