@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,43 @@ def over_seeds(counts: Sequence[int], sizes: Sequence[int]) -> Estimate:
     if _width(pooled) > _width(found):
         found = Estimate(found.value, pooled.low, pooled.high)
     return Estimate(found.value, max(found.low or 0.0, 0.0), min(found.high or 0.0, 1.0))
+
+
+_DRAWS = 2000
+
+
+def over_seeds_and_items(found: np.ndarray) -> Estimate:
+    """The mean of an array (seeds, items) with a hierarchical bootstrap's interval: seeds are drawn again, and items."""
+    return _between(found.mean(), [_drawn(found, *draw) for draw in _draws(found.shape[0], found.shape[1])])
+
+
+def ratio_over_seeds_and_items(first: np.ndarray, base: np.ndarray) -> Estimate | None:
+    """The ratio of two such means over the same items, seeds of both drawn again and the items of both alike; None where the base's mean is zero.
+
+    A draw in which the base has none counts as infinite: the upper end is then None.
+    """
+    if not base.mean() > 0:
+        return None
+    values = []
+    for own, other in zip(_draws(*first.shape), _draws(len(base), first.shape[1], seed=1), strict=True):
+        below = _drawn(base, other[0], own[1])
+        values.append(_drawn(first, *own) / below if below > 0 else math.inf)
+    return _between(first.mean() / base.mean(), values)
+
+
+def _draws(seeds: int, items: int, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(seed)
+    for _ in range(_DRAWS):
+        yield rng.integers(0, seeds, seeds), rng.integers(0, items, items)
+
+
+def _drawn(found: np.ndarray, seeds: np.ndarray, items: np.ndarray) -> float:
+    return float(found[np.ix_(seeds, items)].mean())
+
+
+def _between(value: float, draws: Sequence[float]) -> Estimate:
+    low, high = (float(end) for end in np.quantile(draws, [0.025, 0.975], method="nearest"))
+    return Estimate(float(value), low if math.isfinite(low) else None, high if math.isfinite(high) else None)
 
 
 def _width(found: Estimate) -> float:

@@ -39,6 +39,7 @@ COMMANDS = {
     "rank": "Rank the crystals of several policies and set their metrics side by side.",
     "judge": "Energies above the hull in a potential that no reward has seen.",
     "compare": "Ways to fine-tune side by side: one table, one picture.",
+    "retrieve": "Whether what was found was retrieved or lies beyond what the policy had seen.",
     "report": "A self-contained HTML page from a folder of results.",
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from crystalformer_rl.comparison.consistency import check_comparable
 from crystalformer_rl.comparison.policy_run import BASE, Row, Run
+from crystalformer_rl.comparison.round_folders import round_folders
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reference.identity import PotentialIdentity
 from crystalformer_rl.tables.column import Column, pick
@@ -115,10 +116,7 @@ def _judged(path: Path, crystals: Sequence[Row]) -> list[Row]:
 
 def _course(place: Path) -> Row:
     """Everything of a policy's rounds, the rounds in numerical order."""
-    rounds = [path for path in place.glob("round_*") if re.fullmatch(r"round_\d+", path.name)]
-    rounds.sort(key=lambda path: int(path.name.removeprefix("round_")))
-    if not rounds:
-        raise InputError(f"{place} holds no rounds of fine-tuning (round_1/rollouts.parquet …); run the pipeline first.")
+    rounds = round_folders(place)
     files = [path / f"{name}.parquet" for path in rounds for name in ("rollouts", "updates")]
     record = read_provenance(files[1]) if files[1].is_file() else {}
     settings_at = place / "settings.json"

@@ -59,6 +59,12 @@ class KnownKinds:
         """Whether a crystal of the same reduced formula is known."""
         return _formula(sites.space_group, sites.wyckoff.tolist(), sites.elements.tolist()) in self._formulas
 
+    def has_formula_of(self, asked: Kind) -> bool:
+        """The same of a kind."""
+        group, occupied = asked
+        pairs = [(letter, element) for element, letters in occupied for letter in letters]
+        return _formula(group, [letter for letter, _ in pairs], [element for _, element in pairs]) in self._formulas
+
     def _of(self, sketch: _Sketch) -> set[Kind]:
         if sketch not in self._kinds:
             rows = self._waiting.get(sketch, set())
