@@ -34,7 +34,7 @@ from crystalformer_rl.policy.checkpoint import load_policy, save_policy
 from crystalformer_rl.policy.constraints import Behaviour
 from crystalformer_rl.policy.transformer import Policy
 from crystalformer_rl.rewards.reward_settings import WalkSettings
-from crystalformer_rl.scoring.score import Scorer, open_scoring
+from crystalformer_rl.scoring.scorer import Scorer, open_scoring
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "resources" / "embedded"
 SEED, BATCH = 99, 256

@@ -73,7 +73,7 @@ def round_of_finetuning(device: str, small: bool) -> dict[str, Any]:
     from crystalformer_rl.policy.checkpoint import load_policy
     from crystalformer_rl.policy.space_group_weights import space_group_weights
     from crystalformer_rl.rewards.reward_settings import RewardSettings
-    from crystalformer_rl.scoring.score import open_scoring
+    from crystalformer_rl.scoring.scorer import open_scoring
     from crystalformer_rl.stages.finetune import finetune
 
     policy, card = load_policy(EMBEDDED / "policy.safetensors")

@@ -28,7 +28,7 @@ from crystalformer_rl.potential.stored_biases import store_bias, stored_bias
 from crystalformer_rl.reference.bias import Bias
 from crystalformer_rl.reference.identity import Corrections, Functional, PotentialIdentity
 from crystalformer_rl.rewards.reward_settings import RewardSettings
-from crystalformer_rl.scoring.score import open_scoring
+from crystalformer_rl.scoring.scorer import open_scoring
 
 REFERENCE = Path(__file__).resolve().parents[1] / "resources" / "embedded" / "reference.parquet"
 OFF_MINIMUM = [off_minimum(primitive(s), k) for k, s in enumerate((rock_salt(), rutile(), perovskite(), quartz()))]

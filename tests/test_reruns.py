@@ -269,7 +269,7 @@ EDITS: dict[str, set[str]] = {
     "finetune/loop.py": {"finetune"},
     "finetune/objectives.py": {"finetune"},
     "rewards/algebra.py": {"finetune", "rank"},
-    "scoring/score.py": {"finetune"},
+    "scoring/scorer.py": {"finetune"},
     "recovery/acceptance.py": {"recover"},
     "prediction/common_types.py": set(),
     "recovery/acceptance.json": {"recover"},

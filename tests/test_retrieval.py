@@ -11,9 +11,9 @@ import pytest
 from crystalformer_rl.crystal.prototype import kind
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.intervals import over_seeds_and_items, ratio_over_seeds_and_items
+from crystalformer_rl.retrieval.best_known import targets
 from crystalformer_rl.retrieval.counts import found_targets, retrieval_rows
-from crystalformer_rl.retrieval.pool import Pool
-from crystalformer_rl.retrieval.targets import targets
+from crystalformer_rl.retrieval.scored_pool import Pool
 from crystalformer_rl.scoring.known_kinds import KnownKinds
 
 SALT = (225, [1, 2])

@@ -237,7 +237,7 @@ def test_a_round_digests_only_files_and_before_it_begins(tmp_path: Path, monkeyp
     monkeypatch.setattr("crystalformer_rl.policy.checkpoint.load_policy", lambda path: policy)
     monkeypatch.setattr("crystalformer_rl.stages.finetune.first_state", lambda *given: None)
     monkeypatch.setattr(
-        "crystalformer_rl.scoring.score.open_scoring",
+        "crystalformer_rl.scoring.scorer.open_scoring",
         lambda *given, **more: nullcontext((SimpleNamespace(knows=None), PotentialIdentity("none", ""))),
     )
     monkeypatch.setattr("crystalformer_rl.stages.finetune.run_round", begin)

@@ -29,7 +29,7 @@ from crystalformer_rl.rewards.algebra import Reward
 from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
 from crystalformer_rl.scoring.groups import ANSWERS, FUNCTIONS
 from crystalformer_rl.scoring.known_kinds import KnownKinds, known_kinds
-from crystalformer_rl.scoring.score import Scorer, figures_of, open_scoring
+from crystalformer_rl.scoring.scorer import Scorer, figures_of, open_scoring
 from crystalformer_rl.tables.column import make_table, table_of_rows
 from crystalformer_rl.tables.crystal_columns import CRYSTALS
 from crystalformer_rl.tables.crystal_columns import STATUS as STATUS_COLUMN
@@ -167,7 +167,7 @@ def test_the_worker_refuses_a_wrong_name_before_any_work() -> None:
 def test_neither_side_brings_what_belongs_to_the_other() -> None:
     for module, foreign in (
         ("potential.client", "torch jax pymatgen"),
-        ("scoring.score", "torch pymatgen ase"),
+        ("scoring.scorer", "torch pymatgen ase"),
         ("potential.worker", "jax equinox"),
         ("scoring.figure_answers", "jax equinox"),
     ):

@@ -27,7 +27,7 @@ from crystalformer_rl.properties.energy_errors import EnergyErrors
 from crystalformer_rl.resources.registry import embedded_folder
 from crystalformer_rl.resources.stability_file import FORMAT
 from crystalformer_rl.rewards.reward_settings import RewardSettings, TermSettings
-from crystalformer_rl.scoring.score import open_scoring
+from crystalformer_rl.scoring.scorer import open_scoring
 from crystalformer_rl.tables.provenance import record_of
 
 STABILITY = embedded_folder() / "stability.safetensors"

@@ -73,7 +73,7 @@ def command(
     from crystalformer_rl.policy.checkpoint import load_policy
     from crystalformer_rl.policy.constraints import allowed_elements
     from crystalformer_rl.rewards.reward_settings import RewardSettings
-    from crystalformer_rl.scoring.score import open_scoring
+    from crystalformer_rl.scoring.scorer import open_scoring
     from crystalformer_rl.stages.mcmc import mcmc
     from crystalformer_rl.tables.crystal_columns import ID
     from crystalformer_rl.tables.parquet import read_table, write_table

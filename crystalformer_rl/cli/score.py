@@ -62,7 +62,7 @@ def command(
     from crystalformer_rl.resources.registry import embedded_folder
     from crystalformer_rl.rewards.algebra import Reward
     from crystalformer_rl.rewards.scored_batch import PROPERTIES, STABILITY
-    from crystalformer_rl.scoring.score import open_scoring
+    from crystalformer_rl.scoring.scorer import open_scoring
     from crystalformer_rl.stages.score import score
     from crystalformer_rl.tables.parquet import write_table
     from crystalformer_rl.tables.provenance import provenance

@@ -29,7 +29,7 @@ from crystalformer_rl.policy.space_group_weights import space_group_weights
 from crystalformer_rl.policy.transformer import Policy as Network
 from crystalformer_rl.reading.objects import crystals_table, given_table
 from crystalformer_rl.rewards.reward_settings import RewardSettings
-from crystalformer_rl.scoring.score import score_by
+from crystalformer_rl.scoring.scorer import score_by
 from crystalformer_rl.scoring.wanted import accepts
 from crystalformer_rl.settings import Integer, Number, Positive, Section, Seed
 from crystalformer_rl.stages import finetune as finetune_stage

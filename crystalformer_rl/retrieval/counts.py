@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from crystalformer_rl.crystal.prototype import Kind
-from crystalformer_rl.retrieval.pool import Pool
+from crystalformer_rl.retrieval.scored_pool import Pool
 
 Row = dict[str, Any]
 

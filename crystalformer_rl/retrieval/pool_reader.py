@@ -10,7 +10,7 @@ from typing import Any
 from crystalformer_rl.comparison.round_folders import round_folders
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import STABLE_BELOW
-from crystalformer_rl.retrieval.pool import Pool
+from crystalformer_rl.retrieval.scored_pool import Pool
 from crystalformer_rl.scoring.known_kinds import KnownKinds
 from crystalformer_rl.tables.column import Column, pick
 from crystalformer_rl.tables.parquet import read_table

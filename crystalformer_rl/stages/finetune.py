@@ -17,7 +17,7 @@ from crystalformer_rl.policy.constraint_settings import ConstraintSettings
 from crystalformer_rl.policy.transformer import Policy
 from crystalformer_rl.scoring.wanted import accepts
 
-STARTS = ("scoring.score", "scoring.figure_answers", "potential.worker")
+STARTS = ("scoring.scorer", "scoring.figure_answers", "potential.worker")
 """Modules below the package that give the score, in part in a worker; nothing here imports them."""
 
 
@@ -48,7 +48,7 @@ def finetune(
     stable_below: float = STABLE_BELOW,
     report: Callable[[dict[str, Any]], object] | None = None,
 ) -> Round:
-    """`settings.updates` updates of a policy on the rewards that `score` gives, which `scoring.score.open_scoring` opens.
+    """`settings.updates` updates of a policy on the rewards that `score` gives, which `scoring.scorer.open_scoring` opens.
 
     base: the pretrained policy, from which the KL term counts in every round. state: where the round before ended; without
     one the round is the first, of `policy`, or of the base policy itself. space_group_weights: (230,). seed: the same in all

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from crystalformer_rl.retrieval.best_known import TOP
+from crystalformer_rl.retrieval.best_known import targets as best_of_screening
 from crystalformer_rl.retrieval.counts import retrieval_rows
-from crystalformer_rl.retrieval.pool import Pool
-from crystalformer_rl.retrieval.targets import TOP
-from crystalformer_rl.retrieval.targets import targets as best_of_screening
+from crystalformer_rl.retrieval.scored_pool import Pool
 from crystalformer_rl.tables.column import table_of_rows
 from crystalformer_rl.tables.provenance import with_record
 from crystalformer_rl.tables.retrieval_columns import RETRIEVAL

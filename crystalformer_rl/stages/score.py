@@ -45,7 +45,7 @@ def score(
     """Score the crystals of a table in its order, `batch` at a time; every row stays, failures at their penalty.
 
     Tokens that the table brings are taken; of other crystals the symmetry is searched at `symprec` (Å), since a reward looks at sites.
-    scorer: such as `scoring.score.Scorer`. `report` is called with the row of each batch. `source` names the table in errors. Raises InputError for a table without
+    scorer: such as `scoring.scorer.Scorer`. `report` is called with the row of each batch. `source` names the table in errors. Raises InputError for a table without
     crystals.
     """
     if not crystals.num_rows:
