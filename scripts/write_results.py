@@ -3,7 +3,7 @@
     snakemake compare --cores all --configfile workflow/presets/ehull-long.yaml
     python scripts/write_results.py ehull-long
 
-Nothing is written there by hand.
+Nothing is written there by hand. Sections of other presets stay as an earlier call left them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ TITLES = {
 }
 INTRODUCTION = """# What fine-tuning reached
 
-Made by `python scripts/write_results.py {presets}` from what the presets left in `results/`: the embedded policy and reference, two CPU cores.
-{made}
+Made by `python scripts/write_results.py` from what the presets left in `results/`: the embedded policy and reference, two CPU cores.
+{made} Each section prints its own reward and settings.
 
 Why the presets are as they are, and what did not help, is told in [finetuning.md](finetuning.md#what-helped-and-what-did-not).
 """
@@ -35,13 +35,24 @@ def section(name: str, document: str, drawing: str) -> str:
     return f"## {TITLES.get(name, name)}\n\n{body.replace('(comparison.svg)', f'({drawing})')}\n"
 
 
+def sections_of(document: Path) -> dict[str, str]:
+    """The sections of the document as it stands, by preset."""
+    if not document.is_file():
+        return {}
+    text = document.read_text(encoding="utf-8")
+    starts = {name: text.find(f"\n## {title}\n") for name, title in TITLES.items()}
+    found = sorted((start + 1, name) for name, start in starts.items() if start >= 0)
+    ends = [*(start for start, _ in found[1:]), len(text)]
+    return {name: text[start:end].strip() + "\n" for (start, name), end in zip(found, ends, strict=True)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("presets", nargs="*", default=list(TITLES), help="which presets [default: %(default)s]")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of the presets' results")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md")
     arguments = parser.parse_args()
-    sections = []
+    sections = sections_of(arguments.out)
     for name in arguments.presets:
         place = arguments.results / name / "comparison"
         if not (place / "comparison.md").is_file():
@@ -50,10 +61,11 @@ def main() -> int:
             return 1
         drawing = f"{arguments.out.stem}-{name}.svg"
         arguments.out.with_name(drawing).write_bytes((place / "comparison.svg").read_bytes())
-        sections.append(section(name, (place / "comparison.md").read_text(encoding="utf-8"), drawing))
-    lines = [f"`snakemake compare --cores all --configfile workflow/presets/{name}.yaml`" for name in arguments.presets]
-    introduction = INTRODUCTION.format(presets=" ".join(arguments.presets), made=f"Run by {' and '.join(lines)}.")
-    arguments.out.write_text("\n".join([introduction, *sections]), encoding="utf-8")
+        sections[name] = section(name, (place / "comparison.md").read_text(encoding="utf-8"), drawing)
+    shown = [*(name for name in TITLES if name in sections), *(name for name in sections if name not in TITLES)]
+    lines = [f"`snakemake compare --cores all --configfile workflow/presets/{name}.yaml`" for name in shown]
+    introduction = INTRODUCTION.format(made=f"Run by {' and '.join(lines)}.")
+    arguments.out.write_text("\n".join([introduction, *(sections[name] for name in shown)]), encoding="utf-8")
     return 0
 
 

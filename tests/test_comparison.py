@@ -274,8 +274,8 @@ def test_the_documentation_is_made_of_comparisons(results: Path, tmp_path: Path)
     script = Path(__file__).resolve().parents[1] / "scripts" / "write_results.py"
     out = tmp_path / "results.md"
 
-    def write(preset: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, script, preset, "--results", results.parent, "--out", out]
+    def write(preset: str, place: Path = results.parent) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, script, preset, "--results", place, "--out", out]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert write(results.name).returncode == 0
@@ -286,6 +286,16 @@ def test_the_documentation_is_made_of_comparisons(results: Path, tmp_path: Path)
     picture = tmp_path / f"results-{results.name}.svg"
     assert f"]({picture.name})" in text
     assert picture.read_bytes() == (results / "comparison" / "comparison.svg").read_bytes()
+
+    # A preset that was run later joins the one before, and takes its own place again.
+    for name in ("ehull-small", "ehull-long", "ehull-small"):
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).symlink_to(results)
+        assert write(name, tmp_path).returncode == 0
+    text = out.read_text()
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert heads == ["## The default way with five times the crystals", "## Ways to fine-tune, at 10,240 crystals"]
+    assert text.count("\n### ") == 2 * own.count("\n## ")
 
     refused = write("absent")
     assert refused.returncode == 1
