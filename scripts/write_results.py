@@ -42,7 +42,7 @@ def sections_of(document: Path) -> dict[str, str]:
     text = document.read_text(encoding="utf-8")
     starts = {name: text.find(f"\n## {title}\n") for name, title in TITLES.items()}
     found = sorted((start + 1, name) for name, start in starts.items() if start >= 0)
-    ends = [*(start for start, _ in found[1:]), len(text)]
+    ends = [start for start, _ in found[1:]] + [len(text)] * bool(found)
     return {name: text[start:end].strip() + "\n" for (start, name), end in zip(found, ends, strict=True)}
 
 
