@@ -281,6 +281,8 @@ EDITS: dict[str, set[str]] = {
     "discovery/candidates.py": {"rank", "report"},
     "discovery/ranking.py": {"rank", "report"},
     "comparison/document.py": {"compare"},
+    "proposals/substitution.py": set(),  # by command alone
+    "retrieval/counts.py": set(),
     "comparison/selection.py": {"compare", "select"},
     "report/page.py": {"report"},
     "report/template.html": {"report"},

@@ -283,10 +283,10 @@ def test_scores_come_from_the_hull() -> None:
 
 
 def test_the_default_reward_is_stability_and_newness() -> None:
-    """−1 unstable or failed, 0 known and stable, ½ more for a new kind, and ½ more for a new formula."""
+    """−1 unstable or failed, 0 known and stable, ½ more for a new kind, and 1 more for a new formula."""
     worker = Pretender()
     score = Scorer(worker, HULL, Reward.of(RewardSettings()), KNOWN)  # type: ignore[arg-type]
-    assert score(SITES, STATUS).reward == pytest.approx([0.0, 1.0, -1.0, -1.0, -1.0, -1.0])
+    assert score(SITES, STATUS).reward == pytest.approx([0.0, 1.5, -1.0, -1.0, -1.0, -1.0])
     assert score.knows(SITES)[:4].tolist() == [[True, True], [False, False], [False, False], [False, False]]
 
 
