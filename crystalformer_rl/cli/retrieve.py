@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -67,7 +68,7 @@ def command(
     scored = None if truth is None else read_table(truth, SCORED)
     table = retrieve(pools, scored, top=top, numbers=numbers, base=base, source=truth or "")
     parameters = {"top": top, "k": list(numbers), "base": base, "stable_below": stable_below}
-    inputs = [*files, reference, *([truth] if truth else [])]
+    inputs: list[str | Path] = [*files, reference, *([truth] if truth else [])]
     write_table(out, table, provenance("retrieve", parameters, inputs))
     rows = [row for row in table.to_pylist() if row["k"] is None]
     last = {row["policy"]: row for row in rows}
