@@ -22,7 +22,8 @@ TITLES = {
 INTRODUCTION = """# What fine-tuning reached
 
 Made by `python scripts/write_results.py` from what the presets left in `results/`: the embedded policy and reference, two CPU cores.
-{made} Each section prints its own reward and settings.
+{made} Each section prints the reward and settings that it was measured with;
+where a default has changed since, the command gives other figures today.
 
 Why the presets are as they are, and what did not help, is told in [finetuning.md](finetuning.md#what-helped-and-what-did-not).
 """
@@ -48,12 +49,13 @@ def sections_of(document: Path) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", default=list(TITLES), help="which presets [default: %(default)s]")
+    parser.add_argument("presets", nargs="*", help="which presets [default: those that are finished]")
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder of the presets' results")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results.md")
     arguments = parser.parse_args()
     sections = sections_of(arguments.out)
-    for name in arguments.presets:
+    finished = [name for name in TITLES if (arguments.results / name / "comparison" / "comparison.md").is_file()]
+    for name in arguments.presets or finished:
         place = arguments.results / name / "comparison"
         if not (place / "comparison.md").is_file():
             command = f"snakemake compare --cores all --configfile workflow/presets/{name}.yaml"

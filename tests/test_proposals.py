@@ -100,6 +100,7 @@ MET: list[tuple[dict[str, Any], Sites]] = [
     ({}, low_symmetry()),
     ({"space_groups": [225], "elements": ["Na", "Cl"], "require": ["Cl"], "formula": "NaCl"}, rock_salt()),
     ({"space_groups": [225], "wyckoff": ["4b", "4a"], "max_atoms": 2, "charge_balanced": True}, rock_salt()),
+    ({"space_groups": [225], "wyckoff": ["4b", "8c"]}, KNOWN["CaF2"]),  # written 4a 8c from another origin
     ({"formula": "TiO2", "max_atoms": 6, "min_elements": 2}, rutile()),
 ]
 

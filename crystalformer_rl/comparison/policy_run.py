@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from crystalformer_rl.reference.identity import PotentialIdentity
 Row = dict[str, Any]
 
 BASE = "base"
+ARM_AND_SEED = re.compile(r"(.+)-(0|[1-9]\d*)")
+"""Name of a policy of an arm: `ppo-0`."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crystalformer_rl.comparison.consistency import check_comparable
-from crystalformer_rl.comparison.policy_run import BASE, Row, Run
+from crystalformer_rl.comparison.policy_run import ARM_AND_SEED, BASE, Row, Run
 from crystalformer_rl.comparison.round_folders import round_folders
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.reference.identity import PotentialIdentity
@@ -19,9 +18,6 @@ from crystalformer_rl.tables.provenance import read_provenance, sha256
 from crystalformer_rl.tables.rollout_columns import ROLLOUTS, UPDATES
 
 MAIN = "tuned"
-_ARM = re.compile(r"(.+)-(0|[1-9]\d*)")
-"""Name of a policy: its arm and its seed."""
-
 _ROLLOUTS = pick(ROLLOUTS, "id", "space_group", "wyckoff", "elements", "update", "e_above_hull", "known", "reward", "status")
 _UPDATES = pick(UPDATES, "update", "evaluations", "kl", "entropy")
 
@@ -59,7 +55,7 @@ def _arms(folder: Path) -> list[str]:
     """All policies besides base and main run, by arm and seed. Raises InputError where some are not evaluated yet."""
     begun = [path.parent.name for name in ("round_*", "settings.json") for path in folder.glob(f"finetune/*/{name}")]
     begun += [path.parent.name for path in folder.glob("evaluation/*/metrics.parquet")]
-    names = sorted({name for name in begun if _ARM.fullmatch(name)}, key=_arm_and_seed)
+    names = sorted({name for name in begun if ARM_AND_SEED.fullmatch(name)}, key=_arm_and_seed)
     unfinished = [name for name in names if not _evaluated(folder, name)]
     if unfinished:
         raise InputError(
@@ -94,7 +90,7 @@ def _read(folder: Path, policy: str) -> Run:
 def _arm_and_seed(policy: str) -> tuple[str, int | None]:
     if policy == BASE:
         return BASE, None
-    parts = _ARM.fullmatch(policy)
+    parts = ARM_AND_SEED.fullmatch(policy)
     if parts is None:
         raise InputError(f"'{policy}' is not a policy of a comparison; give base, or an arm with its seed such as ppo-0.")
     if parts[1] in (BASE, MAIN):

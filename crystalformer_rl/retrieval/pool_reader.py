@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crystalformer_rl.comparison.policy_run import ARM_AND_SEED
 from crystalformer_rl.comparison.round_folders import round_folders
 from crystalformer_rl.errors import InputError
 from crystalformer_rl.hull.stability import STABLE_BELOW
@@ -20,7 +20,6 @@ SCORED = pick(ROLLOUTS, "id", "space_group", "wyckoff", "elements", "round", "e_
 """What is read of crystals that were scored."""
 
 _UPDATES = pick(UPDATES, "round", "evaluations")
-_ARM = re.compile(r"(.+)-(0|[1-9]\d*)")
 
 
 def read_pools(
@@ -44,7 +43,7 @@ def read_pools(
         files += [path / f"{table}.parquet" for path in rounds for table in ("rollouts", "updates")]
         rollouts = [row for path in rounds for row in _rows(path / "rollouts.parquet", SCORED)]
         updates = [row for path in rounds for row in _rows(path / "updates.parquet", _UPDATES)]
-        found = _ARM.fullmatch(name)
+        found = ARM_AND_SEED.fullmatch(name)
         arm, seed = (found[1], int(found[2])) if found else (name, None)
         pools.append(Pool.of(name, arm, seed, rollouts, updates, known, threshold))
     return pools, files

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from crystalformer_rl.crystal.elements import atomic_number, parse_formula, reduced_composition
+from crystalformer_rl.crystal.prototype import template
 from crystalformer_rl.crystal.tokens import Sites
 from crystalformer_rl.crystal.wyckoff import centring_vectors, wyckoff_table
 from crystalformer_rl.discovery.charge import charge_balanced
@@ -43,7 +44,8 @@ def meets(constraints: ConstraintSettings) -> Callable[[Sites], bool]:
         asked = reduced_composition(z for z, n in parse_formula(constraints.formula).items() for _ in range(n))
     letters = None
     if constraints.wyckoff:
-        letters = list(parse_wyckoff(constraints.space_groups[0], constraints.wyckoff))
+        # Another origin may write the same positions with other letters.
+        letters = template(constraints.space_groups[0], parse_wyckoff(constraints.space_groups[0], constraints.wyckoff))
 
     def met(sites: Sites) -> bool:
         held = set(sites.elements.tolist())
@@ -51,7 +53,7 @@ def meets(constraints: ConstraintSettings) -> Callable[[Sites], bool]:
             return False
         if held & forbidden or (only and not held <= only):
             return False
-        if letters is not None and sorted(sites.wyckoff.tolist()) != letters:
+        if letters is not None and template(sites.space_group, sites.wyckoff.tolist()) != letters:
             return False
         if asked is not None and reduced_composition(_atoms(sites)) != asked:
             return False

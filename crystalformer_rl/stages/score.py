@@ -58,28 +58,27 @@ def score(
         part = slice(start, start + batch)
         scores = scorer(sites[part], statuses[part])
         number = len(rows) + 1
+        terms = term_means(scores.terms)
         tables.append(_rollouts(ids[part], sites[part], scores, number))
         rows.append(_row(sites[part], scores, number, stable_below))
         if report is not None:
             report(rows[-1])
-    terms = term_means({name: None for row in rows for name in row if name not in _KNOWN})
     record = {"stage": "score"}
     return Scored(
         with_record(pa.concat_tables(tables), record), with_record(table_of_rows((*UPDATES, *terms), rows), record)
     )
 
 
-_KNOWN = {column.name for column in UPDATES}
-
-
 def _items(table: pa.Table, symprec: float, source: str) -> tuple[list[Sites | None], list[str]]:
     """Sites and status of every row."""
     found, given = crystals_from_table(table)
-    if set(table.column_names) >= _TOKENS:
-        return sites_from_table(table, source), given
-    encoded = encode([c if status == OK else None for c, status in zip(found, given, strict=True)], symprec)
-    statuses = [own if own != OK else status for own, (_, status) in zip(given, encoded, strict=True)]
-    return [s for s, _ in encoded], statuses
+    sites = sites_from_table(table, source) if set(table.column_names) >= _TOKENS else [None] * table.num_rows
+    plain = [c if s is None and status == OK else None for c, s, status in zip(found, sites, given, strict=True)]
+    encoded = encode(plain, symprec)
+    for k, (crystal, (own, status)) in enumerate(zip(plain, encoded, strict=True)):
+        if crystal is not None:
+            sites[k], given[k] = own, status
+    return sites, given
 
 
 def _rollouts(ids: Sequence[str], sites: Sequence[Sites | None], scores: Scores, number: int) -> pa.Table:
