@@ -72,7 +72,9 @@ def score(
 def _items(table: pa.Table, symprec: float, source: str) -> tuple[list[Sites | None], list[str]]:
     """Sites and status of every row."""
     found, given = crystals_from_table(table)
-    sites = sites_from_table(table, source) if set(table.column_names) >= _TOKENS else [None] * table.num_rows
+    sites: list[Sites | None] = [None] * table.num_rows
+    if set(table.column_names) >= _TOKENS:
+        sites = sites_from_table(table, source)
     plain = [c if s is None and status == OK else None for c, s, status in zip(found, sites, given, strict=True)]
     encoded = encode(plain, symprec)
     for k, (crystal, (own, status)) in enumerate(zip(plain, encoded, strict=True)):
